@@ -23,7 +23,7 @@ Kernel = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
 def small_matrix(lr: NDArray[Any], axis: int, n_lines: int) -> NDArray[np.float64]:
-    """The magnitude image of the central ``n_lines`` of k-space along ``axis``: what a scanner saves without zero-filling.
+    """The magnitude image of the central ``n_lines`` of k-space along ``axis``: a scanner's, without zero-filling.
 
     Scaled so that the intensities stay those of ``lr``. Raises UsageError unless 1 <= n_lines <= lr.shape[axis].
     """

@@ -1,6 +1,6 @@
 """How near a super-resolved image or curve is to its reference.
 
-Images are ``(..., y, x)``, curves ``(..., t)``; every metric is per image or curve and returns the leading shape ``(...)``.
+Images are ``(..., y, x)``, curves ``(..., t)``; every metric is per image or curve and returns the leading shape.
 """
 
 from collections.abc import Mapping

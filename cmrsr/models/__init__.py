@@ -1,0 +1,18 @@
+"""Networks by the name that a recipe gives them."""
+
+from typing import Any
+
+from torch import nn
+
+
+def build_model(config: dict[str, Any]) -> nn.Module:
+    """The network of a recipe's ``[model]`` table: ``name`` and the fields of that network's configuration."""
+    from cmrsr.models.perfgen import PerfGen, PerfGenConfig
+    from cmrsr.models.sr3 import SR3, SR3Config
+
+    options = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k != "name"}
+    if config["name"] == "perfgen-s":
+        return PerfGen(PerfGenConfig(**options))
+    if config["name"] == "perfgen-paper":
+        return SR3(SR3Config(**options))
+    raise ValueError(f"unknown model {config['name']!r}, expected perfgen-s or perfgen-paper")

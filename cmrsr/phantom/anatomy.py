@@ -38,6 +38,7 @@ class Chest:
     """Labels (depth, FINE, FINE) with the table of what they are, textures, truth masks and the grid's spacing."""
 
     labels: NDArray[np.int32]
+    kinds: list[str]  # the tissue of each label
     regions: Regions
     textures: NDArray[np.float32]  # (k, FINE, FINE), sd 1
     truth: NDArray[np.uint8]  # (FINE, FINE), LABELS, of the central depth
@@ -78,7 +79,7 @@ def at_level(heart: Heart, level: float) -> Heart:
     )  # fmt: skip
 
 
-def draw_chest(rng: Generator, fov_mm: float, heart: Heart | None = None, n_leaves: int = 2600) -> Chest:
+def draw_chest(rng: Generator, fov_mm: float, heart: Heart | None = None, n_leaves: int = 3600) -> Chest:
     """Draw one slice through a chest: body wall, lungs with vessels, liver, clutter, and the heart with the blood in it."""
     heart = heart or draw_heart(rng)
     step = fov_mm / FINE
@@ -95,6 +96,7 @@ def draw_chest(rng: Generator, fov_mm: float, heart: Heart | None = None, n_leav
     d = painter.distance
     return Chest(
         labels=labels,
+        kinds=painter.kinds,
         regions=regions,
         textures=textures.astype(np.float32),
         truth=truth,
@@ -133,7 +135,7 @@ class _Painter:
         self.dense = rng.random() < 0.35  # clutter everywhere, also in place of lung
         # clutter
         size = float(FINE)
-        self.clutter = draw_leaves(rng, n_leaves, FINE, (rng.uniform(1.3, 2.5), size * rng.uniform(0.1, 0.25)), 2.0)
+        self.clutter = draw_leaves(rng, n_leaves, FINE, (rng.uniform(1.1, 2.2), size * rng.uniform(0.1, 0.25)), 2.0)
         pool = rng.choice(["organ", "fat", "muscle", "vessel", "lung", "bone"], n_leaves, p=[0.5, 0.14, 0.14, 0.1, 0.08, 0.04])
         self.first_leaf = len(self.kinds)
         for k in pool:

@@ -43,9 +43,9 @@ def draw_scanner(rng: Generator, n: int, matrix: int) -> Scanner:
     corrected = rng.choice([0.0, 1.0, rng.uniform(0.3, 1.0)], p=[0.25, 0.5, 0.25])
     speed_up = np.exp(rng.uniform(0, 0.35) * smooth_field(rng, matrix, 2.0, 0.15))
     interpolated = rng.random()
-    if interpolated < 0.6:
+    if interpolated < 0.7:
         sampled = (float(rng.uniform(0.85, 1.0)), 1.0) if rng.random() < 0.5 else (1.0, 1.0)
-    elif interpolated < 0.85:
+    elif interpolated < 0.88:
         sampled = (float(rng.uniform(0.6, 0.95)), float(rng.uniform(0.75, 1.0)))
     else:
         both = float(rng.uniform(0.5, 0.8))
@@ -57,8 +57,8 @@ def draw_scanner(rng: Generator, n: int, matrix: int) -> Scanner:
     return Scanner(
         matrix=matrix,
         sampled=sampled,
-        filter_strength=float(rng.uniform(0, 1)) if rng.random() < 0.85 else 0.0,
-        filter_start=float(rng.uniform(0.0, 0.7)),
+        filter_strength=float(rng.uniform(0, 0.9)) if rng.random() < 0.85 else 0.0,
+        filter_start=float(rng.uniform(0.1, 0.8)),
         noise=float(np.exp(rng.uniform(np.log(0.006), np.log(0.06)))),
         partial_fourier=float(rng.uniform(0.65, 0.95)) if rng.random() < 0.15 else 1.0,
         shading=(sensitivity * np.exp(1j * phase)).astype(np.complex64),

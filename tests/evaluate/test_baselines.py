@@ -28,10 +28,10 @@ def test_small_matrix_samples_a_band_limited_image(size: int, lines: int) -> Non
 def test_a_smooth_image_comes_back_without_a_shift(interpolate, size: int, lines: int) -> None:
     image = _smooth(size)
     back = interpolate(small_matrix(image, 0, lines), size, 0)
-    # A shift of one hundredth of a pixel would turn the lowest frequency by this angle.
-    hundredth = 2 * np.pi * 0.01 / size
+    # A shift of a thousandth of a pixel would turn the lowest frequency by this angle.
+    thousandth = 2 * np.pi * 0.001 / size
     turned = np.angle(np.fft.fft(back, axis=0)[1] / np.fft.fft(image, axis=0)[1])
-    assert np.abs(turned).max() < 0.01 * hundredth
+    assert np.abs(turned).max() < thousandth
     assert_allclose(back, image, atol=0.02 * np.ptp(image))
 
 

@@ -21,9 +21,7 @@ def test_ssim_equals_scikit_image(shape: tuple[int, int]) -> None:
     if min(shape) == 11:  # a single window: one pixel is left after the border is cropped
         assert ssim(sr, hr).shape == (3,)
     expected = [
-        structural_similarity(
-            a, b, data_range=np.ptp(b), gaussian_weights=True, sigma=1.5, use_sample_covariance=False
-        )
+        structural_similarity(a, b, data_range=np.ptp(b), gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
         for a, b in zip(sr, hr, strict=True)
     ]
     assert_allclose(ssim(sr, hr), expected, atol=SSIM_TOLERANCE)

@@ -1,0 +1,390 @@
+"""One self-contained page to look at: what a run did to every case, or how methods compare.
+
+No scripts, nothing fetched: style and pictures are inside the file, and a content policy forbids the browser to load
+anything else. All text is escaped. The page is written piece by piece, so its pictures are never joined in memory.
+"""
+
+from base64 import b64encode
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from html import escape
+from pathlib import Path
+from typing import Literal
+
+from cmrsr.evaluate.figures import format_p
+from cmrsr.evaluate.statistics import Comparison, Paired, Summary
+from cmrsr.io.outputs import output_errors, replacing
+
+Status = Literal["ok", "failed", "skipped"]
+
+MAX_ILLUSTRATED = 30  # cases with pictures: about 2 MB each
+NOTICE = "Research software, not a medical device. Not for diagnosis or treatment."
+SIGNS: dict[Status, str] = {"ok": "✓ ok", "failed": "✕ failed", "skipped": "– skipped"}
+MEDIA_TYPES = ((b"\x89PNG", "image/png"), (b"RIFF", "image/webp"), (b"GIF8", "image/gif"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """One figure: ``data`` is PNG, WebP or GIF; the caption says how to read it."""
+
+    title: str
+    caption: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportCase:
+    """What is shown of one series. None or empty: unknown, and left out of the page.
+
+    shape is (t, z, y, x), spacing_mm (z, y, x); ``phase_axis_source`` says how the axis is known (header, option,
+    detected); ``acquired`` is (phase lines acquired, matrix). ``facts`` are further rows of label and value.
+    """
+
+    name: str
+    status: Status
+    message: str = ""
+    shape: tuple[int, int, int, int] | None = None
+    spacing_mm: tuple[float, float, float] | None = None
+    phase_axis: str | None = None
+    phase_axis_source: str = ""
+    acquired: tuple[int, int] | None = None
+    engine: str = ""
+    steps: int | None = None
+    samples: int | None = None
+    seed: int | None = None
+    seconds: float | None = None
+    device: str = ""
+    facts: tuple[tuple[str, str], ...] = ()
+    warnings: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportRun:
+    """What is shown of the whole run."""
+
+    title: str
+    command: str
+    version: str
+    started: datetime
+    seconds: float
+    engine: str
+    engine_digest: str
+
+
+def write_report(path: Path, cases: Sequence[ReportCase], run: ReportRun) -> None:
+    """Write the page of a batch: a table of all cases, then a section for each.
+
+    Only the first 30 successful cases are illustrated, and the page says so. Raises OutputError if it cannot be written.
+    """
+    _write(path, _batch(cases, run))
+
+
+def write_evaluation_report(
+    path: Path,
+    comparisons: Sequence[Comparison],
+    run: ReportRun,
+    *,
+    protocol: Sequence[str],
+    pictures: Sequence[Picture] = (),
+    lower_is_better: Sequence[str] = ("nRMSE (%)",),
+) -> None:
+    """Write the page of an evaluation: the table of methods, the paired tests, the figures, and what was done.
+
+    comparisons: from ``statistics.compare_methods``; protocol: paragraphs. Raises OutputError if it cannot be written.
+    """
+    _write(path, _evaluation(comparisons, run, protocol, pictures, lower_is_better))
+
+
+def _write(path: Path, pieces: Iterable[str]) -> None:
+    with replacing(path) as partial, output_errors(path), partial.open("w", encoding="utf-8", newline="\n") as handle:
+        for piece in pieces:
+            handle.write(piece)
+
+
+# ---- the batch -----------------------------------------------------------------------------------------------------
+
+
+def _batch(cases: Sequence[ReportCase], run: ReportRun) -> Iterator[str]:
+    done = [case for case in cases if case.status == "ok"]
+    illustrated = {id(case) for case in done[:MAX_ILLUSTRATED]}
+    counts = [(sum(case.status == status for case in cases), status) for status in SIGNS]
+    tiles = [(str(n), status, status if n else "none") for n, status in counts]
+    yield _head(run, [*tiles, (_duration(run.seconds), "total time", "plain"), *_rate(done)])
+    if len(done) > MAX_ILLUSTRATED:
+        yield f'<p class="note">{len(done)} cases succeeded; pictures are shown for the first {MAX_ILLUSTRATED}.</p>'
+    yield "<h2>Cases</h2>"
+    yield _table(
+        ("Case", "Status", "Matrix (x × y)", "Slices", "Frames", "Acquired band", "Time", "Remark"),
+        (_summary_row(n, case) for n, case in enumerate(cases)),
+    )
+    for n, case in enumerate(cases):
+        yield from _section(n, case, case.pictures if id(case) in illustrated else ())
+    yield _foot(run)
+
+
+def _rate(done: Sequence[ReportCase]) -> list[tuple[str, str, str]]:
+    """Frames per second over the cases that say both: what the scanner side asks first."""
+    timed = [(case.shape[0] * case.shape[1], case.seconds) for case in done if case.shape and case.seconds]
+    if not timed:
+        return []
+    return [(f"{sum(n for n, _ in timed) / sum(s for _, s in timed):.1f}", "images / s", "plain")]
+
+
+def _summary_row(n: int, case: ReportCase) -> list[str]:
+    remark = escape(case.message)
+    if case.warnings:
+        count = len(case.warnings)
+        remark += f'{" · " if remark else ""}<span class="warned">{count} warning{"s" if count > 1 else ""}</span>'
+    t, z, y, x = case.shape or ("", "", "", "")
+    return [
+        f'<th scope="row"><a href="#case-{n}">{escape(case.name)}</a></th>',
+        f"<td>{_chip(case.status)}</td>",
+        *(f'<td class="number">{cell}</td>' for cell in (f"{x} × {y}" if case.shape else "", z, t)),
+        f'<td class="number">{_band(case)}</td>',
+        f'<td class="number">{"" if case.seconds is None else _duration(case.seconds)}</td>',
+        f'<td class="remark">{remark}</td>',
+    ]
+
+
+def _section(n: int, case: ReportCase, pictures: Sequence[Picture]) -> Iterator[str]:
+    yield f'<section id="case-{n}" class="case {case.status}"><h2>{escape(case.name)} {_chip(case.status)}</h2>'
+    if case.message:
+        yield f'<p class="message">{escape(case.message)}</p>'
+    if case.warnings:
+        yield f'<ul class="warnings">{"".join(f"<li>{escape(text)}</li>" for text in case.warnings)}</ul>'
+    rows = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in _facts(case) if v)
+    if rows:
+        yield f'<dl class="facts">{rows}</dl>'
+    yield from _pictures(pictures)
+    if case.outputs:
+        listed = "".join(f"<li><code>{escape(output)}</code></li>" for output in case.outputs)
+        yield f"<details><summary>{len(case.outputs)} output(s)</summary><ul>{listed}</ul></details>"
+    yield "</section>"
+
+
+def _facts(case: ReportCase) -> list[tuple[str, str]]:
+    source = f" ({case.phase_axis_source})" if case.phase_axis_source else ""
+    size = ""
+    if case.shape is not None:
+        t, z, y, x = case.shape
+        size = f"{x} × {y}, {z} slice{'s' if z > 1 else ''}, {t} frame{'s' if t > 1 else ''}"
+    spacing = ""
+    if case.spacing_mm is not None:
+        spacing = " × ".join(f"{mm:.2f}" for mm in reversed(case.spacing_mm)) + " mm (x × y × z)"
+    return [
+        ("Matrix", size),
+        ("Spacing", spacing),
+        ("Phase axis", f"{case.phase_axis}{source}" if case.phase_axis else ""),
+        ("Acquired band", _band(case)),
+        ("Engine", case.engine),
+        ("Steps", "" if case.steps is None else str(case.steps)),
+        ("Samples", "" if case.samples is None else str(case.samples)),
+        ("Seed", "" if case.seed is None else str(case.seed)),
+        ("Device", case.device),
+        ("Time", "" if case.seconds is None else _duration(case.seconds)),
+        *case.facts,
+    ]
+
+
+def _band(case: ReportCase) -> str:
+    if case.acquired is None:
+        return ""
+    lines, matrix = case.acquired
+    return f"{lines} of {matrix} lines ({100 * lines / matrix:.0f} %)"
+
+
+# ---- the evaluation ------------------------------------------------------------------------------------------------
+
+
+def _evaluation(
+    comparisons: Sequence[Comparison],
+    run: ReportRun,
+    protocol: Sequence[str],
+    pictures: Sequence[Picture],
+    lower_is_better: Sequence[str],
+) -> Iterator[str]:
+    methods = list(dict.fromkeys(c.method for c in comparisons))
+    metrics = list(dict.fromkeys(c.metric for c in comparisons))
+    cells = {(c.method, c.metric): c for c in comparisons}
+    first = comparisons[0]
+    counts = [
+        (str(first.per_image.n), "images"),
+        (str(first.per_patient.n), "patients"),
+        (str(len(methods)), "methods"),
+    ]
+    yield _head(run, [(n, what, "plain") for n, what in (*counts, (_duration(run.seconds), "total time"))])
+    yield "<h2>Result</h2>"
+    yield "<p>Mean ± standard deviation; the best of each column is set in bold.</p>"
+    units = [(unit, metric) for unit in ("per_image", "per_patient") for metric in metrics]
+    best = {}
+    for unit, metric in units:
+        pick = min if metric in lower_is_better else max
+        best[unit, metric] = pick(methods, key=lambda m, u=unit, k=metric: getattr(cells[m, k], u).mean)  # type: ignore[misc]
+    yield _table(
+        ("Method", *(f"{metric} {'per image' if unit == 'per_image' else 'per patient'}" for unit, metric in units)),
+        (
+            [
+                f'<th scope="row">{escape(method)}</th>',
+                *(
+                    _mean_cell(getattr(cells[method, metric], unit), bold=best[unit, metric] == method)
+                    for unit, metric in units
+                ),
+            ]
+            for method in methods
+        ),
+    )
+    yield "<h2>Paired tests</h2><p>Images of one patient are not independent; the tests over patients are the stricter.</p>"
+    for baseline in dict.fromkeys(name for c in comparisons for name in c.image_tests):
+        yield f"<h3>Difference to {escape(baseline)}</h3>"
+        yield _table(
+            (
+                "Method",
+                "Metric",
+                "Images: Δ [95 % CI]",
+                "t-test",
+                "Wilcoxon",
+                "Patients: Δ [95 % CI]",
+                "t-test",
+                "Wilcoxon",
+            ),
+            (
+                [
+                    f'<th scope="row">{escape(c.method)}</th>',
+                    f"<td>{escape(c.metric)}</td>",
+                    *_test_cells(c.image_tests[baseline], _digits(c.per_image)),
+                    *_test_cells(c.patient_tests[baseline], _digits(c.per_image)),
+                ]
+                for c in comparisons
+                if baseline in c.image_tests
+            ),
+        )
+    yield from _pictures(pictures)
+    yield "<h2>Protocol</h2>" + "".join(f"<p>{escape(paragraph)}</p>" for paragraph in protocol)
+    yield _foot(run)
+
+
+def _digits(summary: Summary) -> int:
+    return 4 if abs(summary.mean) < 1 else 2
+
+
+def _mean_cell(summary: Summary, *, bold: bool) -> str:
+    digits = _digits(summary)
+    spread = "" if summary.sd is None else f' <span class="sd">± {summary.sd:.{digits}f}</span>'
+    mean = f"{summary.mean:.{digits}f}"
+    return f'<td class="number">{f"<strong>{mean}</strong>" if bold else mean}{spread}</td>'
+
+
+def _test_cells(test: Paired, digits: int) -> list[str]:
+    interval = "" if test.ci95 is None else f" [{test.ci95[0]:+.{digits}f}, {test.ci95[1]:+.{digits}f}]"
+    why = f' title="{escape(test.reason)}"' if test.reason else ""
+    p_values = ("n/a" if p is None else format_p(p) for p in (test.t_test_p, test.wilcoxon_p))
+    return [
+        f'<td class="number">{test.mean_difference:+.{digits}f}<span class="sd">{interval}</span></td>',
+        *(f'<td class="number"{why}>{escape(p)}</td>' for p in p_values),
+    ]
+
+
+# ---- shared pieces -------------------------------------------------------------------------------------------------
+
+
+def _head(run: ReportRun, tiles: Sequence[tuple[str, str, str]]) -> str:
+    boxes = "".join(
+        f'<div class="tile {kind}"><b>{escape(value)}</b><span>{escape(what)}</span></div>'
+        for value, what, kind in tiles
+    )
+    started = run.started.strftime("%Y-%m-%d %H:%M:%S %Z").strip()
+    return f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>{escape(run.title)}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<style>{CSS}</style></head><body><header><p class="brand">cmrsr <span>{escape(run.version)}</span></p>
+<h1>{escape(run.title)}</h1><p class="when">{escape(started)} · engine {escape(run.engine)}
+<code title="{escape(run.engine_digest)}">{escape(run.engine_digest[:12])}</code></p>
+<p class="notice">{escape(NOTICE)}</p></header><main><div class="tiles">{boxes}</div>
+"""
+
+
+def _foot(run: ReportRun) -> str:
+    return (
+        f"</main><footer><p>Command</p><pre>{escape(run.command)}</pre>"
+        f"<p>cmrsr {escape(run.version)} · engine {escape(run.engine)} · sha256 {escape(run.engine_digest)}</p>"
+        f"<p>{escape(NOTICE)}</p></footer></body></html>\n"
+    )
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of escaped heads and rows of finished cells."""
+    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
+    body = "".join(f"<tr>{''.join(row)}</tr>\n" for row in rows)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>'
+
+
+def _pictures(pictures: Iterable[Picture]) -> Iterator[str]:
+    for picture in pictures:
+        kind = next(name for magic, name in MEDIA_TYPES if picture.data.startswith(magic))
+        yield f'<figure><h3>{escape(picture.title)}</h3><img alt="{escape(picture.title)}" src="data:{kind};base64,'
+        yield b64encode(picture.data).decode("ascii")
+        yield f'"><figcaption>{escape(picture.caption)}</figcaption></figure>\n'
+
+
+def _chip(status: Status) -> str:
+    return f'<span class="chip {status}">{SIGNS[status]}</span>'
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+CSS = """
+:root{--ink:#1b222b;--soft:#5c6876;--line:#dfe4ea;--paper:#f4f6f8;--card:#fff;--ok:#0b6e4f;--ok-bg:#e2f3ec;
+--failed:#a63a00;--failed-bg:#fdeadf;--skipped:#515c69;--skipped-bg:#e8ecf0;--link:#005a92}
+@media (prefers-color-scheme:dark){:root{--ink:#e7ebf0;--soft:#9aa6b3;--line:#2e353e;--paper:#111419;--card:#1a1f26;
+--ok:#6fd3ae;--ok-bg:#143429;--failed:#ffa06a;--failed-bg:#44220f;--skipped:#b5bfca;--skipped-bg:#2a313a;--link:#7cc4f5}}
+*{box-sizing:border-box}
+body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,
+"Helvetica Neue",Arial,sans-serif;font-variant-numeric:tabular-nums}
+header,main,footer{max-width:1120px;margin:0 auto;padding:0 24px}
+header{padding-top:32px}
+.brand{margin:0;font-weight:700;letter-spacing:.04em}.brand span{color:var(--soft);font-weight:400}
+h1{margin:2px 0 0;font-size:30px;line-height:1.2;letter-spacing:-.01em}
+h2{font-size:19px;margin:34px 0 10px}h3{font-size:15px;margin:0 0 8px}main>h3{margin:20px 0 8px}
+.when{margin:6px 0 0;color:var(--soft)}
+.notice{margin:14px 0 0;padding:8px 12px;border-left:3px solid #e69f00;background:var(--card);font-size:14px}
+.tiles{display:flex;flex-wrap:wrap;gap:12px;margin:20px 0 0}
+.tile{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:10px 18px;min-width:112px}
+.tile b{display:block;font-size:23px;line-height:1.2}.tile span{color:var(--soft);font-size:13px}
+.tile.ok b{color:var(--ok)}.tile.failed b{color:var(--failed)}.tile.none b{color:var(--soft);font-weight:400}
+.note{color:var(--soft)}
+.scroll{overflow-x:auto;background:var(--card);border:1px solid var(--line);border-radius:8px}
+table{border-collapse:collapse;width:100%;font-size:14px}
+th,td{text-align:left;padding:8px 12px;border-top:1px solid var(--line);vertical-align:top}
+thead th{border-top:0;color:var(--soft);font-weight:600;font-size:12.5px;vertical-align:bottom}
+tbody th{font-weight:600;overflow-wrap:anywhere;min-width:150px}
+.number{white-space:nowrap}.sd{color:var(--soft)}.warned{color:var(--failed)}.remark{min-width:180px;overflow-wrap:anywhere}
+a{color:var(--link);text-decoration:none}a:hover{text-decoration:underline}
+code,pre{font:13px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace}
+.chip{display:inline-block;padding:1px 9px;border-radius:99px;font-size:12.5px;font-weight:600;white-space:nowrap;
+vertical-align:middle}
+.chip.ok{color:var(--ok);background:var(--ok-bg)}.chip.failed{color:var(--failed);background:var(--failed-bg)}
+.chip.skipped{color:var(--skipped);background:var(--skipped-bg)}
+.case{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:18px 22px 20px;margin:22px 0}
+.case.failed{border-left:4px solid var(--failed)}.case h2{margin:0 0 10px;overflow-wrap:anywhere}
+.message{margin:0 0 10px}
+.warnings{margin:0 0 12px;padding:8px 12px 8px 30px;border-radius:6px;background:var(--failed-bg);font-size:14px}
+.facts{display:grid;grid-template-columns:repeat(auto-fill,minmax(230px,1fr));gap:10px 24px;margin:0 0 6px}
+.facts dt{color:var(--soft);font-size:12.5px}.facts dd{margin:0;overflow-wrap:anywhere}
+figure{margin:22px 0 0;break-inside:avoid}
+main>figure{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:18px 22px}
+img{display:block;max-width:100%;height:auto;border-radius:6px}
+figcaption{color:var(--soft);font-size:13.5px;margin-top:6px;max-width:80ch}
+details{margin-top:14px;font-size:14px}summary{cursor:pointer;color:var(--soft)}details ul{margin:6px 0 0}
+footer{color:var(--soft);font-size:13px;padding-top:26px;padding-bottom:40px}footer p{margin:4px 0}
+pre{margin:4px 0 12px;padding:10px 12px;background:var(--card);border:1px solid var(--line);border-radius:6px;
+white-space:pre-wrap;overflow-wrap:anywhere;color:var(--ink)}
+"""

@@ -1,0 +1,236 @@
+"""NIfTI in and out, one frame at a time, the header kept.
+
+A frame of a standard file (x, y, z, t) is one contiguous block, x fastest: read and written straight as ``(z, y, x)``.
+"""
+
+import functools
+import gzip
+import re
+import threading
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmrsr.errors import UnreadableError
+from cmrsr.io.nifti_header import (
+    Affine,
+    FileAxes,
+    TimeAxis,
+    check_dtype,
+    choose_axes,
+    file_shape,
+    open_nifti,
+    output_header,
+    read_affine,
+    read_header,
+    read_phase_axis,
+    read_times_ms,
+    reason,
+    standard_header,
+)
+from cmrsr.io.outputs import output_errors, replacing
+from cmrsr.io.series import Kind, Series, Shape, Source
+
+_CACHED_FRAMES = 8  # going back in a gzip stream means starting over: keep what a batch or a pair of neighbours needs
+_GZIP_LEVEL = 1
+_KINDS: tuple[tuple[str, Kind], ...] = (
+    (r"perf", "perfusion"),
+    (r"(?<![a-z])cine", "cine"),
+    (r"(?<![a-z])lge(?![a-z])", "lge"),
+    (r"(?<![a-z0-9])t1(?!\d)|molli", "t1"),
+    (r"(?<![a-z])(stress|rest)(?![a-z])", "perfusion"),
+)
+
+
+def nifti_stem(path: Path) -> str:
+    """The file's name without ``.nii`` or ``.nii.gz``."""
+    return re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
+
+
+def read_nifti(path: Path, *, time_axis: TimeAxis = None) -> Series:
+    """A NIfTI-1 or -2 file as a series of float32 frames, each read (and scaled) when asked for; frames are read-only.
+
+    time_axis: the file axis that is time, 0 the first; "none" for a single volume. Needed for 3-D files that may be
+    either. With time first the others are taken as z, y, x (an array (t, [z,] y, x) saved as it was), otherwise as
+    x, y, z. A file whose time axis is not the last is held in memory in its stored type.
+    UnreadableError: not NIfTI, or truncated (also when a frame is read).
+    UnusableError: ambiguous or too many axes, complex or colour voxels, a geometry that is none.
+    """
+    header = read_header(path)
+    dtype = check_dtype(path, header)
+    in_file = file_shape(path, header)
+    axes = choose_axes(path, header, in_file, time_axis)
+    n_t, n_z, n_y, n_x = (1 if a is None else in_file[a] for a in (axes.t, axes.z, axes.y, axes.x))
+    shape = (n_t, n_z, n_y, n_x)
+    notes: list[str] = []
+    frames: _StreamedFrames | _HeldFrames
+    if axes.standard:
+        frames = _StreamedFrames(path, header, dtype, shape)
+    else:
+        frames = _HeldFrames(path, header, dtype, in_file, axes)
+        header = standard_header(header, in_file, axes)
+        notes.append(f"time is axis {axes.t} of the file, as asked for")
+    stem = nifti_stem(path)
+    return Series(
+        shape=shape,
+        affine=read_affine(path, header, notes),
+        reader=functools.lru_cache(maxsize=_CACHED_FRAMES)(frames.read),
+        times_ms=read_times_ms(header, n_t, notes),
+        kind=next((kind for pattern, kind in _KINDS if re.search(pattern, stem.lower())), "unknown"),
+        phase_axis=read_phase_axis(header),
+        source=Source(name=stem, format="nifti", paths=(path,), header=header, notes=tuple(notes)),
+    )
+
+
+@contextmanager
+def _read_errors(path: Path, expected: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, EOFError, zlib.error) as error:
+        raise UnreadableError(f"{path}: truncated or damaged, expected {expected} ({reason(error)})") from error
+
+
+def _read_exactly(stream: IO[bytes], n_bytes: int) -> bytes:
+    data = stream.read(n_bytes)
+    if len(data) < n_bytes:
+        raise EOFError(f"{len(data)} of {n_bytes} bytes")
+    return data
+
+
+def _scaled(raw: NDArray[Any], header: Any) -> NDArray[np.float32]:
+    slope, inter = header.get_slope_inter()
+    with np.errstate(over="ignore"):  # beyond float32 is infinity, which the survey refuses
+        if slope in (None, 1.0) and not inter:
+            values = raw.astype(np.float32)
+        else:
+            values = (raw.astype(np.float64) * slope + inter).astype(np.float32)
+    values.flags.writeable = False  # the cache hands the same array out again
+    return values
+
+
+class _StreamedFrames:
+    """Frames of a standard file from one stream that stays open: reading forward decompresses every byte once."""
+
+    def __init__(self, path: Path, header: Any, dtype: np.dtype[Any], shape: Shape) -> None:
+        self._path, self._header, self._dtype, self._shape = path, header, dtype, shape
+        self._n_bytes = int(np.prod(shape[1:])) * dtype.itemsize
+        self._stream: IO[bytes] | None = None
+        self._lock = threading.Lock()
+
+    def read(self, t: int) -> NDArray[np.float32]:
+        n_frames = self._shape[0]
+        if not 0 <= t < n_frames:
+            raise IndexError(f"frame {t} of {n_frames}")
+        with self._lock, _read_errors(self._path, f"{n_frames} frames, failed at frame {t + 1}"):
+            if self._stream is None:
+                self._stream = open_nifti(self._path)
+            self._stream.seek(self._header.get_data_offset() + t * self._n_bytes)
+            data = _read_exactly(self._stream, self._n_bytes)
+            if t == n_frames - 1:
+                self._stream.read(1)  # passes the end of the gzip stream, where its checksum is verified
+                self._close()
+        return _scaled(np.frombuffer(data, self._dtype).reshape(self._shape[1:]), self._header)
+
+    def _close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def __del__(self) -> None:
+        self._close()
+
+
+class _HeldFrames:
+    """Frames of a file whose time axis is not the slowest: each is spread over the whole file, so that is held."""
+
+    def __init__(self, path: Path, header: Any, dtype: np.dtype[Any], in_file: tuple[int, ...], axes: FileAxes) -> None:
+        self._header = header
+        with _read_errors(path, f"shape {in_file}"), open_nifti(path) as stream:
+            stream.seek(header.get_data_offset())
+            data = _read_exactly(stream, int(np.prod(in_file)) * dtype.itemsize)
+            stream.read(1)  # as above
+        order = [a for a in (axes.t, axes.z, axes.y, axes.x) if a is not None]
+        singletons = [a for a in range(len(in_file)) if a not in order]
+        frames = np.frombuffer(data, dtype).reshape(in_file, order="F").transpose([*order, *singletons])
+        frames = frames.reshape(frames.shape[: len(order)])
+        self._frames = frames if axes.z is not None else frames[:, None]
+
+    def read(self, t: int) -> NDArray[np.float32]:
+        return _scaled(np.ascontiguousarray(self._frames[t]), self._header)
+
+
+class NiftiWriter:
+    """Takes the frames of one file in order; made by ``nifti_writer``."""
+
+    def __init__(self, path: Path, partial: Path, header: Any, shape: Shape) -> None:
+        self._path, self._shape, self._count = path, shape, 0
+        self._dtype: np.dtype[Any] = header.get_data_dtype()
+        slope, inter = header.get_slope_inter()
+        self._slope, self._inter = slope or 1.0, inter or 0.0
+        with output_errors(path):
+            self._raw = partial.open("wb")
+            self._stream: Any = self._raw
+            if path.suffix.lower() == ".gz":
+                # Neither name nor time in the gzip header: equal inputs give equal bytes.
+                self._stream = gzip.GzipFile("", "wb", _GZIP_LEVEL, self._raw, mtime=0)
+            header.write_to(self._stream)
+
+    def write(self, frame: NDArray[np.floating[Any]]) -> None:
+        """Append the next time point, ``(z, y, x)``; integers are rounded and clipped to the stored type."""
+        if frame.shape != self._shape[1:] or self._count == self._shape[0]:
+            raise ValueError(f"frame {self._count + 1} of shape {frame.shape}, expected a series of {self._shape}")
+        values: NDArray[Any] = frame
+        if self._dtype.kind != "f":
+            limits = np.iinfo(self._dtype)
+            top = float(limits.max)
+            if top > limits.max:  # float64 rounds the limit of 64-bit integers up, out of their range
+                top = float(np.nextafter(top, 0))
+            values = np.rint((frame.astype(np.float64) - self._inter) / self._slope).clip(float(limits.min), top)
+        with output_errors(self._path):
+            self._stream.write(values.astype(self._dtype).tobytes())
+        self._count += 1
+
+    def finish(self) -> None:
+        """Close the file; ValueError unless every frame was written."""
+        self.close()
+        if self._count != self._shape[0]:
+            raise ValueError(f"{self._path}: {self._count} frames written, expected {self._shape[0]}")
+
+    def close(self) -> None:
+        with output_errors(self._path), self._raw:
+            if self._stream is not self._raw:
+                self._stream.close()
+
+
+@contextmanager
+def nifti_writer(
+    path: Path,
+    like: Series,
+    *,
+    shape: Shape,
+    affine: Affine,
+    times_ms: NDArray[np.float64] | None = None,
+    dtype: Literal["same", "float32"] = "same",
+    description: str,
+) -> Iterator[NiftiWriter]:
+    """Write a series frame by frame to ``path`` (``.nii`` or ``.nii.gz``), which appears only when all went well.
+
+    The header of a NIfTI ``like`` is kept (stored type and scaling, units, both matrices with their codes, extensions);
+    float types become float32, and only what ``shape``, ``affine`` and ``times_ms`` change is rewritten.
+    A ``like`` of another origin gets a new float32 header: the range of its values is not known before the last frame.
+    times_ms: None where unknown. NIfTI holds one step only: of uneven times it gets the mean, the sidecar has them all.
+    OutputError if it cannot be written.
+    """
+    header = output_header(like, shape, affine, times_ms, dtype, description)
+    with replacing(path) as partial:
+        writer = NiftiWriter(path, partial, header, shape)
+        try:
+            yield writer
+            writer.finish()
+        finally:
+            writer.close()

@@ -1,0 +1,61 @@
+"""The diffusion loss of the ``sr`` systems."""
+
+import torch
+from torch import Tensor, nn
+
+from cmrsr.diffusion.schedule import Schedule
+
+BRIGHTNESS_FLOOR = 0.15  # keeps the weight of very dim frames, whose target is mostly noise, bounded
+
+
+def to_target(hr: Tensor, lr: Tensor, residual_std: float | None) -> Tensor:
+    """What is diffused: the scaled residual (perfgen-s) or the image in [-1, 1] (perfgen-paper, residual_std None)."""
+    return hr * 2 - 1 if residual_std is None else (hr - lr) / residual_std
+
+
+def draw_times(schedule: Schedule, n: int, share_at_noise: float, generator: torch.Generator) -> Tensor:
+    """Times in (0, 1]: uniform, but for a share at t = 1, where one step has to be the posterior mean."""
+    t = 1 - torch.rand(n, generator=generator)
+    at_noise = torch.rand(n, generator=generator) < share_at_noise
+    t = torch.where(at_noise, torch.ones_like(t), t)
+    return t if schedule.name == "cosine" else (t * schedule.n_train).ceil() / schedule.n_train
+
+
+def diffusion_loss(
+    model: nn.Module,
+    schedule: Schedule,
+    x0: Tensor,
+    lr: Tensor,
+    brightness: Tensor | None,
+    *,
+    loss: str,
+    share_at_noise: float,
+    generator: torch.Generator,
+) -> Tensor:
+    """Mean loss of one batch: x0, lr (batch, 1, y, x) on the model's device, brightness (batch,) or None.
+
+    With ``brightness`` every frame counts by its own range, as PSNR does, not by the series'.  For the linear schedule the
+    noise level is drawn continuously, sqrt(gamma) ~ U(sqrt(gamma_(t-1)), sqrt(gamma_t)) (Chen et al. 2021; SR3; eq. 9).
+    """
+    n = x0.shape[0]
+    t = draw_times(schedule, n, share_at_noise, generator)
+    alpha_now, sigma_now = schedule.alpha_sigma(t.double().numpy())
+    alpha = torch.from_numpy(alpha_now)
+    if schedule.name == "linear":
+        before = torch.from_numpy(schedule.alpha_sigma((t.double() - 1 / schedule.n_train).numpy())[0])
+        alpha = alpha + torch.rand(n, generator=generator).double() * (before - alpha)
+        sigma = (1 - alpha**2).sqrt()
+        condition = alpha
+    else:
+        sigma = torch.from_numpy(sigma_now)
+        condition = t.double()
+    device = x0.device
+    a, s = (v.float().to(device)[:, None, None, None] for v in (alpha, sigma))
+    eps = torch.randn(x0.shape, generator=generator).to(device)
+    predicted = model(a * x0 + s * eps, lr, condition.float().to(device)).float()
+    target = {"v": a * eps - s * x0, "x0": x0, "eps": eps}[schedule.prediction]
+    error = predicted - target
+    per_image = (error.abs() if loss == "l1" else error.square()).mean((1, 2, 3))
+    if brightness is None:
+        return per_image.mean()
+    return (per_image / (brightness.to(device).square() + BRIGHTNESS_FLOOR)).mean()
