@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cmrsr.evaluate import style
 from cmrsr.evaluate.metrics import psnr, ssim
+from cmrsr.evaluate.statistics import format_p
 from cmrsr.physics.fourier import fft1c
 
 if TYPE_CHECKING:
@@ -21,18 +22,28 @@ if TYPE_CHECKING:
 Roi = tuple[int, int, int, int]
 
 SHEET_WIDTH = 7.6  # inches of image per plate: 1140 pixels at 150 dpi, the width of the report
+HEADING = 0.5  # inches above a row of images for its two lines of heading
 MOVIE_BYTES, MOVIE_FRAMES = 1_500_000, 80
 
 
 def key_frames(curves: Mapping[str, NDArray[Any]]) -> dict[str, int]:
     """The frames worth showing: the baseline before the contrast arrives, then the peak of every region, in time order.
 
-    curves: region name to signal ``(t,)``. The baseline is the frame of the least total signal up to the first peak.
+    curves: region name to signal ``(t,)``. The peak is that of the first passage, though recirculation may rise higher;
+    the baseline is the frame of the least total signal up to the first peak.
     """
-    peaks = {f"peak {name}": int(np.argmax(curve)) for name, curve in curves.items()}
-    first = min(peaks.values())
+    peaks = {f"peak {name}": _first_peak(np.asarray(curve, dtype=np.float64)) for name, curve in curves.items()}
     total = np.sum([np.asarray(curve, dtype=np.float64) / (np.ptp(curve) or 1) for curve in curves.values()], axis=0)
-    return {"baseline": int(np.argmin(total[: first + 1])), **dict(sorted(peaks.items(), key=lambda item: item[1]))}
+    baseline = int(np.argmin(total[: min(peaks.values()) + 1]))
+    return {"baseline": baseline, **dict(sorted(peaks.items(), key=lambda item: item[1]))}
+
+
+def _first_peak(curve: NDArray[np.float64]) -> int:
+    """The first peak that stands out by a fifth of the curve's range in its upper half, else the maximum."""
+    from scipy.signal import find_peaks
+
+    found, _ = find_peaks(curve, height=(curve.min() + curve.max()) / 2, prominence=max(0.2 * np.ptp(curve), 1e-12))
+    return int(found[0] if found.size else np.argmax(curve))
 
 
 def before_after(
@@ -59,7 +70,7 @@ def before_after(
     height = _height(width, lr.shape[1:], aspect)
     close_height = _height(width, lr[0][_crop(roi)].shape, aspect)
     heights = [close_height if close else height for _, _, close in rows] + ([close_height] if std is not None else [])
-    plate = style.Plate([width] * len(chosen), heights, top=0.5, right=0.08 if std is None else 0.85)
+    plate = style.Plate([width] * len(chosen), heights, top=HEADING, right=0.08 if std is None else 0.85)
     top = 0.0 if std is None else float(np.quantile(std[close_up], 0.995))
 
     for column, (name, t) in enumerate(frames.items()):
@@ -178,18 +189,22 @@ def comparison(
     crop = _crop(roi)
     hr = reference[crop]
     window = style.grey_window(hr)
-    span = float(np.ptp(hr))
-    errors = {name: 100 * np.abs(image[crop] - hr) / span for name, image in methods.items()}
+    errors = {name: 100 * np.abs(image[crop] - hr) / np.ptp(hr) for name, image in methods.items()}
     top = float(np.quantile(np.stack(list(errors.values())), 0.998))
-    width = min(2.4, SHEET_WIDTH / (len(methods) + 1))
+    across = len(methods) + 1 if len(methods) < 5 else 4
+    n_bands = -(-(len(methods) + 1) // across)
+    width = min(2.4, SHEET_WIDTH / across)
     height = _height(width, hr.shape, aspect)
-    plate = style.Plate([width] * (len(methods) + 1), [height, height], top=0.5, right=0.85)
+    heights = [height, height, HEADING - 0.1] * n_bands  # the last is the space for the headings of the next band
+    plate = style.Plate([width] * across, heights[:-1], top=HEADING, right=0.85)
     plate.image(0, 0, hr, window)
     plate.head(0, "reference")
-    for column, (name, image) in enumerate(methods.items(), start=1):
-        plate.image(0, column, image[crop], window)
-        plate.head(column, name, f"{float(psnr(image[crop], hr)):.2f} dB · {float(ssim(image[crop], hr)):.3f}")
-        _, shown = plate.image(1, column, errors[name], (0.0, top), style.ERROR_MAP)
+    for place, (name, image) in enumerate(methods.items(), start=1):
+        row, column = 3 * (place // across), place % across
+        plate.image(row, column, image[crop], window)
+        quality = f"{float(psnr(image[crop], hr)):.2f} dB · {float(ssim(image[crop], hr)):.3f}"
+        plate.head(column, name, quality, row=row)
+        _, shown = plate.image(row + 1, column, errors[name], (0.0, top), style.ERROR_MAP)
     plate.scale(1, shown, "error (% of range)")
     return plate.figure
 
@@ -239,11 +254,6 @@ def boxplots(
     return figure
 
 
-def format_p(p: float) -> str:
-    """A p value as journals print it."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.0995 else f"p = {p:.2f}"
-
-
 def movie(lr: NDArray[Any], sr: NDArray[Any], fps: float = 12.0, *, aspect: float = 1.0) -> bytes:
     """Input and result side by side as an endless animated WebP of at most 80 frames and about 1.5 MB.
 
@@ -253,7 +263,7 @@ def movie(lr: NDArray[Any], sr: NDArray[Any], fps: float = 12.0, *, aspect: floa
 
     shown = np.unique(np.linspace(0, len(lr) - 1, min(len(lr), MOVIE_FRAMES)).round().astype(int))
     low, high = style.grey_window(lr[shown], sr[shown])
-    width = 480
+    width = 510
     height = round(width * lr.shape[1] * aspect / lr.shape[2])
     font = ImageFont.load_default(size=15)
 

@@ -12,8 +12,8 @@ from html import escape
 from pathlib import Path
 from typing import Literal
 
-from cmrsr.evaluate.figures import format_p
-from cmrsr.evaluate.statistics import Comparison, Paired, Summary
+from cmrsr.evaluate.statistics import Comparison, Paired, Summary, format_p
+from cmrsr.evaluate.style import PAGE_CSS
 from cmrsr.io.outputs import output_errors, replacing
 
 Status = Literal["ok", "failed", "skipped"]
@@ -77,7 +77,7 @@ class ReportRun:
 def write_report(path: Path, cases: Sequence[ReportCase], run: ReportRun) -> None:
     """Write the page of a batch: a table of all cases, then a section for each.
 
-    Only the first 30 successful cases are illustrated, and the page says so. Raises OutputError if it cannot be written.
+    Only the first 30 successful cases are illustrated, and the page says so. Raises OutputError if it fails.
     """
     _write(path, _batch(cases, run))
 
@@ -99,9 +99,13 @@ def write_evaluation_report(
 
 
 def _write(path: Path, pieces: Iterable[str]) -> None:
-    with replacing(path) as partial, output_errors(path), partial.open("w", encoding="utf-8", newline="\n") as handle:
-        for piece in pieces:
-            handle.write(piece)
+    # errors="replace": a file name that is not valid UTF-8 must not cost the page
+    with (
+        replacing(path) as partial,
+        output_errors(path),
+        partial.open("w", encoding="utf-8", errors="replace", newline="\n") as handle,
+    ):
+        handle.writelines(pieces)
 
 
 # ---- the batch -----------------------------------------------------------------------------------------------------
@@ -117,7 +121,7 @@ def _batch(cases: Sequence[ReportCase], run: ReportRun) -> Iterator[str]:
         yield f'<p class="note">{len(done)} cases succeeded; pictures are shown for the first {MAX_ILLUSTRATED}.</p>'
     yield "<h2>Cases</h2>"
     yield _table(
-        ("Case", "Status", "Matrix (x × y)", "Slices", "Frames", "Acquired band", "Time", "Remark"),
+        ("Case", "Status", "Matrix", "Slices", "Frames", "Acquired band", "Time", "Remark"),
         (_summary_row(n, case) for n, case in enumerate(cases)),
     )
     for n, case in enumerate(cases):
@@ -207,8 +211,6 @@ def _evaluation(
     lower_is_better: Sequence[str],
 ) -> Iterator[str]:
     methods = list(dict.fromkeys(c.method for c in comparisons))
-    metrics = list(dict.fromkeys(c.metric for c in comparisons))
-    cells = {(c.method, c.metric): c for c in comparisons}
     first = comparisons[0]
     counts = [
         (str(first.per_image.n), "images"),
@@ -216,54 +218,60 @@ def _evaluation(
         (str(len(methods)), "methods"),
     ]
     yield _head(run, [(n, what, "plain") for n, what in (*counts, (_duration(run.seconds), "total time"))])
-    yield "<h2>Result</h2>"
-    yield "<p>Mean ± standard deviation; the best of each column is set in bold.</p>"
-    units = [(unit, metric) for unit in ("per_image", "per_patient") for metric in metrics]
-    best = {}
-    for unit, metric in units:
-        pick = min if metric in lower_is_better else max
-        best[unit, metric] = pick(methods, key=lambda m, u=unit, k=metric: getattr(cells[m, k], u).mean)  # type: ignore[misc]
-    yield _table(
-        ("Method", *(f"{metric} {'per image' if unit == 'per_image' else 'per patient'}" for unit, metric in units)),
-        (
-            [
-                f'<th scope="row">{escape(method)}</th>',
-                *(
-                    _mean_cell(getattr(cells[method, metric], unit), bold=best[unit, metric] == method)
-                    for unit, metric in units
-                ),
-            ]
-            for method in methods
-        ),
-    )
-    yield "<h2>Paired tests</h2><p>Images of one patient are not independent; the tests over patients are the stricter.</p>"
-    for baseline in dict.fromkeys(name for c in comparisons for name in c.image_tests):
-        yield f"<h3>Difference to {escape(baseline)}</h3>"
-        yield _table(
-            (
-                "Method",
-                "Metric",
-                "Images: Δ [95 % CI]",
-                "t-test",
-                "Wilcoxon",
-                "Patients: Δ [95 % CI]",
-                "t-test",
-                "Wilcoxon",
-            ),
-            (
-                [
-                    f'<th scope="row">{escape(c.method)}</th>',
-                    f"<td>{escape(c.metric)}</td>",
-                    *_test_cells(c.image_tests[baseline], _digits(c.per_image)),
-                    *_test_cells(c.patient_tests[baseline], _digits(c.per_image)),
-                ]
-                for c in comparisons
-                if baseline in c.image_tests
-            ),
-        )
+    yield "<h2>Result</h2><p>Mean ± standard deviation; the best of each column is set in bold.</p>"
+    yield _result_table(comparisons, methods, lower_is_better)
     yield from _pictures(pictures)
     yield "<h2>Protocol</h2>" + "".join(f"<p>{escape(paragraph)}</p>" for paragraph in protocol)
+    yield "<h2>Paired tests</h2>"
+    yield "<p>Images of one patient are not independent: the tests over patients are the stricter.</p>"
+    tested = {name for c in comparisons for name in c.image_tests}
+    for baseline in (method for method in methods if method in tested):
+        yield f"<h3>Difference to {escape(baseline)}</h3>{_test_table(comparisons, baseline)}"
     yield _foot(run)
+
+
+def _result_table(comparisons: Sequence[Comparison], methods: Sequence[str], lower_is_better: Sequence[str]) -> str:
+    """The paper's table: methods down, the metrics per image and then per patient across."""
+    by_metric: dict[str, dict[str, Comparison]] = {}
+    for c in comparisons:
+        by_metric.setdefault(c.metric, {})[c.method] = c
+    columns = [
+        [getattr(by_metric[metric][method], unit) for method in methods]
+        for unit in ("per_image", "per_patient")
+        for metric in by_metric
+    ]
+    best = [
+        (min if metric in lower_is_better else max)(summary.mean for summary in column)
+        for metric, column in zip([*by_metric, *by_metric], columns, strict=True)
+    ]
+    rows = (
+        [
+            f'<th scope="row">{escape(method)}</th>',
+            *(_mean_cell(column[n], bold=column[n].mean == top) for column, top in zip(columns, best, strict=True)),
+        ]
+        for n, method in enumerate(methods)
+    )
+    width = len(by_metric)
+    groups = f'<tr><td></td><th colspan="{width}">per image</th><th colspan="{width}">per patient</th></tr>'
+    return _table(("Method", *by_metric, *by_metric), rows, above=groups)
+
+
+def _test_table(comparisons: Sequence[Comparison], baseline: str) -> str:
+    """Every method against one baseline; the method's name spans the rows of its metrics."""
+    tested = [c for c in comparisons if baseline in c.image_tests]
+    n_metrics = len({c.metric for c in tested})
+    rows = (
+        [
+            f'<th scope="rowgroup" rowspan="{n_metrics}">{escape(c.method)}</th>' if n % n_metrics == 0 else "",
+            f'<td class="number">{escape(c.metric)}</td>',
+            *_test_cells(c.image_tests[baseline], _digits(c.per_image)),
+            *_test_cells(c.patient_tests[baseline], _digits(c.per_image)),
+        ]
+        for n, c in enumerate(tested)
+    )
+    heads = ("difference [95 % CI]", "t-test", "Wilcoxon")
+    groups = '<tr><td colspan="2"></td><th colspan="3">over images</th><th colspan="3">over patients</th></tr>'
+    return _table(("Method", "Metric", *heads, *heads), rows, above=groups)
 
 
 def _digits(summary: Summary) -> int:
@@ -278,13 +286,17 @@ def _mean_cell(summary: Summary, *, bold: bool) -> str:
 
 
 def _test_cells(test: Paired, digits: int) -> list[str]:
-    interval = "" if test.ci95 is None else f" [{test.ci95[0]:+.{digits}f}, {test.ci95[1]:+.{digits}f}]"
+    interval = "" if test.ci95 is None else f" [{_signed(test.ci95[0], digits)}, {_signed(test.ci95[1], digits)}]"
     why = f' title="{escape(test.reason)}"' if test.reason else ""
     p_values = ("n/a" if p is None else format_p(p) for p in (test.t_test_p, test.wilcoxon_p))
     return [
-        f'<td class="number">{test.mean_difference:+.{digits}f}<span class="sd">{interval}</span></td>',
+        f'<td class="number">{_signed(test.mean_difference, digits)}<span class="sd">{interval}</span></td>',
         *(f'<td class="number"{why}>{escape(p)}</td>' for p in p_values),
     ]
+
+
+def _signed(value: float, digits: int) -> str:
+    return f"{value:+.{digits}f}".replace("-", "−")
 
 
 # ---- shared pieces -------------------------------------------------------------------------------------------------
@@ -300,7 +312,7 @@ def _head(run: ReportRun, tiles: Sequence[tuple[str, str, str]]) -> str:
 <html lang="en"><head><meta charset="utf-8"><title>{escape(run.title)}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
-<style>{CSS}</style></head><body><header><p class="brand">cmrsr <span>{escape(run.version)}</span></p>
+<style>{PAGE_CSS}</style></head><body><header><p class="brand">cmrsr <span>{escape(run.version)}</span></p>
 <h1>{escape(run.title)}</h1><p class="when">{escape(started)} · engine {escape(run.engine)}
 <code title="{escape(run.engine_digest)}">{escape(run.engine_digest[:12])}</code></p>
 <p class="notice">{escape(NOTICE)}</p></header><main><div class="tiles">{boxes}</div>
@@ -315,11 +327,11 @@ def _foot(run: ReportRun) -> str:
     )
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of escaped heads and rows of finished cells."""
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], above: str = "") -> str:
+    """A table of heads (escaped here) and rows of finished cells; ``above`` is a finished row over the heads."""
     head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
     body = "".join(f"<tr>{''.join(row)}</tr>\n" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>'
+    return f'<div class="scroll"><table><thead>{above}<tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>'
 
 
 def _pictures(pictures: Iterable[Picture]) -> Iterator[str]:
@@ -339,52 +351,3 @@ def _duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-CSS = """
-:root{--ink:#1b222b;--soft:#5c6876;--line:#dfe4ea;--paper:#f4f6f8;--card:#fff;--ok:#0b6e4f;--ok-bg:#e2f3ec;
---failed:#a63a00;--failed-bg:#fdeadf;--skipped:#515c69;--skipped-bg:#e8ecf0;--link:#005a92}
-@media (prefers-color-scheme:dark){:root{--ink:#e7ebf0;--soft:#9aa6b3;--line:#2e353e;--paper:#111419;--card:#1a1f26;
---ok:#6fd3ae;--ok-bg:#143429;--failed:#ffa06a;--failed-bg:#44220f;--skipped:#b5bfca;--skipped-bg:#2a313a;--link:#7cc4f5}}
-*{box-sizing:border-box}
-body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,
-"Helvetica Neue",Arial,sans-serif;font-variant-numeric:tabular-nums}
-header,main,footer{max-width:1120px;margin:0 auto;padding:0 24px}
-header{padding-top:32px}
-.brand{margin:0;font-weight:700;letter-spacing:.04em}.brand span{color:var(--soft);font-weight:400}
-h1{margin:2px 0 0;font-size:30px;line-height:1.2;letter-spacing:-.01em}
-h2{font-size:19px;margin:34px 0 10px}h3{font-size:15px;margin:0 0 8px}main>h3{margin:20px 0 8px}
-.when{margin:6px 0 0;color:var(--soft)}
-.notice{margin:14px 0 0;padding:8px 12px;border-left:3px solid #e69f00;background:var(--card);font-size:14px}
-.tiles{display:flex;flex-wrap:wrap;gap:12px;margin:20px 0 0}
-.tile{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:10px 18px;min-width:112px}
-.tile b{display:block;font-size:23px;line-height:1.2}.tile span{color:var(--soft);font-size:13px}
-.tile.ok b{color:var(--ok)}.tile.failed b{color:var(--failed)}.tile.none b{color:var(--soft);font-weight:400}
-.note{color:var(--soft)}
-.scroll{overflow-x:auto;background:var(--card);border:1px solid var(--line);border-radius:8px}
-table{border-collapse:collapse;width:100%;font-size:14px}
-th,td{text-align:left;padding:8px 12px;border-top:1px solid var(--line);vertical-align:top}
-thead th{border-top:0;color:var(--soft);font-weight:600;font-size:12.5px;vertical-align:bottom}
-tbody th{font-weight:600;overflow-wrap:anywhere;min-width:150px}
-.number{white-space:nowrap}.sd{color:var(--soft)}.warned{color:var(--failed)}.remark{min-width:180px;overflow-wrap:anywhere}
-a{color:var(--link);text-decoration:none}a:hover{text-decoration:underline}
-code,pre{font:13px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace}
-.chip{display:inline-block;padding:1px 9px;border-radius:99px;font-size:12.5px;font-weight:600;white-space:nowrap;
-vertical-align:middle}
-.chip.ok{color:var(--ok);background:var(--ok-bg)}.chip.failed{color:var(--failed);background:var(--failed-bg)}
-.chip.skipped{color:var(--skipped);background:var(--skipped-bg)}
-.case{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:18px 22px 20px;margin:22px 0}
-.case.failed{border-left:4px solid var(--failed)}.case h2{margin:0 0 10px;overflow-wrap:anywhere}
-.message{margin:0 0 10px}
-.warnings{margin:0 0 12px;padding:8px 12px 8px 30px;border-radius:6px;background:var(--failed-bg);font-size:14px}
-.facts{display:grid;grid-template-columns:repeat(auto-fill,minmax(230px,1fr));gap:10px 24px;margin:0 0 6px}
-.facts dt{color:var(--soft);font-size:12.5px}.facts dd{margin:0;overflow-wrap:anywhere}
-figure{margin:22px 0 0;break-inside:avoid}
-main>figure{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:18px 22px}
-img{display:block;max-width:100%;height:auto;border-radius:6px}
-figcaption{color:var(--soft);font-size:13.5px;margin-top:6px;max-width:80ch}
-details{margin-top:14px;font-size:14px}summary{cursor:pointer;color:var(--soft)}details ul{margin:6px 0 0}
-footer{color:var(--soft);font-size:13px;padding-top:26px;padding-bottom:40px}footer p{margin:4px 0}
-pre{margin:4px 0 12px;padding:10px 12px;background:var(--card);border:1px solid var(--line);border-radius:6px;
-white-space:pre-wrap;overflow-wrap:anywhere;color:var(--ink)}
-"""

@@ -124,6 +124,11 @@ def per_patient(values: ArrayLike, patient_ids: Sequence[str]) -> dict[str, floa
     return {patient: float(sample[ids == patient].mean()) for patient in dict.fromkeys(patient_ids)}
 
 
+def format_p(p: float) -> str:
+    """A p value as journals print it."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.0995 else f"p = {p:.2f}"
+
+
 def compare_methods(
     values: Mapping[str, Mapping[str, NDArray[np.float64]]], patient_ids: Sequence[str], baselines: Sequence[str]
 ) -> list[Comparison]:

@@ -1,4 +1,4 @@
-"""How every figure looks: colours, type sizes, plates of images. Nothing here touches matplotlib's global state.
+"""How every figure and page looks: colours, type sizes, plates of images. No global state of matplotlib is touched.
 
 Colours follow Okabe & Ito's palette, which people with colour-vision deficiency can tell apart; the reference is always
 black, zero-filling (or the input) always grey, and the interpolations keep theirs, so that ours start with blue.
@@ -109,9 +109,9 @@ class Plate:
         axes.set_axis_off()
         return axes, shown
 
-    def head(self, column: int, text: str, sub: str = "") -> None:
-        """The heading of a column, with a quieter second line."""
-        x, y, width, height = self._box(0, column)
+    def head(self, column: int, text: str, sub: str = "", *, row: int = 0) -> None:
+        """The heading over a cell, with a quieter second line."""
+        x, y, width, height = self._box(row, column)
         across, up = self._size
         raised = 0.2 if sub else 0.08
         place = ((x + width / 2) / across, (y + height + raised) / up)
@@ -150,3 +150,53 @@ def grey_window(*stacks: NDArray[Any], saturated: float = 0.005) -> tuple[float,
     values = np.concatenate([np.asarray(stack, dtype=np.float64).ravel() for stack in stacks])
     low, high = (float(q) for q in np.quantile(values, (0.01, 1 - saturated)))
     return (low, high) if high > low else (low, low + 1.0)
+
+
+PAGE_CSS = """
+:root{--ink:#1b222b;--soft:#5c6876;--line:#dfe4ea;--paper:#f4f6f8;--card:#fff;--ok:#0b6e4f;--ok-bg:#e2f3ec;
+--failed:#a63a00;--failed-bg:#fdeadf;--skipped:#515c69;--skipped-bg:#e8ecf0;--link:#005a92}
+@media (prefers-color-scheme:dark){:root{--ink:#e7ebf0;--soft:#9aa6b3;--line:#2e353e;--paper:#111419;--card:#1a1f26;
+--ok:#6fd3ae;--ok-bg:#143429;--failed:#ffa06a;--failed-bg:#44220f;--skipped:#b5bfca;--skipped-bg:#2a313a;--link:#7cc4f5}}
+*{box-sizing:border-box}
+body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,
+"Helvetica Neue",Arial,sans-serif;font-variant-numeric:tabular-nums}
+header,main,footer{max-width:1120px;margin:0 auto;padding:0 24px}
+header{padding-top:32px}
+.brand{margin:0;font-weight:700;letter-spacing:.04em}.brand span{color:var(--soft);font-weight:400}
+h1{margin:2px 0 0;font-size:30px;line-height:1.2;letter-spacing:-.01em}
+h2{font-size:19px;margin:34px 0 10px}h3{font-size:15px;margin:0 0 8px}main>h3{margin:20px 0 8px}
+.when{margin:6px 0 0;color:var(--soft)}
+.notice{margin:14px 0 0;padding:8px 12px;border-left:3px solid #e69f00;background:var(--card);font-size:14px}
+.tiles{display:flex;flex-wrap:wrap;gap:12px;margin:20px 0 0}
+.tile{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:10px 18px;min-width:112px}
+.tile b{display:block;font-size:23px;line-height:1.2}.tile span{color:var(--soft);font-size:13px}
+.tile.ok b{color:var(--ok)}.tile.failed b{color:var(--failed)}.tile.none b{color:var(--soft);font-weight:400}
+.note{color:var(--soft)}
+.scroll{overflow-x:auto;background:var(--card);border:1px solid var(--line);border-radius:8px}
+table{border-collapse:collapse;width:100%;font-size:14px}
+th,td{text-align:left;padding:8px 12px;border-top:1px solid var(--line);vertical-align:top}
+thead th,thead td{border-top:0;color:var(--soft);font-weight:600;font-size:12.5px;vertical-align:bottom}
+thead th[colspan]{color:var(--ink);padding-bottom:0}
+tbody th{font-weight:600;overflow-wrap:anywhere;min-width:150px}
+.number{white-space:nowrap}.sd{color:var(--soft)}.warned{color:var(--failed)}.remark{min-width:180px;overflow-wrap:anywhere}
+a{color:var(--link);text-decoration:none}a:hover{text-decoration:underline}
+code,pre{font:13px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace}
+.chip{display:inline-block;padding:1px 9px;border-radius:99px;font-size:12.5px;font-weight:600;white-space:nowrap;
+vertical-align:middle}
+.chip.ok{color:var(--ok);background:var(--ok-bg)}.chip.failed{color:var(--failed);background:var(--failed-bg)}
+.chip.skipped{color:var(--skipped);background:var(--skipped-bg)}
+.case{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:18px 22px 20px;margin:22px 0}
+.case.failed{border-left:4px solid var(--failed)}.case h2{margin:0 0 10px;overflow-wrap:anywhere}
+.message{margin:0 0 10px}
+.warnings{margin:0 0 12px;padding:8px 12px 8px 30px;border-radius:6px;background:var(--failed-bg);font-size:14px}
+.facts{display:grid;grid-template-columns:repeat(auto-fill,minmax(250px,1fr));gap:10px 24px;margin:0 0 6px}
+.facts dt{color:var(--soft);font-size:12.5px}.facts dd{margin:0;overflow-wrap:anywhere}
+figure{margin:22px 0 0;break-inside:avoid}
+main>figure{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:18px 22px}
+img{display:block;max-width:100%;height:auto;border-radius:6px}
+figcaption{color:var(--soft);font-size:13.5px;margin-top:6px;max-width:80ch}
+details{margin-top:14px;font-size:14px}summary{cursor:pointer;color:var(--soft)}details ul{margin:6px 0 0}
+footer{color:var(--soft);font-size:13px;padding-top:26px;padding-bottom:40px}footer p{margin:4px 0}
+pre{margin:4px 0 12px;padding:10px 12px;background:var(--card);border:1px solid var(--line);border-radius:6px;
+white-space:pre-wrap;overflow-wrap:anywhere;color:var(--ink)}
+"""

@@ -21,7 +21,7 @@ def classic_view(ds: Dataset, frame: int) -> Dataset:
     for element in ds:
         if element.VR != "SQ":
             view[element.tag] = element
-    for groups in (ds.get("SharedFunctionalGroupsSequence") or [])[:1] + [ds.PerFrameFunctionalGroupsSequence[frame]]:
+    for groups in [*(ds.get("SharedFunctionalGroupsSequence") or [])[:1], ds.PerFrameFunctionalGroupsSequence[frame]]:
         for macro in groups:
             # More than one item (several mappings, several motion corrections) has no classic counterpart.
             for element in macro.value[0] if macro.VR == "SQ" and macro.value else ():

@@ -25,7 +25,9 @@ def complete(
     labels = _labels(slices, n)
     odd = [z for z, one in enumerate(slices) if len(one) != n]
     rows = [_row(z, slices, positions_mm[z], n, labels) for z in odd]
-    table = "; ".join(rows[:MAX_LISTED]) + (f"; and {len(rows) - MAX_LISTED} more slices" if len(rows) > MAX_LISTED else "")
+    table = "; ".join(rows[:MAX_LISTED]) + (
+        f"; and {len(rows) - MAX_LISTED} more slices" if len(rows) > MAX_LISTED else ""
+    )
     if on_missing == "drop-slice":
         kept = [z for z in range(len(slices)) if z not in odd]
         return [slices[z] for z in kept], [positions_mm[z] for z in kept], (f"slices dropped: {table}",)

@@ -32,6 +32,7 @@ class DicomInstance:
 
     path: Path
     frame: int
+    n_frames: int
     sop_class_uid: str
     sop_instance_uid: str
     study_uid: str
@@ -68,7 +69,7 @@ class DicomInstance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped:
-    """A file that was left out. ``unreadable``: not an image or broken (exit 3); else readable but of no use (exit 4)."""
+    """A file left out. ``unreadable``: not an image, or broken (exit 3); otherwise an image of no use here (exit 4)."""
 
     path: Path
     reason: str
@@ -139,7 +140,7 @@ def _read_file(path: Path) -> list[DicomInstance] | Skipped:
     if "LOCALIZER" in words(views[0], "ImageType") or re.search(r"locali[sz]er|scout|survey", _text_of(ds)):
         return skip("a localiser")
     try:
-        return [_instance(path, frame, view, damage) for frame, view in enumerate(views)]
+        return [_instance(path, frame, n_frames, view, damage) for frame, view in enumerate(views)]
     except MissingTagError as error:
         return skip(f"no usable {error}")
 
@@ -148,7 +149,7 @@ class MissingTagError(Exception):
     """A tag without which an image has no place in a series."""
 
 
-def _instance(path: Path, frame: int, ds: Dataset, damage: str | None) -> DicomInstance:
+def _instance(path: Path, frame: int, n_frames: int, ds: Dataset, damage: str | None) -> DicomInstance:
     spacing = required(ds, "PixelSpacing", 2)
     rows, columns = required(ds, "Rows", 1)[0], required(ds, "Columns", 1)[0]
     orientation = required(ds, "ImageOrientationPatient", 6)
@@ -160,6 +161,7 @@ def _instance(path: Path, frame: int, ds: Dataset, damage: str | None) -> DicomI
     return DicomInstance(
         path=path,
         frame=frame,
+        n_frames=n_frames,
         sop_class_uid=text(ds, "SOPClassUID"),
         sop_instance_uid=text(ds, "SOPInstanceUID"),
         study_uid=text(ds, "StudyInstanceUID"),
@@ -198,16 +200,19 @@ def _instance(path: Path, frame: int, ds: Dataset, damage: str | None) -> DicomI
 def component_of(ds: Dataset) -> Component:
     """Which part of the complex signal, or a parameter map: vendors say it in ImageType, each in their own words."""
     types = set(words(ds, "ImageType")[2:]) | set(words(ds, "ComplexImageComponent"))
-    if types & {"P", "PHASE", "PHASE MAP", "VELOCITY", "VELOCITY MAP", "PHASE CONTRAST P"}:
+    phases = {"P", "PHASE", "PHASE MAP", "VELOCITY", "VELOCITY MAP", "PHASE CONTRAST P"}
+    description = text(ds, "SeriesDescription").lower().replace("_", " ")
+    named_map = re.search(r"\bmaps?\b|t[12]\*?maps?\b|fit ?param", description)
+    # A description such as "T1Map_MOCO" is also given to the inversion images themselves: those have an inversion time.
+    # Siemens writes maps with any component in ImageType, so the description goes first.
+    if (named_map and number(ds, "InversionTime") is None) or any(name.endswith("MAP") for name in types - phases):
+        return "map"
+    if types & phases:
         return "phase"
     if types & {"R", "REAL"}:
         return "real"
     if types & {"I", "IMAGINARY"}:
         return "imaginary"
-    named_map = re.search(r"\bmaps?\b|t[12]\*?maps?\b|fit ?param", text(ds, "SeriesDescription").lower().replace("_", " "))
-    # A description such as "T1Map_MOCO" is also given to the inversion images themselves: those have an inversion time.
-    if any(name.endswith("MAP") for name in types) or (named_map and number(ds, "InversionTime") is None):
-        return "map"
     return "magnitude"
 
 

@@ -30,11 +30,12 @@ TIMES = ("InversionTime", "TriggerTime", "AcquisitionTime")
 DAY_MS = 86_400_000.0
 SAME_TIME_MS = 0.5
 MIN_FRAMES_FOR_A_PATTERN = 4
+MIN_INVERSION_TIMES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arranged:
-    """Images ``[t][z]``, their times (t,) or (t, z), the tag that ordered them ("" for one frame), and what was decided."""
+    """Images ``[t][z]``, times (t,) or (t, z), the tag that ordered them ("" for one frame), and what was decided."""
 
     table: tuple[tuple[DicomInstance, ...], ...]
     times_ms: NDArray[np.float64] | None
@@ -53,13 +54,11 @@ def arrange(slices: Slices, positions_mm: Sequence[float], kind: Kind, on_missin
     for tag in ORDER:
         ordered = _sort(slices, tag)
         if ordered is None:
-            if tag in TIMES and all(ORDER[tag](i) is not None for one in slices for i in one) and tag != "InversionTime":
-                notes.append(f"{tag} repeats within a slice, so it does not give the order")
+            if tag in ("TemporalPositionIdentifier", "TriggerTime", "AcquisitionTime") and _all_have(slices, tag):
+                notes.append(f"{tag} repeats or is constant within a slice, so it does not give the order")
         elif tag == "TriggerTime" and _is_jitter(ordered):
             notes.append("TriggerTime contradicts the acquisition order (jitter of the trigger), so it is not used")
-        elif tag == "InversionTime" and len(ordered[0]) < 3:
-            continue
-        else:
+        elif tag != "InversionTime" or len(ordered[0]) >= MIN_INVERSION_TIMES:
             break
     else:
         one, where = next((s, z) for s, z in zip(slices, positions_mm, strict=True) if _repeats(s))
@@ -68,14 +67,17 @@ def arrange(slices: Slices, positions_mm: Sequence[float], kind: Kind, on_missin
             f"{', '.join(ORDER)} tells all of them apart (duplicates such as {', '.join(_repeats(one))}); "
             "remove the duplicates"
         )
-    notes.insert(0, f"time order from {tag}")
     if hole := _hole(ordered, tag):
         if on_missing != "drop-frame":
             raise UnusableError(f"{hole}; find the missing files, or pass --on-missing drop-frame to leave the gap")
         notes.append(f"{hole}; the gap was left")
     times, source = _times(ordered, tag, kind)
-    notes.append(source)
+    notes.insert(0, f"time order from {tag}, {source}")
     return Arranged(table=tuple(zip(*ordered, strict=True)), times_ms=times, tag=tag, notes=tuple(notes))
+
+
+def _all_have(slices: Slices, tag: str) -> bool:
+    return all(ORDER[tag](image) is not None for one in slices for image in one)
 
 
 def _sort(slices: Slices, tag: str) -> Slices | None:
@@ -101,7 +103,7 @@ def _values(images: Sequence[DicomInstance], tag: str) -> NDArray[np.float64] | 
 
 
 def _is_jitter(ordered: Slices) -> bool:
-    """One image a beat: its delay after the R wave scatters by a few ms, which says nothing about the order of beats."""
+    """One image a beat: its delay after the R wave scatters by a few ms and says nothing about the order of beats."""
     for one in ordered:
         clock, trigger = _values(one, "AcquisitionTime"), _values(one, "TriggerTime")
         if clock is None or trigger is None or len(np.unique(clock)) < len(clock):
@@ -148,21 +150,23 @@ def _times(ordered: Slices, tag: str, kind: Kind) -> tuple[NDArray[np.float64] |
     for name in [tag] if tag in TIMES else TIMES[1:]:
         columns = [_values(one, name) for one in ordered]
         if all(_increasing(column) for column in columns):
-            times = np.stack([c for c in columns if c is not None], axis=1)
+            times: NDArray[np.float64] = np.array(columns).T
             if name == "AcquisitionTime":
                 # Slices of one series share the clock of the scan; slices of different series (a cine, one slice
                 # after another) share only the phase within the beat.
                 one_scan = len({image.series_uid for one in ordered for image in one}) == 1 or kind == "perfusion"
-                times = times - (times.min() if one_scan else times[:1])
+                times -= times.min() if one_scan else times[:1]
             same = np.ptp(times, axis=1).max() <= SAME_TIME_MS
-            return (times[:, 0] if same else times), f"times from {name}"
+            return times[:, 0] if same else times, f"times from {name}"
     first = ordered[0][0]
     beat = first.nominal_interval_ms or 0.0
     if not 300 <= beat <= 2500:
         beat = 60_000 / rate if (rate := first.heart_rate_bpm or 0.0) and 24 <= rate <= 200 else 0.0
     n = len(ordered[0])
     if beat and kind == "perfusion":
-        return np.arange(n) * beat, f"times estimated: one frame a heart beat of {beat:.0f} ms (header)"
+        return np.linspace(0.0, (n - 1) * beat, n), f"times estimated: one frame a heart beat of {beat:.0f} ms (header)"
     if beat and kind == "cine":
-        return np.arange(n) * beat / n, f"times estimated: {n} phases over a heart beat of {beat:.0f} ms (header)"
+        return np.linspace(
+            0.0, beat, n, endpoint=False
+        ), f"times estimated: {n} phases over a heart beat of {beat:.0f} ms (header)"
     return None, "no tag gives the times"

@@ -11,7 +11,7 @@ from cmrsr.errors import UnreadableError
 def expand_lists(inputs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """The files and folders named directly or in a ``.txt`` list, each once, and the listed ones that are missing.
 
-    A list holds one path a line, relative to the list's own folder; ``#`` starts a comment line.
+    All are absolute. A list holds one path a line, relative to the list's own folder; ``#`` starts a comment line.
     UnreadableError: a directly named path does not exist, or a list cannot be read as text or is empty.
     """
     found: dict[Path, Path] = {}
@@ -19,12 +19,10 @@ def expand_lists(inputs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     for path in inputs:
         if not path.exists():
             raise UnreadableError(f"{path}: no such file or folder")
-        if path.suffix.lower() != ".txt" or path.is_dir():
-            found.setdefault(path.resolve(), path)
-            continue
-        for entry in _read_list(path):
+        is_list = path.suffix.lower() == ".txt" and path.is_file()
+        for entry in _read_list(path) if is_list else [path]:
             if entry.exists():
-                found.setdefault(entry.resolve(), entry)
+                found.setdefault(entry.resolve(), _without_dots(entry))
             else:
                 missing.append(entry)
     return list(found.values()), missing
@@ -34,17 +32,21 @@ def _read_list(path: Path) -> list[Path]:
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise UnreadableError(f"{path}: not a text file of paths, one a line ({error})") from error
+        raise UnreadableError(f"{path}: expected a text file of paths, one a line ({error})") from error
     entries = [path.parent / Path(line).expanduser() for line in lines if line and not line.startswith("#")]
     if not entries:
         raise UnreadableError(f"{path}: the list names no file or folder, expected one path a line")
     return entries
 
 
+def _without_dots(path: Path) -> Path:
+    # ``a/link/..`` is not ``a``: only the file system knows what ``..`` leads to. Other links keep the user's names.
+    return path.resolve() if ".." in path.parts else path.absolute()
+
+
 def common_root(paths: Sequence[Path]) -> Path:
-    """The folder that names are relative to: a single folder itself, otherwise the deepest one above all inputs."""
-    folders = [path.absolute() if path.is_dir() else path.absolute().parent for path in paths]
-    return Path(os.path.commonpath(folders))
+    """The folder that names are relative to: a single folder itself, otherwise the deepest one above all paths."""
+    return Path(os.path.commonpath([path if path.is_dir() else path.parent for path in paths]))
 
 
 def natural_key(path: Path) -> list[tuple[list[tuple[int, int, str]], str]]:

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,7 +95,7 @@ def _read_errors(path: Path, expected: str) -> Iterator[None]:
         raise UnreadableError(f"{path}: truncated or damaged, expected {expected} ({reason(error)})") from error
 
 
-def _read_exactly(stream: IO[bytes], n_bytes: int) -> bytes:
+def _read_exactly(stream: BinaryIO | gzip.GzipFile, n_bytes: int) -> bytes:
     data = stream.read(n_bytes)
     if len(data) < n_bytes:
         raise EOFError(f"{len(data)} of {n_bytes} bytes")
@@ -119,7 +119,7 @@ class _StreamedFrames:
     def __init__(self, path: Path, header: Any, dtype: np.dtype[Any], shape: Shape) -> None:
         self._path, self._header, self._dtype, self._shape = path, header, dtype, shape
         self._n_bytes = int(np.prod(shape[1:])) * dtype.itemsize
-        self._stream: IO[bytes] | None = None
+        self._stream: BinaryIO | gzip.GzipFile | None = None
         self._lock = threading.Lock()
 
     def read(self, t: int) -> NDArray[np.float32]:
@@ -202,9 +202,11 @@ class NiftiWriter:
             raise ValueError(f"{self._path}: {self._count} frames written, expected {self._shape[0]}")
 
     def close(self) -> None:
-        with output_errors(self._path), self._raw:
-            if self._stream is not self._raw:
+        with output_errors(self._path):
+            try:
                 self._stream.close()
+            finally:
+                self._raw.close()  # a GzipFile leaves the file it was given open
 
 
 @contextmanager

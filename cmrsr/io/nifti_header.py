@@ -5,7 +5,7 @@ import warnings
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from nibabel.imageglobals import LoggingOutputSuppressor
@@ -42,7 +42,7 @@ class FileAxes:
         return (self.x, self.y) == (0, 1) and self.z in (2, None) and self.t in (3, None)
 
 
-def open_nifti(path: Path) -> IO[bytes]:
+def open_nifti(path: Path) -> BinaryIO | gzip.GzipFile:
     """The file's bytes, decompressed if it is gzip, whatever its suffix says."""
     with path.open("rb") as raw:
         zipped = raw.read(2) == b"\x1f\x8b"
@@ -195,7 +195,7 @@ def read_times_ms(header: Any, n_frames: int, notes: list[str]) -> NDArray[np.fl
     if not _STEP_LIMITS_MS[0] <= step_ms <= _STEP_LIMITS_MS[1]:
         notes.append(f"frame times unknown: the time step {step:g} {unit} is none of a cardiac scan")
         return None
-    return np.arange(n_frames) * step_ms
+    return np.arange(n_frames, dtype=np.float64) * np.float64(step_ms)
 
 
 def read_phase_axis(header: Any) -> Axis | None:
@@ -257,7 +257,10 @@ def _move_matrices(header: Any, old: Affine, new: Affine) -> None:
 def _set_step(header: Any, like: Series, n_frames: int, times_ms: NDArray[np.float64] | None) -> None:
     if len(header.get_data_shape()) < 4:
         return
-    same = like.times_ms is None if times_ms is None else np.array_equal(times_ms, like.times_ms)
+    if times_ms is None or like.times_ms is None:
+        same = times_ms is like.times_ms
+    else:
+        same = np.array_equal(times_ms, like.times_ms)
     if like.source.format == "nifti" and same and n_frames == like.n_frames:
         return
     space, unit = header.get_xyzt_units()

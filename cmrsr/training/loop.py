@@ -72,9 +72,7 @@ def train(
     model = build_model(recipe.model.model_dump()).to(device).to(memory_format=torch.channels_last)
     average = {k: v.detach().clone() for k, v in model.state_dict().items()}
     o = recipe.optimiser
-    optimiser = torch.optim.AdamW(
-        model.parameters(), lr=o.learning_rate, weight_decay=o.weight_decay, betas=(0.9, 0.99), fused=True
-    )
+    optimisers = build_optimisers(recipe, model)
     pairs = PairConfig(
         crop=recipe.data.crop, fraction=recipe.data.fraction, phase_share=recipe.data.phase_share
     )  # fmt: skip
@@ -84,7 +82,8 @@ def train(
     if resume and checkpoint.exists():
         saved = torch.load(checkpoint, map_location=device, weights_only=True)
         model.load_state_dict(saved["model"])
-        optimiser.load_state_dict(saved["optimiser"])
+        for optimiser, record in zip(optimisers, saved["optimisers"], strict=True):
+            optimiser.load_state_dict(record)
         average = saved["average"]
         state = State(**saved["state"])
     trained: nn.Module = nn.parallel.DistributedDataParallel(model) if world > 1 else model
@@ -98,7 +97,7 @@ def train(
         generator = torch.Generator().manual_seed((recipe.seed * 1_000_003 + step) * world + rank)
         torch.manual_seed(generator.initial_seed())  # dropout
         lr, x0 = _tensors(batch, state.residual_std, device)
-        for group in optimiser.param_groups:
+        for group in (g for optimiser in optimisers for g in optimiser.param_groups):
             group["lr"] = learning_rate(recipe, step)
         with bf16:
             loss = diffusion_loss(
@@ -107,8 +106,9 @@ def train(
             )  # fmt: skip
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), o.clip)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        for optimiser in optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
         state.step, done_here = step + 1, done_here + 1
         if state.step % o.ema_every == 0:
             _update_average(average, model, o.ema, state.step // o.ema_every)
@@ -129,7 +129,7 @@ def train(
                 log.write(json.dumps(record) + "\n")
                 log.flush()
         if rank == 0 and (state.step % recipe.checkpoint_every == 0 or state.step == o.steps or stop.received):
-            _save_checkpoint(checkpoint, model, optimiser, average, state)
+            _save_checkpoint(checkpoint, model, optimisers, average, state)
     if log:
         log.close()
     if world > 1:
@@ -159,6 +159,24 @@ class _StopSignal:
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.received = True
+
+
+def build_optimisers(recipe: Recipe, model: nn.Module) -> list[torch.optim.Optimizer]:
+    """AdamW for everything, or Muon for the parameters named ``matrix`` and AdamW for the rest."""
+    o = recipe.optimiser
+    named = list(model.named_parameters())
+    matrices = [p for name, p in named if o.name == "muon" and name.endswith(".matrix")]
+    others = [p for name, p in named if o.name != "muon" or not name.endswith(".matrix")]
+    optimisers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(others, lr=o.learning_rate, weight_decay=o.weight_decay, betas=(0.9, 0.99), fused=True)
+    ]
+    if matrices:
+        optimisers.append(
+            torch.optim.Muon(
+                matrices, lr=o.learning_rate, weight_decay=o.weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"
+            )
+        )
+    return optimisers
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -218,11 +236,11 @@ def _update_average(average: dict[str, Tensor], model: nn.Module, decay: float, 
 
 
 def _save_checkpoint(
-    path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, average: dict[str, Tensor], state: State
+    path: Path, model: nn.Module, optimisers: list[torch.optim.Optimizer], average: dict[str, Tensor], state: State
 ) -> None:
     record = {
         "model": model.state_dict(),
-        "optimiser": optimiser.state_dict(),
+        "optimisers": [o.state_dict() for o in optimisers],
         "average": average,
         "state": {"step": state.step, "best_gain_db": state.best_gain_db, "residual_std": state.residual_std},
     }

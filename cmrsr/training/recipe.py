@@ -60,6 +60,9 @@ class Data(_Strict):
 
 
 class Optimiser(_Strict):
+    """``muon`` orthogonalises the momentum of the matrix-shaped convolutions (Jordan 2024); AdamW does the rest."""
+
+    name: Literal["adamw", "muon"] = "adamw"
     steps: int = Field(20000, ge=1)
     batch_size: int = Field(16, ge=1)
     learning_rate: float = Field(6e-4, gt=0)

@@ -1,9 +1,12 @@
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
 from cmrsr.errors import UnusableError
-from cmrsr.evaluate.metrics import nrmse, psnr, roi_curves, ssim, temporal_nrmse
+from cmrsr.evaluate.metrics import blood_pools, nrmse, psnr, roi_curves, ssim, temporal_nrmse
 
 SSIM_TOLERANCE = 1e-6  # scikit-image sums the same window in another order
 
@@ -106,3 +109,44 @@ def test_roi_curves_average_each_region() -> None:
         roi_curves(frames, {"none": ~np.ones((3, 4), dtype=bool)})
     with pytest.raises(UnusableError, match="matrix"):
         roi_curves(frames, {"one": one.T})
+
+
+def _first_pass(bolus: float) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """40 frames of two ventricles that light up at frames 10 and 16, beside a bright organ that breathes."""
+    y, x = np.mgrid[:64, :64]
+    pools = {"RV blood": np.hypot(y - 32, x - 18) < 7, "LV blood": np.hypot(y - 32, x - 42) < 7}
+    t = np.arange(40)[:, None, None]
+    frames = np.random.default_rng(0).normal(100, 3, (40, 64, 64))
+    frames += 150 * (y > 52 + 2 * np.sin(1.7 * t))
+    for mask, start in zip(pools.values(), (10, 16), strict=True):
+        frames += bolus * mask * np.clip((t - start) / 2, 0, 1) * np.where(t > start + 8, 0.6, 1.0)
+    return frames, pools
+
+
+def test_blood_pools_are_found_by_their_order_beside_a_breathing_organ() -> None:
+    frames, pools = _first_pass(bolus=120.0)
+    found = blood_pools(frames)
+    assert list(found) == ["RV blood", "LV blood"]
+    for name, mask in found.items():
+        assert (mask & pools[name]).sum() > 0.9 * mask.sum()
+        assert (mask & pools[name]).sum() > 0.6 * pools[name].sum()
+
+
+def test_no_blood_pools_without_contrast() -> None:
+    assert blood_pools(_first_pass(bolus=0.0)[0]) == {}
+    assert blood_pools(np.ones((6, 32, 32))) == {}
+
+
+def test_blood_pools_of_a_real_series_lie_in_the_masks_drawn_by_hand() -> None:
+    data = Path(os.environ.get("CMRSR_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
+    if not (data / "perfusion-dicom-masks.mat").exists():
+        pytest.skip(f"no real scans in {data}; set CMRSR_TEST_DATA")
+    import pydicom
+    from scipy.io import loadmat
+
+    images = [pydicom.dcmread(path) for path in (data / "perfusion-dicom").rglob("*") if path.is_file()]
+    frames = np.stack([image.pixel_array for image in sorted(images, key=lambda image: int(image.InstanceNumber))])
+    drawn = loadmat(data / "perfusion-dicom-masks.mat")
+    found = blood_pools(frames)
+    for name, key in (("RV blood", "DXmask"), ("LV blood", "SXmask")):
+        assert (drawn[key] > 0)[found[name]].mean() > 0.85

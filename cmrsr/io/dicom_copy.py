@@ -1,0 +1,183 @@
+"""The tags of a source image that its derived image keeps: an allow-list, with what is not valid DICOM mended."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydicom import config
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.valuerep import format_number_as_ds
+
+from cmrsr.io.dicom_read import number, numbers, text, words
+from cmrsr.io.series import Kind
+
+PATIENT_AND_STUDY = (
+    "SpecificCharacterSet", "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex",
+    "PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence", "StudyInstanceUID",
+    "StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID", "AccessionNumber", "StudyDescription",
+    "PatientAge", "PatientSize", "PatientWeight",
+)  # fmt: skip
+SERIES_AND_EQUIPMENT = (
+    "SeriesDate", "SeriesTime", "ProtocolName", "PatientPosition", "FrameOfReferenceUID", "PositionReferenceIndicator",
+    "Manufacturer", "InstitutionName", "InstitutionAddress", "InstitutionalDepartmentName", "StationName",
+    "ManufacturerModelName", "DeviceSerialNumber", "SoftwareVersions",
+)  # fmt: skip
+IMAGE = (
+    "AcquisitionNumber", "AcquisitionDate", "AcquisitionTime", "ContentDate", "ContentTime", "ContrastBolusAgent",
+    "ContrastBolusRoute", "ContrastBolusVolume", "ContrastBolusTotalDose", "ContrastBolusIngredient",
+    "LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod", "ScanningSequence",
+    "SequenceVariant", "ScanOptions", "MRAcquisitionType", "SequenceName", "AngioFlag", "SliceThickness",
+    "RepetitionTime", "EchoTime", "InversionTime", "NumberOfAverages", "ImagingFrequency", "ImagedNucleus",
+    "EchoNumbers", "MagneticFieldStrength", "SpacingBetweenSlices", "NumberOfPhaseEncodingSteps", "EchoTrainLength",
+    "PercentSampling", "PercentPhaseFieldOfView", "PixelBandwidth", "TriggerTime", "NominalInterval", "LowRRValue",
+    "HighRRValue", "IntervalsAcquired", "IntervalsRejected", "HeartRate", "TriggerWindow", "ReconstructionDiameter",
+    "ReceiveCoilName", "TransmitCoilName", "AcquisitionMatrix", "InPlanePhaseEncodingDirection", "FlipAngle",
+    "VariableFlipAngleFlag", "SAR", "dBdt", "ContributingEquipmentSequence",
+)  # fmt: skip
+# Type 2 of the MR Image IOD: has to be there, may be empty (PatientPosition is 2C, required for MR).
+MAY_BE_EMPTY = (
+    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "ReferringPhysicianName",
+    "StudyID", "AccessionNumber", "Manufacturer", "PatientPosition", "PositionReferenceIndicator", "ScanOptions",
+    "SliceThickness", "EchoTime", "RepetitionTime", "EchoTrainLength", "ContentDate", "ContentTime",
+)  # fmt: skip
+ENUMERATED = {
+    "ScanningSequence": ({"SE", "IR", "GR", "EP", "RM"}, "RM"),
+    "SequenceVariant": ({"SK", "MTC", "SS", "TRSS", "SP", "MP", "OSP", "NONE"}, "NONE"),
+    "ScanOptions": ({"PER", "RG", "CG", "PPG", "FC", "PFF", "PFP", "SP", "FS"}, None),
+    "MRAcquisitionType": ({"2D", "3D"}, "2D"),
+    "InPlanePhaseEncodingDirection": ({"ROW", "COL"}, None),
+    "AngioFlag": ({"Y", "N"}, None),
+    "VariableFlipAngleFlag": ({"Y", "N"}, None),
+    "PatientSex": ({"M", "F", "O"}, None),
+    "LossyImageCompression": ({"00", "01"}, None),
+    "PatientIdentityRemoved": ({"YES", "NO"}, None),
+}
+PROTON_MHZ_PER_TESLA = 42.577
+GAUSS_PER_TESLA = 10_000.0
+MAX_TESLA = 100.0
+
+
+def put(ds: Dataset, keyword: str, value: Any) -> None:
+    """Set a tag with its value checked: ValueError or TypeError when it is not valid for the tag's VR.
+
+    Decimal strings are written with as many digits as fit in their 16 characters.
+    """
+    tag = tag_for_keyword(keyword)
+    assert tag is not None, keyword
+    vr = dictionary_VR(tag)
+    if vr == "DS" and value not in (None, ""):
+        many = isinstance(value, Sequence) and not isinstance(value, str)
+        decimals = [decimal_string(v) for v in (value if many else [value])]
+        value = decimals if many else decimals[0]
+    ds[tag] = DataElement(tag, vr, value, validation_mode=config.RAISE)
+
+
+def decimal_string(value: Any) -> str:
+    """A DS value: as it was written where that is valid, otherwise with up to 16 characters."""
+    exact = float(value)
+    for decimal in (str(getattr(value, "original_string", "")).strip(), f"{exact:.10g}"):
+        if 0 < len(decimal) <= 16 and float(decimal) == exact:
+            return decimal
+    return format_number_as_ds(exact)
+
+
+def copy_header(source: Dataset) -> tuple[Dataset, list[str]]:
+    """The allowed tags of a source image (classic tags), and notes on what had to be mended or left out."""
+    target = Dataset()
+    notes: list[str] = []
+    for keyword in (*PATIENT_AND_STUDY, *SERIES_AND_EQUIPMENT, *IMAGE):
+        try:
+            element = source.get(keyword)
+        except (ValueError, TypeError, OverflowError):
+            notes.append(f"{keyword} left out: it cannot be read")
+            continue
+        if element is None or element == "" or (dictionary_VR(keyword) == "SQ" and not element):
+            continue
+        if dictionary_VR(keyword) == "SQ":
+            if _all_valid(element):
+                put(target, keyword, list(element))
+            else:
+                notes.append(f"{keyword} left out: a value in it is not valid")
+            continue
+        try:
+            put(target, keyword, _as_number(keyword, element))
+        except (ValueError, TypeError, OverflowError):
+            notes.append(f"{keyword} left out: its value is not valid")
+    target.remove_private_tags()
+    _mend_terms(target, notes)
+    _mend_field(target, notes)
+    for keyword in MAY_BE_EMPTY:
+        if keyword not in target:
+            put(target, keyword, None)
+    return target, notes
+
+
+def _all_valid(items: Sequence[Dataset]) -> bool:
+    try:
+        for item in items:
+            for element in item.iterall():
+                if element.VR != "SQ":
+                    DataElement(element.tag, element.VR, element.value, validation_mode=config.RAISE)
+    except (ValueError, TypeError, OverflowError):
+        return False
+    return True
+
+
+def _as_number(keyword: str, value: Any) -> Any:
+    """Integer strings such as "1185.0" are common; they are rounded."""
+    if dictionary_VR(keyword) != "IS":
+        return value
+    return round(float(value))
+
+
+def _mend_terms(target: Dataset, notes: list[str]) -> None:
+    for keyword, (allowed, default) in ENUMERATED.items():
+        found = words(target, keyword)
+        kept = [word for word in found if word in allowed]
+        if len(kept) < len(found):
+            notes.append(f"{keyword}: {', '.join(w for w in found if w not in allowed)} left out, not a DICOM term")
+        if not kept and keyword in target:
+            del target[keyword]
+        if kept or default:
+            put(target, keyword, kept or default)
+
+
+def _mend_field(target: Dataset, notes: list[str]) -> None:
+    tesla = number(target, "MagneticFieldStrength")
+    if tesla is not None and tesla > MAX_TESLA:
+        notes.append(f"MagneticFieldStrength {tesla:g} taken as gauss: {tesla / GAUSS_PER_TESLA:g} T")
+        tesla /= GAUSS_PER_TESLA
+        put(target, "MagneticFieldStrength", tesla)
+    frequency = number(target, "ImagingFrequency")
+    if tesla and frequency and text(target, "ImagedNucleus") in ("1H", "H1", ""):
+        for power in range(8):  # Hz or tenths of Hz are written by some scanners
+            if abs(frequency / 10**power / (tesla * PROTON_MHZ_PER_TESLA) - 1) < 0.05:
+                if power:
+                    notes.append(f"ImagingFrequency {frequency:g} taken as {frequency / 10**power:g} MHz")
+                    put(target, "ImagingFrequency", frequency / 10**power)
+                break
+    nucleus = {"H1": "1H"}.get(text(target, "ImagedNucleus"))
+    if nucleus:
+        put(target, "ImagedNucleus", nucleus)
+    if (matrix := numbers(target, "AcquisitionMatrix")) is not None and len(matrix) != 4:
+        del target.AcquisitionMatrix
+        notes.append("AcquisitionMatrix left out: it does not hold four values")
+
+
+def mend_times(target: Dataset, kind: Kind) -> list[str]:
+    """Make inversion and trigger time legal: DICOM allows them only with inversion recovery and cardiac gating."""
+    notes = []
+    sequence, options = words(target, "ScanningSequence"), words(target, "ScanOptions")
+    if "InversionTime" in target and "IR" not in sequence:
+        if kind == "t1":
+            put(target, "ScanningSequence", [*(word for word in sequence if word != "RM"), "IR"])
+        else:
+            del target.InversionTime
+            notes.append("InversionTime left out: ScanningSequence names no inversion recovery")
+    elif "IR" in sequence and "InversionTime" not in target:
+        put(target, "InversionTime", None)
+    if "TriggerTime" in target and not {"CG", "PPG"} & set(options):
+        put(target, "ScanOptions", [*options, "CG"])
+        notes.append("ScanOptions: CG (cardiac gating) added, TriggerTime asks for it")
+    return notes

@@ -1,0 +1,132 @@
+"""Where the images of a group lie: slices along the normal, the affine of the stack, the acquired band."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmrsr.errors import UnusableError
+from cmrsr.io.dicom_read import DicomInstance
+from cmrsr.io.series import Axis
+
+POSITION_TOLERANCE_MM = 0.1
+SPACING_TOLERANCE = 1e-3  # relative; the last digits differ within real series
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
+
+
+def normal_of(instance: DicomInstance) -> NDArray[np.float64]:
+    """Unit normal of the image plane (LPS): along a row x down a column."""
+    row, column = np.reshape(instance.orientation, (2, 3))
+    normal = np.cross(row, column)
+    return np.asarray(normal / np.linalg.norm(normal))
+
+
+def coordinate_mm(instance: DicomInstance, normal: NDArray[np.float64]) -> float:
+    """Position of an image along the normal."""
+    return float(np.dot(instance.position_mm, normal))
+
+
+def slices_of(instances: Sequence[DicomInstance]) -> tuple[list[list[DicomInstance]], list[float]]:
+    """Images of the same place together, sorted along the normal of the first; and these places in mm."""
+    normal = normal_of(instances[0])
+    slices: list[list[DicomInstance]] = []
+    places: list[float] = []
+    for instance in sorted(instances, key=lambda i: coordinate_mm(i, normal)):
+        place = coordinate_mm(instance, normal)
+        if places and place - places[-1] <= POSITION_TOLERANCE_MM:
+            slices[-1].append(instance)
+        else:
+            slices.append([instance])
+            places.append(place)
+    return slices, places
+
+
+def same_spacing(a: DicomInstance, b: DicomInstance) -> bool:
+    """Equal pixel spacing within the tolerance, and equal matrix."""
+    return a.matrix == b.matrix and bool(np.allclose(a.spacing_mm, b.spacing_mm, rtol=SPACING_TOLERANCE, atol=0))
+
+
+def check_one_grid(instances: Sequence[DicomInstance]) -> None:
+    """Raises UnusableError, naming both, when images of two matrices or pixel spacings are mixed."""
+    first = instances[0]
+    others = [i for i in instances if not same_spacing(first, i)]
+    if not others:
+        return
+    grids = [
+        f"{i.matrix[0]}x{i.matrix[1]} pixels of {i.spacing_mm[0]:.4g}x{i.spacing_mm[1]:.4g} mm ({i.path.name})"
+        for i in (first, others[0])
+    ]
+    raise UnusableError(
+        f"expected one matrix and pixel spacing, found {grids[0]} and {grids[1]} in one series "
+        f"({len(instances) - len(others)} and {len(others)} images in {first.path.parent}); separate them"
+    )
+
+
+def affine_of(slices: Sequence[Sequence[DicomInstance]]) -> NDArray[np.float64]:
+    """Voxel (x, y, z) to RAS+ mm of slices sorted along the normal.
+
+    The z column is the true step between slices, so a stack with a constant shift in the plane is sheared.
+    Raises UnusableError when images of one slice lie at different places or slices are not equally spaced.
+    """
+    first = slices[0][0]
+    row, column = np.reshape(first.orientation, (2, 3))
+    for one in slices:
+        away = np.abs(np.array([i.position_mm for i in one]) - one[0].position_mm).max(axis=1)
+        if away.max() > POSITION_TOLERANCE_MM:
+            raise UnusableError(
+                f"expected one place for all images of a slice, {one[int(away.argmax())].path} lies "
+                f"{away.max():.2f} mm away from {one[0].path.name}; separate them"
+            )
+    places = np.array([one[0].position_mm for one in slices])
+    if len(slices) == 1:
+        step = normal_of(first) * (first.thickness_mm or 1.0)
+    else:
+        step = (places[-1] - places[0]) / (len(places) - 1)
+        error = np.abs(places - places[0] - np.arange(len(places))[:, None] * step).max()
+        if error > POSITION_TOLERANCE_MM:
+            gaps = np.linalg.norm(np.diff(places, axis=0), axis=1)
+            raise UnusableError(
+                f"slices are not equally spaced: gaps of {', '.join(f'{g:.1f}' for g in gaps)} mm in "
+                f"{first.path.parent}; find the missing slices, or convert the slices one by one"
+            )
+    affine = np.eye(4)
+    affine[:3, :3] = LPS_TO_RAS @ np.column_stack([row * first.spacing_mm[1], column * first.spacing_mm[0], step])
+    affine[:3, 3] = LPS_TO_RAS @ places[0]
+    return affine
+
+
+def stackable(firsts: Sequence[DicomInstance]) -> bool:
+    """Whether images at different places could be slices of one stack, perhaps with some slices missing.
+
+    True when all steps are along one line and multiples of the shortest: a stack with a hole is refused later,
+    with words, while slices at unrelated places are left apart.
+    """
+    normal = normal_of(firsts[0])
+    places = np.array(sorted((i.position_mm for i in firsts), key=lambda p: float(np.dot(p, normal))))
+    steps = np.diff(places, axis=0)
+    along = steps @ normal
+    multiples = np.round(along / along.min())
+    return bool(np.abs(steps - multiples[:, None] * steps[int(along.argmin())]).max() <= 2 * POSITION_TOLERANCE_MM)
+
+
+def phase_axis_of(instance: DicomInstance) -> Axis | None:
+    """ROW: phase is encoded along a row, that is along x."""
+    axes: dict[str, Axis] = {"ROW": "x", "COL": "y", "COLUMN": "y"}
+    return axes.get(instance.phase_direction)
+
+
+def acquired_fraction_of(instance: DicomInstance) -> float | None:
+    """Acquired phase lines / lines the image would hold without interpolation, None where the header is not sane.
+
+    The lines cover PercentPhaseFieldOfView of the read-out field of view; the image may cover more or less of it.
+    """
+    axis, lines = phase_axis_of(instance), instance.acquired_lines
+    if axis is None or lines is None:
+        return None
+    rows, columns = instance.matrix
+    dy, dx = instance.spacing_mm
+    n_phase, phase_mm, read_mm = (columns, columns * dx, rows * dy) if axis == "x" else (rows, rows * dy, columns * dx)
+    percent = instance.phase_fov_percent
+    acquired_mm = read_mm * percent / 100 if percent is not None and 20 <= percent <= 100 else phase_mm
+    fraction = lines / n_phase * phase_mm / acquired_mm
+    return min(fraction, 1.0) if 0.2 <= fraction <= 1.02 else None

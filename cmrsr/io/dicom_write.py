@@ -1,0 +1,178 @@
+"""A series as a folder of single-frame MR images: a new, derived series of the source's study."""
+
+import hashlib
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
+
+from cmrsr.errors import OutputError
+from cmrsr.io.derivation import Derivation
+from cmrsr.io.dicom_copy import put
+from cmrsr.io.dicom_group import DicomStack
+from cmrsr.io.dicom_image import Result, image_header
+from cmrsr.io.dicom_scale import Scale, choose_scale
+from cmrsr.io.dicom_uid import root_of, uid_of
+from cmrsr.io.outputs import output_errors
+from cmrsr.io.series import Series, Shape
+
+# Fixed, so that the files do not change with the version of pydicom.
+IMPLEMENTATION_UID = uid_of("cmrsr implementation class")
+WINDOW_PERCENTILES = (1.0, 99.5)
+
+
+class DicomWriter:
+    """Takes the frames of one series in order. Scale and window need all of them, so they wait in a scratch file.
+
+    ``notes`` says, once the series is written, what of the source's header was mended.
+    """
+
+    def __init__(self, scratch: IO[bytes], shape: Shape, folder: Path) -> None:
+        self.notes: list[str] = []
+        self.content = hashlib.sha256()
+        self.written = 0
+        self.low, self.high = np.inf, -np.inf
+        self.window = [np.inf, -np.inf]
+        self._scratch = scratch
+        self._shape = shape
+        self._folder = folder
+
+    def write(self, frame: NDArray[np.float32]) -> None:
+        """The next time point ``(z, y, x)``. Raises OutputError on NaN or infinite values."""
+        if frame.shape != self._shape[1:] or self.written == self._shape[0]:
+            raise ValueError(f"expected {self._shape[0]} frames of {self._shape[1:]}, got {frame.shape} as one more")
+        if not np.isfinite(frame).all():
+            raise OutputError(f"frame {self.written + 1} of the result holds NaN or infinite values; not written")
+        data = np.ascontiguousarray(frame, dtype="<f4")
+        with output_errors(self._folder):
+            self._scratch.write(data.tobytes())
+        self.content.update(data.tobytes())
+        self.low, self.high = min(self.low, float(data.min())), max(self.high, float(data.max()))
+        low, high = np.percentile(data, WINDOW_PERCENTILES)
+        self.window = [min(self.window[0], float(low)), max(self.window[1], float(high))]
+        self.written += 1
+
+    def frames(self) -> Iterator[NDArray[np.float32]]:
+        """All frames again, in order."""
+        self._scratch.seek(0)
+        count = int(np.prod(self._shape[1:]))
+        for _ in range(self.written):
+            yield np.frombuffer(self._scratch.read(4 * count), dtype="<f4").reshape(self._shape[1:])
+
+
+@contextmanager
+def dicom_writer(
+    folder: Path,
+    like: Series,
+    derivation: Derivation,
+    *,
+    shape: Shape,
+    affine: NDArray[np.float64],
+    times_ms: NDArray[np.float64] | None = None,
+    series_offset: int = 0,
+    description_suffix: str = "SR",
+) -> Iterator[DicomWriter]:
+    """Write a series ``shape`` = (t, z, y, x) derived from ``like`` into ``folder`` as IM_0001.dcm and so on, by time.
+
+    The folder appears whole on a clean exit and not at all on an exception; one with an earlier result is replaced.
+    ``times_ms`` (t,) or (t, z): needed where the number of frames differs from the source's.
+    A series that is not from DICOM gets a study of its own, dated 1900-01-01, without a person's name.
+    Raises OutputError when the folder cannot be written or holds anything else.
+    """
+    if folder.exists() and not (
+        folder.is_dir() and all(re.fullmatch(r"IM_\d+\.dcm", p.name) for p in folder.iterdir())
+    ):
+        raise OutputError(f"{folder} holds other files than an earlier result; name another folder with -o")
+    partial = folder.with_name(f".{folder.name}.partial")
+    try:
+        with output_errors(folder):
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+        with (partial / "frames.scratch").open("w+b") as scratch:
+            writer = DicomWriter(scratch, shape, folder)
+            yield writer
+            if writer.written != shape[0]:
+                raise ValueError(f"expected {shape[0]} frames, got {writer.written}")
+            result = Result(
+                like=like, derivation=derivation, shape=shape, affine=affine, times_ms=times_ms,
+                root=root_of(like, derivation, writer.content.hexdigest()), offset=series_offset,
+                suffix=description_suffix,
+            )  # fmt: skip
+            with output_errors(folder):
+                _write_files(partial, writer, result)
+        with output_errors(folder):
+            (partial / "frames.scratch").unlink()
+            _take_place(partial, folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _take_place(partial: Path, folder: Path) -> None:
+    """Rename onto ``folder``; an earlier result is set aside first, because only an empty folder can be replaced."""
+    old = folder.with_name(f".{folder.name}.old.partial")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    partial.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_files(folder: Path, writer: DicomWriter, result: Result) -> None:
+    scale = _scale(writer, result.like)
+    notes: dict[str, None] = {}
+    for t, frame in enumerate(writer.frames()):
+        for z, pixels in enumerate(frame):
+            ds, mended = image_header(result, t, z)
+            notes.update(dict.fromkeys(mended))
+            _put_pixels(ds, pixels, scale, writer.window)
+            _save(ds, folder / f"IM_{t * result.shape[1] + z + 1:04d}.dcm")
+    writer.notes.extend(notes)
+
+
+def _scale(writer: DicomWriter, like: Series) -> Scale:
+    """Magnitudes are clipped at zero; the source's own rescale matters where all its images share one."""
+    stack = like.source.header
+    if not isinstance(stack, DicomStack):
+        return choose_scale(writer.low, writer.high, None)
+    images = [image for row in stack.table for image in row]
+    low = max(writer.low, 0.0) if images[0].component == "magnitude" else writer.low
+    scales = {(image.slope, image.intercept) for image in images}
+    return choose_scale(low, max(writer.high, low), scales.pop() if len(scales) == 1 else None)
+
+
+def _put_pixels(ds: Dataset, pixels: NDArray[np.float32], scale: Scale, window: list[float]) -> None:
+    low, high = window
+    put(ds, "SamplesPerPixel", 1)
+    put(ds, "PhotometricInterpretation", "MONOCHROME2")
+    put(ds, "Rows", pixels.shape[0])
+    put(ds, "Columns", pixels.shape[1])
+    put(ds, "BitsAllocated", 16)
+    put(ds, "BitsStored", 16)
+    put(ds, "HighBit", 15)
+    put(ds, "PixelRepresentation", int(scale.signed))
+    put(ds, "WindowCenter", (low + high) / 2)
+    put(ds, "WindowWidth", max(high - low, scale.slope))
+    if not scale.is_identity:
+        put(ds, "RescaleIntercept", scale.intercept)
+        put(ds, "RescaleSlope", scale.slope)
+        put(ds, "RescaleType", "US")
+    ds.add_new("PixelData", "OW", scale.store(pixels).tobytes())
+
+
+def _save(ds: Dataset, path: Path) -> None:
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = MRImageStorage
+    meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_UID)
+    meta.ImplementationVersionName = "CMRSR"
+    ds.file_meta = meta
+    ds.save_as(path, enforce_file_format=True)

@@ -1,0 +1,167 @@
+import base64
+import dataclasses
+import re
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cmrsr.errors import OutputError
+from cmrsr.evaluate import style
+from cmrsr.evaluate.report import (
+    MAX_ILLUSTRATED,
+    NOTICE,
+    Picture,
+    ReportCase,
+    ReportRun,
+    write_evaluation_report,
+    write_report,
+)
+from cmrsr.evaluate.statistics import compare_methods
+
+VOID = {"meta", "img", "br"}
+RUN = ReportRun(
+    title="Super-resolution", command="cmrsr sr 'a & b'", version="0.1.0",
+    started=datetime(2025, 1, 2, 3, 4, tzinfo=UTC), seconds=75.0, engine="perfgen-s 1.0", engine_digest="ab12" * 16,
+)  # fmt: skip
+
+
+class _Page(HTMLParser):
+    """Checks that tags nest, and collects what the tests ask for."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def sources(self) -> list[str]:
+        return [attrs["src"] or "" for tag, attrs in self.tags if tag == "img"]
+
+
+@pytest.fixture(scope="module")
+def picture() -> Picture:
+    figure, _ = style.chart(1, 1)
+    return Picture(title="Before & after", caption="<one> window", data=style.png(figure, dpi=30))
+
+
+def _ok(name: str, *pictures: Picture) -> ReportCase:
+    return ReportCase(
+        name=name, status="ok", shape=(60, 1, 96, 128), spacing_mm=(8.0, 2.0, 1.5), phase_axis="y",
+        phase_axis_source="header", acquired=(34, 96), engine="perfgen-s", steps=5, samples=8, seed=0, seconds=3.0,
+        device="CPU", outputs=(f"{name}_sr.nii.gz",), pictures=pictures,
+    )  # fmt: skip
+
+
+def test_the_page_says_what_was_done(tmp_path: Path, picture: Picture) -> None:
+    bad = ReportCase(name="b", status="failed", message="b.nii.gz: found NaN")
+    warned = dataclasses.replace(
+        _ok("a", picture), warnings=("time step unknown",), facts=(("Heart region", "96 × 96"),)
+    )
+    write_report(tmp_path / "report.html", [warned, bad], RUN)
+    page = _Page((tmp_path / "report.html").read_text())
+    for expected in (
+        "128 × 96, 1 slice, 60 frames", "1.50 × 2.00 × 8.00 mm", "y (header)", "34 of 96 lines (35 %)", "Heart region",
+        "time step unknown", "b.nii.gz: found NaN", "a_sr.nii.gz", "cmrsr sr 'a & b'", "1 min 15 s", "20.0", NOTICE,
+        "ab12" * 16, "2025-01-02 03:04:00 UTC", "Before & after",
+    ):  # fmt: skip
+        assert expected in page.text
+    assert list(tmp_path.iterdir()) == [tmp_path / "report.html"]
+
+
+def test_pictures_are_inside_and_nothing_is_fetched(tmp_path: Path, picture: Picture) -> None:
+    write_report(tmp_path / "report.html", [_ok("a", picture)], RUN)
+    text = (tmp_path / "report.html").read_text()
+    (source,) = _Page(text).sources()
+    head, data = source.split(",")
+    assert head == "data:image/png;base64"
+    assert base64.b64decode(data) == picture.data
+    assert not re.search(r"https?:|<script|url\(|@import|<link", text)
+    assert "default-src 'none'" in text
+
+
+def test_every_text_is_escaped(tmp_path: Path) -> None:
+    evil = '<script>alert("x")</script>'
+    case = dataclasses.replace(
+        _ok(evil), message=evil, warnings=(evil,), outputs=(evil,), facts=((evil, evil),), phase_axis=evil, engine=evil,
+        phase_axis_source=evil, device=evil,
+    )  # fmt: skip
+    run = dataclasses.replace(RUN, title=evil, command=evil, version=evil, engine=evil, engine_digest=evil)
+    write_report(tmp_path / "report.html", [case], run)
+    page = _Page((tmp_path / "report.html").read_text())
+    assert "script" not in [tag for tag, _ in page.tags]
+    assert page.text.count(evil) >= 14
+
+
+def test_a_name_that_is_not_unicode_does_not_cost_the_page(tmp_path: Path) -> None:
+    write_report(tmp_path / "report.html", [_ok("caf\udce9")], RUN)  # what Python makes of the byte E9 in a file name
+    assert "caf?" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_large_batch_is_illustrated_in_part_and_says_so(tmp_path: Path, picture: Picture) -> None:
+    failed = ReportCase(name="bad", status="failed", message="nothing there")
+    cases = [failed, *(_ok(f"case {i}", picture) for i in range(MAX_ILLUSTRATED + 3))]
+    write_report(tmp_path / "report.html", cases, RUN)
+    page = _Page((tmp_path / "report.html").read_text())
+    assert len(page.sources()) == MAX_ILLUSTRATED
+    assert f"{MAX_ILLUSTRATED + 3} cases succeeded; pictures are shown for the first {MAX_ILLUSTRATED}" in page.text
+    assert sum(tag == "section" for tag, _ in page.tags) == len(cases)
+
+
+def test_links_of_the_table_lead_to_the_cases(tmp_path: Path) -> None:
+    write_report(tmp_path / "report.html", [_ok("same"), _ok("same")], RUN)
+    page = _Page((tmp_path / "report.html").read_text())
+    links = [attrs["href"] for tag, attrs in page.tags if tag == "a"]
+    assert links == [f"#{attrs['id']}" for tag, attrs in page.tags if tag == "section"]
+    assert len(set(links)) == 2
+
+
+def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_report(tmp_path / "file" / "report.html", [], RUN)
+
+
+def test_a_page_cut_short_leaves_nothing(tmp_path: Path) -> None:
+    unknown = Picture(title="t", caption="c", data=b"not an image")
+    with pytest.raises(RuntimeError):
+        write_report(tmp_path / "report.html", [_ok("a", unknown)], RUN)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_evaluation_page_holds_the_table_and_the_tests(tmp_path: Path, picture: Picture) -> None:
+    rng = np.random.default_rng(0)
+    base = rng.normal(30, 1, 40)
+    values = {
+        "zero-filling": {"nRMSE (%)": 3 + 0.1 * base, "PSNR (dB)": base},
+        "ours": {"nRMSE (%)": 2 + 0.1 * base, "PSNR (dB)": base + rng.normal(1, 0.1, 40)},
+    }
+    comparisons = compare_methods(values, [f"p{i // 10}" for i in range(40)], ["zero-filling"])
+    write_evaluation_report(
+        tmp_path / "report.html", comparisons, RUN, protocol=["35 % of the lines <kept>"], pictures=[picture]
+    )
+    text = (tmp_path / "report.html").read_text()
+    page = _Page(text)
+    best = re.findall(r"<strong>([\d.]+)</strong>", text)
+    ours = [values["ours"]["nRMSE (%)"].mean(), values["ours"]["PSNR (dB)"].mean()]
+    assert best == [f"{mean:.2f}" for mean in (*ours, *ours)]  # lower nRMSE and higher PSNR win, per image and patient
+    assert "−1.00" in page.text
+    assert "p < 0.001" in page.text
+    assert 'title="4 pairs; a test needs at least 6">n/a' in text
+    assert "35 % of the lines <kept>" in page.text
+    assert len(page.sources()) == 1
