@@ -25,7 +25,7 @@ def real_data() -> Path:
 
 
 def perfusion_frames(n_t: int = 12, n_z: int = 2, n_y: int = 48, n_x: int = 40) -> NDArray[np.float32]:
-    """(t, z, y, x): a body, a beating ring of muscle, blood that contrast passes through, a little noise; all positive."""
+    """(t, z, y, x), all positive: a body, a beating ring of muscle, blood that contrast passes through, noise."""
     t, z, y, x = np.meshgrid(np.arange(n_t), np.arange(n_z), np.arange(n_y), np.arange(n_x), indexing="ij")
     radius = np.hypot((y - 0.45 * n_y) / n_y, (x - 0.55 * n_x) / n_x) * (1 + 0.1 * z)
     blood_radius = 0.14 + 0.03 * np.sin(2 * np.pi * t / 5)

@@ -1,12 +1,14 @@
 """The tags of a source image that its derived image keeps: an allow-list, with what is not valid DICOM mended."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
 from pydicom import config
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence as DicomSequence
 from pydicom.valuerep import format_number_as_ds
 
 from cmrsr.io.dicom_read import number, numbers, text, words
@@ -42,17 +44,19 @@ MAY_BE_EMPTY = (
     "SliceThickness", "EchoTime", "RepetitionTime", "EchoTrainLength", "ContentDate", "ContentTime",
 )  # fmt: skip
 ENUMERATED = {
-    "ScanningSequence": ({"SE", "IR", "GR", "EP", "RM"}, "RM"),
-    "SequenceVariant": ({"SK", "MTC", "SS", "TRSS", "SP", "MP", "OSP", "NONE"}, "NONE"),
-    "ScanOptions": ({"PER", "RG", "CG", "PPG", "FC", "PFF", "PFP", "SP", "FS"}, None),
-    "MRAcquisitionType": ({"2D", "3D"}, "2D"),
-    "InPlanePhaseEncodingDirection": ({"ROW", "COL"}, None),
-    "AngioFlag": ({"Y", "N"}, None),
-    "VariableFlipAngleFlag": ({"Y", "N"}, None),
-    "PatientSex": ({"M", "F", "O"}, None),
-    "LossyImageCompression": ({"00", "01"}, None),
-    "PatientIdentityRemoved": ({"YES", "NO"}, None),
+    "ScanningSequence": {"SE", "IR", "GR", "EP", "RM"},
+    "SequenceVariant": {"SK", "MTC", "SS", "TRSS", "SP", "MP", "OSP", "NONE"},
+    "ScanOptions": {"PER", "RG", "CG", "PPG", "FC", "PFF", "PFP", "SP", "FS"},
+    "MRAcquisitionType": {"2D", "3D"},
+    "InPlanePhaseEncodingDirection": {"ROW", "COL"},
+    "AngioFlag": {"Y", "N"},
+    "VariableFlipAngleFlag": {"Y", "N"},
+    "PatientSex": {"M", "F", "O"},
+    "LossyImageCompression": {"00", "01"},
+    "PatientIdentityRemoved": {"YES", "NO"},
 }
+# Type 1 of the MR Image IOD.
+NEEDED = {"ScanningSequence": "RM", "SequenceVariant": "NONE", "MRAcquisitionType": "2D"}
 PROTON_MHZ_PER_TESLA = 42.577
 GAUSS_PER_TESLA = 10_000.0
 MAX_TESLA = 100.0
@@ -82,65 +86,51 @@ def decimal_string(value: Any) -> str:
     return format_number_as_ds(exact)
 
 
-def copy_header(source: Dataset) -> tuple[Dataset, list[str]]:
-    """The allowed tags of a source image (classic tags), and notes on what had to be mended or left out."""
+def copy_tags(source: Dataset, keywords: Sequence[str]) -> tuple[Dataset, list[str]]:
+    """Those of the tags that ``source`` has, and notes on what had to be mended or left out."""
     target = Dataset()
     notes: list[str] = []
-    for keyword in (*PATIENT_AND_STUDY, *SERIES_AND_EQUIPMENT, *IMAGE):
+    for keyword in keywords:
         try:
-            element = source.get(keyword)
-        except (ValueError, TypeError, OverflowError):
-            notes.append(f"{keyword} left out: it cannot be read")
-            continue
-        if element is None or element == "" or (dictionary_VR(keyword) == "SQ" and not element):
-            continue
-        if dictionary_VR(keyword) == "SQ":
-            if _all_valid(element):
-                put(target, keyword, list(element))
+            value = source.get(keyword)
+            if value is None or value == "" or (isinstance(value, Sequence) and not value):
+                continue
+            if isinstance(value, DicomSequence):
+                _check_items(value)
+                put(target, keyword, [_without_private_tags(item) for item in value])
             else:
-                notes.append(f"{keyword} left out: a value in it is not valid")
-            continue
-        try:
-            put(target, keyword, _as_number(keyword, element))
+                put(target, keyword, round(float(value)) if dictionary_VR(keyword) == "IS" else value)
         except (ValueError, TypeError, OverflowError):
             notes.append(f"{keyword} left out: its value is not valid")
-    target.remove_private_tags()
     _mend_terms(target, notes)
     _mend_field(target, notes)
-    for keyword in MAY_BE_EMPTY:
-        if keyword not in target:
-            put(target, keyword, None)
     return target, notes
 
 
-def _all_valid(items: Sequence[Dataset]) -> bool:
-    try:
-        for item in items:
-            for element in item.iterall():
-                if element.VR != "SQ":
-                    DataElement(element.tag, element.VR, element.value, validation_mode=config.RAISE)
-    except (ValueError, TypeError, OverflowError):
-        return False
-    return True
+def _check_items(items: DicomSequence) -> None:
+    for item in items:
+        for element in item.iterall():
+            if element.VR != "SQ":
+                DataElement(element.tag, element.VR, element.value, validation_mode=config.RAISE)
 
 
-def _as_number(keyword: str, value: Any) -> Any:
-    """Integer strings such as "1185.0" are common; they are rounded."""
-    if dictionary_VR(keyword) != "IS":
-        return value
-    return round(float(value))
+def _without_private_tags(item: Dataset) -> Dataset:
+    copied = deepcopy(item)
+    copied.remove_private_tags()
+    return copied
 
 
 def _mend_terms(target: Dataset, notes: list[str]) -> None:
-    for keyword, (allowed, default) in ENUMERATED.items():
+    for keyword, allowed in ENUMERATED.items():
         found = words(target, keyword)
         kept = [word for word in found if word in allowed]
-        if len(kept) < len(found):
-            notes.append(f"{keyword}: {', '.join(w for w in found if w not in allowed)} left out, not a DICOM term")
-        if not kept and keyword in target:
+        if len(kept) == len(found):
+            continue
+        notes.append(f"{keyword}: {', '.join(w for w in found if w not in allowed)} left out, not a DICOM term")
+        if kept:
+            put(target, keyword, kept)
+        else:
             del target[keyword]
-        if kept or default:
-            put(target, keyword, kept or default)
 
 
 def _mend_field(target: Dataset, notes: list[str]) -> None:
@@ -163,6 +153,13 @@ def _mend_field(target: Dataset, notes: list[str]) -> None:
     if (matrix := numbers(target, "AcquisitionMatrix")) is not None and len(matrix) != 4:
         del target.AcquisitionMatrix
         notes.append("AcquisitionMatrix left out: it does not hold four values")
+
+
+def fill_required(target: Dataset) -> None:
+    """Set what every MR image has to have and ``target`` lacks: empty where that is allowed, else the vaguest term."""
+    for keyword, value in [*NEEDED.items(), *((keyword, None) for keyword in MAY_BE_EMPTY)]:
+        if keyword not in target:
+            put(target, keyword, value)
 
 
 def mend_times(target: Dataset, kind: Kind) -> list[str]:

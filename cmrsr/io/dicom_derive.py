@@ -1,6 +1,7 @@
 """The tags that say what an output image is: derived, from which images, by what, where it lies and when it was."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +13,10 @@ from pydicom.sr.coding import Code
 from cmrsr.io.derivation import Derivation
 from cmrsr.io.dicom_copy import put
 from cmrsr.io.dicom_geometry import LPS_TO_RAS
-from cmrsr.io.dicom_read import DicomInstance, number, text, words
-from cmrsr.io.series import Series, Shape
+from cmrsr.io.dicom_read import Component, DicomInstance, number, text, words
+from cmrsr.io.series import Kind, Series, Shape
 
-IMAGE_TYPE = {
+IMAGE_TYPE: dict[Component, tuple[str, str]] = {
     "magnitude": ("OTHER", "M"),
     "phase": ("PHASE MAP", "P"),
     "real": ("OTHER", "R"),
@@ -25,12 +26,14 @@ IMAGE_TYPE = {
 METHOD: dict[str, Code] = {"sr": codes.DCM.SpatialResampling}
 MAX_DESCRIPTION = 64
 MAX_SERIES_NUMBER = 2**31 - 1
-CENTRES_MS = 0.5
+SAME_TIME_MS = 0.5
+# Far below any meaning; hides the last bits of the arithmetic.
+MM_DECIMALS, COSINE_DECIMALS = 8, 12
 
 
-def put_derivation(ds: Dataset, derivation: Derivation, source: DicomInstance | None, source_header: Dataset) -> None:
+def put_derivation(ds: Dataset, derivation: Derivation, component: Component, source_header: Dataset) -> None:
     """Image type, description of the processing, and the software as contributing equipment."""
-    first, second = IMAGE_TYPE[source.component if source is not None else "magnitude"]
+    first, second = IMAGE_TYPE[component]
     kept = [
         word
         for word in words(source_header, "ImageType")[2:]
@@ -63,8 +66,8 @@ def put_series(ds: Dataset, source_header: Dataset, *, series_uid: str, offset: 
     put(ds, "SeriesNumber", wanted if 0 < wanted <= MAX_SERIES_NUMBER else 1 + offset)
 
 
-def put_sources(ds: Dataset, sources: list[DicomInstance]) -> None:
-    """Every image that contributed, as source of an image processing operation."""
+def source_items(sources: Sequence[DicomInstance]) -> list[Dataset]:
+    """Items of a Source Image Sequence: every image that contributed, as source of an image processing operation."""
     items = []
     for source in sources:
         item = Dataset()
@@ -74,8 +77,7 @@ def put_sources(ds: Dataset, sources: list[DicomInstance]) -> None:
             put(item, "ReferencedFrameNumber", source.frame + 1)
         put(item, "PurposeOfReferenceCodeSequence", [code_item(codes.DCM.SourceImageForImageProcessingOperation)])
         items.append(item)
-    if items:
-        put(ds, "SourceImageSequence", items)
+    return items
 
 
 def code_item(code: Code) -> Dataset:
@@ -103,12 +105,13 @@ def plane_of(affine: NDArray[np.float64], z: int) -> Plane:
     x, y, step = (LPS_TO_RAS @ affine[:3, :3]).T
     dx, dy = float(np.linalg.norm(x)), float(np.linalg.norm(y))
     normal = np.cross(x / dx, y / dy)
+    position = LPS_TO_RAS @ (affine @ [0, 0, z, 1])[:3]
     return Plane(
-        position=tuple((LPS_TO_RAS @ (affine @ [0, 0, z, 1])[:3]).tolist()),
-        orientation=(*(x / dx).tolist(), *(y / dy).tolist()),
-        spacing=(dy, dx),
+        position=tuple(np.round(position, MM_DECIMALS).tolist()),
+        orientation=tuple(np.round([*(x / dx), *(y / dy)], COSINE_DECIMALS).tolist()),
+        spacing=(round(dy, MM_DECIMALS), round(dx, MM_DECIMALS)),
         normal=tuple(normal.tolist()),
-        step_mm=abs(float(step @ normal)),
+        step_mm=round(abs(float(step @ normal)), MM_DECIMALS),
     )
 
 
@@ -123,19 +126,16 @@ def put_plane(ds: Dataset, affine: NDArray[np.float64], z: int, shape: Shape) ->
         put(ds, "SpacingBetweenSlices", plane.step_mm)
 
 
-def put_times(
-    ds: Dataset, like: Series, t: int, z: int, n: int, times_ms: NDArray[np.float64] | None, *, replace: bool
-) -> None:
-    """Temporal position of frame ``t`` of ``n``; with ``replace`` its time too, in the tag that suits the kind."""
+def put_times(ds: Dataset, kind: Kind, t: int, z: int, n: int, times_ms: NDArray[np.float64] | None) -> None:
+    """Temporal position of frame ``t`` of ``n``; where times are given, its time in the tag that suits the kind."""
     if n > 1:
         put(ds, "TemporalPositionIdentifier", t + 1)
         put(ds, "NumberOfTemporalPositions", n)
-    if like.kind == "cine":
+    if kind == "cine":
         put(ds, "CardiacNumberOfImages", n)
-    if not replace or times_ms is None:
-        return
-    time = float(times_ms[t] if times_ms.ndim == 1 else times_ms[t, z])
-    put(ds, "InversionTime" if like.kind == "t1" else "TriggerTime", time)
+    if times_ms is not None:
+        time = float(times_ms[t] if times_ms.ndim == 1 else times_ms[t, z])
+        put(ds, "InversionTime" if kind == "t1" else "TriggerTime", time)
 
 
 def neighbours(like: Series, t: int, times_ms: NDArray[np.float64] | None, n: int) -> list[int]:
@@ -150,7 +150,7 @@ def neighbours(like: Series, t: int, times_ms: NDArray[np.float64] | None, n: in
     source = like.times_ms.reshape(like.n_frames, -1).mean(axis=1)
     time = float(np.mean(times_ms[t]))
     nearest = int(np.argmin(np.abs(source - time)))
-    if abs(source[nearest] - time) <= CENTRES_MS:
+    if abs(source[nearest] - time) <= SAME_TIME_MS:
         return [nearest]
     after = int(np.searchsorted(source, time))
     if after == 0 or (after == like.n_frames and like.kind != "cine"):

@@ -69,9 +69,9 @@ def affine_of(slices: Sequence[Sequence[DicomInstance]]) -> NDArray[np.float64]:
     Raises UnusableError when images of one slice lie at different places or slices are not equally spaced.
     """
     first = slices[0][0]
-    row, column = np.reshape(first.orientation, (2, 3))
+    row, column = (cosines / np.linalg.norm(cosines) for cosines in np.reshape(first.orientation, (2, 3)))
     for one in slices:
-        away = np.abs(np.array([i.position_mm for i in one]) - one[0].position_mm).max(axis=1)
+        away = np.linalg.norm(np.array([i.position_mm for i in one]) - one[0].position_mm, axis=1)
         if away.max() > POSITION_TOLERANCE_MM:
             raise UnusableError(
                 f"expected one place for all images of a slice, {one[int(away.argmax())].path} lies "

@@ -1,6 +1,5 @@
 """The complete header of one image of a derived series."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,66 +12,96 @@ from pydicom.uid import MRImageStorage
 
 from cmrsr.errors import UnreadableError
 from cmrsr.io.derivation import Derivation
-from cmrsr.io.dicom_copy import PATIENT_AND_STUDY, SERIES_AND_EQUIPMENT, copy_header, mend_times, put
-from cmrsr.io.dicom_derive import neighbours, put_derivation, put_plane, put_series, put_sources, put_times
+from cmrsr.io.dicom_copy import (
+    IMAGE,
+    PATIENT_AND_STUDY,
+    SERIES_AND_EQUIPMENT,
+    copy_tags,
+    fill_required,
+    mend_times,
+    put,
+)
+from cmrsr.io.dicom_derive import neighbours, put_derivation, put_plane, put_series, put_times, source_items
 from cmrsr.io.dicom_enhanced import classic_view
 from cmrsr.io.dicom_group import DicomStack
 from cmrsr.io.dicom_header import read_header
 from cmrsr.io.dicom_invent import invented_header
-from cmrsr.io.dicom_read import DicomInstance
+from cmrsr.io.dicom_read import Component, DicomInstance, text
 from cmrsr.io.dicom_uid import uid_of
 from cmrsr.io.series import Series, Shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What is written: a series ``shape`` = (t, z, y, x) derived from ``like``; ``root`` names it (see dicom_uid)."""
+    """What is written: a series ``shape`` = (t, z, y, x) derived from ``like``.
+
+    ``shared`` holds the tags that all its images have in common: patient to equipment, and how it was derived.
+    ``times_ms`` is None where the images keep the times of their sources. ``notes`` says what of them was mended.
+    """
 
     like: Series
-    derivation: Derivation
     shape: Shape
     affine: NDArray[np.float64]
     times_ms: NDArray[np.float64] | None
-    root: str
-    offset: int
-    suffix: str
-
-    @property
-    def series_uid(self) -> str:
-        return uid_of(self.root, "series", str(self.offset), self.suffix)
+    shared: Dataset
+    notes: tuple[str, ...]
 
 
 @config.disable_value_validation()  # of what is read from the source; what is written is checked by ``put``
-def image_header(result: Result, t: int, z: int) -> tuple[Dataset, list[str]]:
-    """All tags but those of the pixels, and notes on what of the source's header was mended."""
-    like, stack = result.like, result.like.source.header
-    n = result.shape[0]
-    times = result.times_ms if result.times_ms is not None or n != like.n_frames else like.times_ms
+def plan_result(
+    like: Series,
+    derivation: Derivation,
+    *,
+    shape: Shape,
+    affine: NDArray[np.float64],
+    times_ms: NDArray[np.float64] | None,
+    root: str,
+    offset: int,
+    suffix: str,
+) -> Result:
+    """Decide everything that is equal for all images; ``root`` is what the identifiers follow from (see dicom_uid)."""
+    stack = like.source.header
+    component: Component = "magnitude"
+    times = like.times_ms if times_ms is None and shape[0] == like.n_frames else times_ms
     if isinstance(stack, DicomStack):
-        sources = contributing(result, stack, t, z)
-        original = source_header(sources[0])
-        ds, notes = copy_header(original)
-        _share(ds, copy_header(source_header(stack.table[0][0]))[0])
+        # Series tags of the first image, also where the source was stored as one series per slice.
+        original = source_header(stack.table[0][0])
+        component = stack.table[0][0].component
+        tags = (*PATIENT_AND_STUDY, *SERIES_AND_EQUIPMENT, "ContributingEquipmentSequence")
+        shared, notes = copy_tags(original, tags)
         one_series = len({image.series_uid for row in stack.table for image in row}) == 1
-        replace = not one_series or n != like.n_frames or result.times_ms is not None
-        identity = [like.source.name]
+        if one_series and shape[0] == like.n_frames and times_ms is None:
+            times = None
     else:
-        sources, notes, replace, identity = [], [], True, [like.source.name, result.root]
-        ds = original = invented_header(like, result.derivation)
+        original = shared = invented_header(like, derivation, root)
+        notes = []
     for keyword in ("StudyInstanceUID", "FrameOfReferenceUID"):
-        if keyword not in ds:
-            put(ds, keyword, uid_of(keyword, *identity))
+        if keyword not in shared:
+            put(shared, keyword, uid_of(keyword, root))
             notes.append(f"{keyword} was missing, a new one was made")
+    series_uid = uid_of(root, "series", str(offset), suffix)
+    put_series(shared, original, series_uid=series_uid, offset=offset, suffix=suffix)
+    put_derivation(shared, derivation, component, original)
+    put(shared, "PhotometricInterpretation", text(original, "PhotometricInterpretation") or "MONOCHROME2")
+    return Result(like=like, shape=shape, affine=affine, times_ms=times, shared=shared, notes=tuple(notes))
+
+
+@config.disable_value_validation()
+def image_header(result: Result, t: int, z: int) -> tuple[Dataset, list[str]]:
+    """All tags but those of the pixels, and notes on what of the source image's tags was mended."""
+    stack = result.like.source.header
+    sources = contributing(result, stack, t, z) if isinstance(stack, DicomStack) else []
+    ds, notes = copy_tags(source_header(sources[0]), IMAGE) if sources else (Dataset(), [])
+    ds.update(result.shared)
     put(ds, "SOPClassUID", MRImageStorage)
-    put(ds, "SOPInstanceUID", uid_of(result.series_uid, str(t), str(z)))
+    put(ds, "SOPInstanceUID", uid_of(ds.SeriesInstanceUID, str(t), str(z)))
     put(ds, "InstanceNumber", t * result.shape[1] + z + 1)
-    put_series(ds, original, series_uid=result.series_uid, offset=result.offset, suffix=result.suffix)
-    put_derivation(ds, result.derivation, sources[0] if sources else None, original)
-    put_sources(ds, sources)
+    if sources:
+        put(ds, "SourceImageSequence", source_items(sources))
     put_plane(ds, result.affine, z, result.shape)
-    put_times(ds, like, t, z, n, times, replace=replace)
-    notes += mend_times(ds, like.kind)
-    return ds, notes
+    put_times(ds, result.like.kind, t, z, result.shape[0], result.times_ms)
+    fill_required(ds)
+    return ds, notes + mend_times(ds, result.like.kind)
 
 
 def contributing(result: Result, stack: DicomStack, t: int, z: int) -> list[DicomInstance]:
@@ -94,13 +123,3 @@ def _file_header(path: Path) -> FileDataset:
         return read_header(path, all_tags=True).dataset
     except UnreadableError as error:
         raise UnreadableError(f"{path}: {error}; it has changed since it was first read") from None
-
-
-def _share(ds: Dataset, first: Dataset) -> None:
-    """Patient, study, series and equipment are those of the first image, also where the source was several series."""
-    keywords: Sequence[str] = (*PATIENT_AND_STUDY, *SERIES_AND_EQUIPMENT)
-    for keyword in keywords:
-        if keyword in first:
-            ds[keyword] = first[keyword]
-        elif keyword in ds:
-            del ds[keyword]

@@ -1,6 +1,5 @@
 """Slices with too few or too many images: say which are missing, and drop what the user allows to drop."""
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +9,8 @@ from cmrsr.io.dicom_read import DicomInstance
 from cmrsr.io.dicom_time import ORDER, OnMissing, Slices
 
 MAX_LISTED = 8
+SHARED = ("TemporalPositionIdentifier", "TriggerTime", "InstanceNumber")
+SAME_TIME = 0.1  # of a step: closer values are one time point
 
 
 def complete(
@@ -19,10 +20,12 @@ def complete(
 
     Raises UnusableError with a table of what is missing unless ``on_missing`` allows to drop it.
     """
-    n = _expected(slices)
+    labels = next((found for tag in SHARED if (found := _labels_by_value(slices, tag)) is not None), None)
+    n = 1 + max(max(label) for label in labels) if labels is not None else _expected(slices)
     if all(len(one) == n for one in slices):
         return slices, list(positions_mm), ()
-    labels = _labels(slices, n)
+    if labels is None:
+        labels = _labels_by_numbering(slices, n)
     odd = [z for z, one in enumerate(slices) if len(one) != n]
     rows = [_row(z, slices, positions_mm[z], n, labels) for z in odd]
     table = "; ".join(rows[:MAX_LISTED]) + (
@@ -46,9 +49,13 @@ def complete(
 
 
 def _expected(slices: Slices) -> int:
-    """The number of images most slices have; the larger one where two numbers are equally frequent."""
-    counts = Counter(len(one) for one in slices)
-    return max(counts, key=lambda n: (counts[n], n))
+    """The largest number of images of a slice, not counting those that repeat a value no other slice repeats."""
+    distinct = [len(one) for one in slices]
+    for tag in SHARED:
+        values = [{ORDER[tag](image) for image in one} for one in slices]
+        if None not in set.union(*values) and any(len(v) == len(one) for v, one in zip(values, slices, strict=True)):
+            distinct = [min(n, len(v)) for n, v in zip(distinct, values, strict=True)]
+    return max(distinct)
 
 
 def _row(z: int, slices: Slices, position_mm: float, n: int, labels: list[dict[int, DicomInstance]] | None) -> str:
@@ -60,38 +67,36 @@ def _row(z: int, slices: Slices, position_mm: float, n: int, labels: list[dict[i
     return row
 
 
-def _labels(slices: Slices, n: int) -> list[dict[int, DicomInstance]] | None:
-    """For each slice {time index: image}; None where the tags do not tell which time points are missing."""
-    if max(len(one) for one in slices) > n or all(len(one) != n for one in slices):
-        return None
-    for tag in ("TemporalPositionIdentifier", "InversionTime", "TriggerTime", "InstanceNumber"):
-        if (labels := _labels_by_value(slices, n, tag)) is not None:
-            return labels
-    return _labels_by_numbering(slices, n)
+def _labels_by_value(slices: Slices, tag: str) -> list[dict[int, DicomInstance]] | None:
+    """For each slice {time index: image}, by a tag that is the same on all slices; None where it is not.
 
-
-def _labels_by_value(slices: Slices, n: int, tag: str) -> list[dict[int, DicomInstance]] | None:
-    """All complete slices have the same n values, and the others a part of them (times within a tenth of a step)."""
+    The values of all slices together are the time points. They must be as far apart as those of one slice and not many
+    more: slices that each run on a clock of their own give a crowd of values, not a grid with holes.
+    """
     values: list[list[float]] = []
     for one in slices:
-        found = [ORDER[tag](image) for image in one]
-        known = [v for v in found if v is not None]
+        known = [v for image in one if (v := ORDER[tag](image)) is not None]
         if len(known) < len(one) or len(set(known)) < len(known):
             return None
         values.append(known)
-    grid = np.sort(next(v for v in values if len(v) == n))
-    tolerance = 0.1 * float(np.diff(grid).min()) if n > 1 else 0.0
+    n, together = max(len(v) for v in values), np.unique(np.concatenate(values))
+    if n < 2:
+        return None
+    step = float(np.median(np.diff(np.sort(max(values, key=len)))))
+    grid = together[np.diff(together, prepend=-np.inf) > SAME_TIME * step]
+    if np.diff(grid).min() < 0.5 * step or len(grid) > 1.5 * n:
+        return None
     labels = []
     for one, known in zip(slices, values, strict=True):
-        nearest = [int(np.argmin(np.abs(grid - v))) for v in known]
-        if max(abs(grid[t] - v) for t, v in zip(nearest, known, strict=True)) > tolerance:
-            return None
+        nearest = [int(np.searchsorted(grid, v, side="right")) - 1 for v in known]
         labels.append(dict(zip(nearest, one, strict=True)))
     return labels if all(len(label) == len(one) for label, one in zip(labels, slices, strict=True)) else None
 
 
 def _labels_by_numbering(slices: Slices, n: int) -> list[dict[int, DicomInstance]] | None:
     """InstanceNumber runs through the series with one constant step per slice; the missing numbers are the holes."""
+    if max(len(one) for one in slices) > n:
+        return None
     numbers = [sorted((i.instance_number or 0.0, k) for k, i in enumerate(one)) for one in slices]
     steps = {float(s) for v in numbers if len(v) == n for s in np.diff([number for number, _ in v])}
     used = [number for v in numbers for number, _ in v]

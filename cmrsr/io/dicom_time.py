@@ -67,8 +67,10 @@ def arrange(slices: Slices, positions_mm: Sequence[float], kind: Kind, on_missin
             f"{', '.join(ORDER)} tells all of them apart (duplicates such as {', '.join(_repeats(one))}); "
             "remove the duplicates"
         )
-    if hole := _hole(ordered, tag):
-        if on_missing != "drop-frame":
+    holes = [_hole(one, tag) for one in ordered]
+    if any(holes):
+        hole = next(h for h in holes if h)
+        if on_missing != "drop-frame" or len(set(holes)) > 1:
             raise UnusableError(f"{hole}; find the missing files, or pass --on-missing drop-frame to leave the gap")
         notes.append(f"{hole}; the gap was left")
     times, source = _times(ordered, tag, kind)
@@ -123,21 +125,21 @@ def _repeats(images: Sequence[DicomInstance]) -> list[str]:
     return []
 
 
-def _hole(ordered: Slices, tag: str) -> str:
-    """A time point that no slice has: a gap in the numbering which the times confirm. "" when there is none."""
-    n = len(ordered[0])
+def _hole(one: Sequence[DicomInstance], tag: str) -> str:
+    """A time point missing from a slice: a gap in the numbering which the times confirm. "" when there is none."""
+    n = len(one)
     if n < MIN_FRAMES_FOR_A_PATTERN or tag == "InversionTime":
         return ""
+    times = next((v for t in ("TriggerTime", "AcquisitionTime") if _increasing(v := _values(one, t))), None)
+    late = np.ones(n - 1, bool) if times is None else np.diff(times) > 1.5 * np.median(np.diff(times))
     for number in ("TemporalPositionIdentifier", "InstanceNumber"):
-        steps = [np.diff(v) for one in ordered if (v := _values(one, number)) is not None]
-        if len(steps) < len(ordered) or min(float(s.min()) for s in steps) <= 0:
+        values = _values(one, number)
+        if values is None or not _increasing(values):
             continue
-        times = next((v for t in ("TriggerTime", "AcquisitionTime") if _increasing(v := _values(ordered[0], t))), None)
-        for t in range(n - 1):
-            if all(s[t] >= 2 * np.median(s) and s[t] % np.median(s) == 0 for s in steps) and (
-                times is None or times[t + 1] - times[t] > 1.5 * np.median(np.diff(times))
-            ):
-                return f"a time point is missing between frames {t + 1} and {t + 2} of {n} (gap in {number})"
+        steps = np.diff(values) / np.median(np.diff(values))
+        gaps = np.flatnonzero((steps >= 2) & (steps % 1 == 0) & late)
+        if gaps.size:
+            return f"a time point is missing between frames {gaps[0] + 1} and {gaps[0] + 2} of {n} (gap in {number})"
     return ""
 
 

@@ -3,6 +3,8 @@
 import hashlib
 import uuid
 
+from pydicom.uid import UID
+
 from cmrsr.io.derivation import Derivation
 from cmrsr.io.dicom_group import DicomStack
 from cmrsr.io.series import Series
@@ -14,11 +16,24 @@ def uid_of(*parts: str) -> str:
     return f"2.25.{uuid.UUID(bytes=digest[:16], version=5).int}"
 
 
-def root_of(like: Series, derivation: Derivation, content_sha256: str) -> str:
-    """The digest that all identifiers of one result follow from.
+# Fixed, so that the files do not change with the version of pydicom.
+IMPLEMENTATION_UID = UID(uid_of("cmrsr implementation class"))
 
-    Of a DICOM series its own identifiers and the derivation; any other has none, so its name and the result's pixels.
+
+def root_of(like: Series, derivation: Derivation) -> str:
+    """The digest that all identifiers of one result follow from: what was done, and to what.
+
+    A DICOM series is named by its own identifiers, a file by its bytes, an array by its values.
     """
-    if isinstance(like.source.header, DicomStack):
-        return derivation.digest(*like.source.header.uids())
-    return derivation.digest(like.source.name, content_sha256)
+    source = like.source
+    if isinstance(source.header, DicomStack):
+        return derivation.digest(*source.header.uids())
+    content = hashlib.sha256()
+    if source.paths:
+        for path in source.paths:
+            with path.open("rb") as file:
+                content.update(hashlib.file_digest(file, "sha256").digest())
+    else:
+        for frame in like:
+            content.update(frame.tobytes())
+    return derivation.digest(source.name, content.hexdigest())

@@ -1,6 +1,5 @@
 """A series as a folder of single-frame MR images: a new, derived series of the source's study."""
 
-import hashlib
 import re
 import shutil
 from collections.abc import Iterator
@@ -11,20 +10,18 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 from cmrsr.errors import OutputError
 from cmrsr.io.derivation import Derivation
 from cmrsr.io.dicom_copy import put
 from cmrsr.io.dicom_group import DicomStack
-from cmrsr.io.dicom_image import Result, image_header
+from cmrsr.io.dicom_image import Result, image_header, plan_result
 from cmrsr.io.dicom_scale import Scale, choose_scale
-from cmrsr.io.dicom_uid import root_of, uid_of
+from cmrsr.io.dicom_uid import IMPLEMENTATION_UID, root_of
 from cmrsr.io.outputs import output_errors
 from cmrsr.io.series import Series, Shape
 
-# Fixed, so that the files do not change with the version of pydicom.
-IMPLEMENTATION_UID = uid_of("cmrsr implementation class")
 WINDOW_PERCENTILES = (1.0, 99.5)
 
 
@@ -36,7 +33,6 @@ class DicomWriter:
 
     def __init__(self, scratch: IO[bytes], shape: Shape, folder: Path) -> None:
         self.notes: list[str] = []
-        self.content = hashlib.sha256()
         self.written = 0
         self.low, self.high = np.inf, -np.inf
         self.window = [np.inf, -np.inf]
@@ -53,7 +49,6 @@ class DicomWriter:
         data = np.ascontiguousarray(frame, dtype="<f4")
         with output_errors(self._folder):
             self._scratch.write(data.tobytes())
-        self.content.update(data.tobytes())
         self.low, self.high = min(self.low, float(data.min())), max(self.high, float(data.max()))
         low, high = np.percentile(data, WINDOW_PERCENTILES)
         self.window = [min(self.window[0], float(low)), max(self.window[1], float(high))]
@@ -86,9 +81,9 @@ def dicom_writer(
     A series that is not from DICOM gets a study of its own, dated 1900-01-01, without a person's name.
     Raises OutputError when the folder cannot be written or holds anything else.
     """
-    if folder.exists() and not (
-        folder.is_dir() and all(re.fullmatch(r"IM_\d+\.dcm", p.name) for p in folder.iterdir())
-    ):
+    with output_errors(folder):
+        free = not folder.exists() or all(re.fullmatch(r"IM_\d+\.dcm", p.name) for p in folder.iterdir())
+    if not free:
         raise OutputError(f"{folder} holds other files than an earlier result; name another folder with -o")
     partial = folder.with_name(f".{folder.name}.partial")
     try:
@@ -100,10 +95,9 @@ def dicom_writer(
             yield writer
             if writer.written != shape[0]:
                 raise ValueError(f"expected {shape[0]} frames, got {writer.written}")
-            result = Result(
-                like=like, derivation=derivation, shape=shape, affine=affine, times_ms=times_ms,
-                root=root_of(like, derivation, writer.content.hexdigest()), offset=series_offset,
-                suffix=description_suffix,
+            result = plan_result(
+                like, derivation, shape=shape, affine=affine, times_ms=times_ms, offset=series_offset,
+                root=root_of(like, derivation), suffix=description_suffix,
             )  # fmt: skip
             with output_errors(folder):
                 _write_files(partial, writer, result)
@@ -127,7 +121,7 @@ def _take_place(partial: Path, folder: Path) -> None:
 
 def _write_files(folder: Path, writer: DicomWriter, result: Result) -> None:
     scale = _scale(writer, result.like)
-    notes: dict[str, None] = {}
+    notes = dict.fromkeys(result.notes)
     for t, frame in enumerate(writer.frames()):
         for z, pixels in enumerate(frame):
             ds, mended = image_header(result, t, z)
@@ -151,7 +145,6 @@ def _scale(writer: DicomWriter, like: Series) -> Scale:
 def _put_pixels(ds: Dataset, pixels: NDArray[np.float32], scale: Scale, window: list[float]) -> None:
     low, high = window
     put(ds, "SamplesPerPixel", 1)
-    put(ds, "PhotometricInterpretation", "MONOCHROME2")
     put(ds, "Rows", pixels.shape[0])
     put(ds, "Columns", pixels.shape[1])
     put(ds, "BitsAllocated", 16)
@@ -160,6 +153,7 @@ def _put_pixels(ds: Dataset, pixels: NDArray[np.float32], scale: Scale, window: 
     put(ds, "PixelRepresentation", int(scale.signed))
     put(ds, "WindowCenter", (low + high) / 2)
     put(ds, "WindowWidth", max(high - low, scale.slope))
+    put(ds, "VOILUTFunction", "LINEAR_EXACT")  # the default does not allow a window narrower than 1
     if not scale.is_identity:
         put(ds, "RescaleIntercept", scale.intercept)
         put(ds, "RescaleSlope", scale.slope)
@@ -172,7 +166,7 @@ def _save(ds: Dataset, path: Path) -> None:
     meta.MediaStorageSOPClassUID = MRImageStorage
     meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = UID(IMPLEMENTATION_UID)
+    meta.ImplementationClassUID = IMPLEMENTATION_UID
     meta.ImplementationVersionName = "CMRSR"
     ds.file_meta = meta
     ds.save_as(path, enforce_file_format=True)

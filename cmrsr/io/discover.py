@@ -26,7 +26,7 @@ _TASKS = ("sr", "interp4d", "mie", "function")
 _RESULT = re.compile(r"(?P<case>.+)_(sr|interp4d|mie|scar|std)$")
 _DICOM_SUFFIXES = {".dcm", ".dicom", ".ima"}
 # What a folder of studies holds besides images, in the DICOM reader's words; other unreadable files are reported.
-_HARMLESS = ("not a DICOM file", "a DICOMDIR", "no image in it")
+_HARMLESS = re.compile(r"not a DICOM file|a DICOMDIR|no image in it \((?!\?)")  # "(?)": cut off before its modality
 _CHUNK = 32
 _log = logging.getLogger(__name__)
 
@@ -217,7 +217,7 @@ def _read_dicom(
 
 def _damage(skip: "Skipped", explicit: bool) -> CmrsrError | None:
     """The error of a file that should have been an image, None for one that is rightly left out of a batch."""
-    harmless = not skip.unreadable or skip.reason.startswith(_HARMLESS)
+    harmless = not skip.unreadable or _HARMLESS.match(skip.reason) is not None
     pretends = skip.reason.startswith("not a DICOM") and skip.path.suffix.lower() in _DICOM_SUFFIXES
     if harmless and not pretends and not explicit:
         return None

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cmrsr.diffusion.schedule import Schedule
 from cmrsr.errors import EngineError
+from cmrsr.io.outputs import sha256_file
 
 FORMAT = 1
 MANIFEST = "bundle.json"
@@ -149,15 +150,10 @@ def load(name_or_path: str, task: str) -> Bundle:
         path = folder / file
         if not path.is_file():
             raise EngineError(f"engine {manifest.name} is incomplete: {path} is missing; install it again")
-        found = file_sha256(path)
+        found = sha256_file(path)
         if found != expected:
             raise EngineError(
                 f"engine {manifest.name} is damaged: {path} has sha256 {found[:12]}..., the manifest says "
                 f"{expected[:12]}...; install it again"
             )
     return Bundle(folder, manifest, hashlib.sha256(text).hexdigest())
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,31 @@
+"""cmrsr: super-resolution of cardiac MR by few-step diffusion. Research software, not a medical device."""
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cmrsr.io.series import Series
+    from cmrsr.runtime.engine import DeviceChoice
+    from cmrsr.tasks.sr import SrOptions, super_resolve
+
+try:
+    __version__ = version("cmrsr")
+except PackageNotFoundError:  # a checkout that is not installed
+    __version__ = "0+unknown"
+
+__all__ = ["DeviceChoice", "Series", "SrOptions", "__version__", "super_resolve"]
+
+_HOME = {
+    "DeviceChoice": "cmrsr.runtime.engine",
+    "Series": "cmrsr.io.series",
+    "SrOptions": "cmrsr.tasks.sr",
+    "super_resolve": "cmrsr.tasks.sr",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load the public names on first use, so that ``import cmrsr`` and ``cmrsr --help`` stay quick."""
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'cmrsr' has no attribute {name!r}")

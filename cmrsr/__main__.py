@@ -1,0 +1,5 @@
+"""``python -m cmrsr``."""
+
+from cmrsr.cli import main
+
+main()

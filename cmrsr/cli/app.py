@@ -1,0 +1,232 @@
+"""The commands and their options. Nothing heavy is imported before a command runs, so that ``--help`` is quick."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+HELP = """Super-resolution of cardiac MR by few-step diffusion. Research software, not a medical device.
+
+Exit codes: 0 ok, 1 unexpected, 2 usage, 3 no readable input, 4 unusable input, 5 engine, 6 device or memory,
+7 cannot write, 8 some cases failed, 130 interrupted. Add --debug to any command for a traceback.
+"""
+
+app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+evaluate_app = typer.Typer(help="Measure a task on your own good data, beside the obvious baselines.", no_args_is_help=True)
+app.add_typer(evaluate_app, name="evaluate")
+
+
+class PhaseAxis(StrEnum):
+    """``row``/``col`` as DICOM says it: ROW is phase encoding along a row, which is the x axis."""
+
+    auto = "auto"
+    row = "row"
+    col = "col"
+    x = "x"
+    y = "y"
+
+
+class Format(StrEnum):
+    same = "same"
+    nifti = "nifti"
+    dicom = "dicom"
+
+
+class FileFormat(StrEnum):
+    nifti = "nifti"
+    dicom = "dicom"
+
+
+class Backend(StrEnum):
+    auto = "auto"
+    openvino = "openvino"
+    onnxruntime = "onnxruntime"
+
+
+class Precision(StrEnum):
+    auto = "auto"
+    bf16 = "bf16"
+    f32 = "f32"
+
+
+class OnMissing(StrEnum):
+    fail = "fail"
+    drop_frame = "drop-frame"
+    drop_slice = "drop-slice"
+
+
+Inputs = Annotated[
+    list[Path], typer.Argument(metavar="INPUT...", help="Files, folders (searched through), or .txt lists of them.")
+]
+Out = Annotated[Path | None, typer.Option("-o", "--out", help="Output folder; default INPUT_cmrsr beside the input.")]
+Engine = Annotated[str, typer.Option("--engine", help="A shipped engine's name, or the folder of a bundle.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+BackendOption = Annotated[Backend, typer.Option("--backend", help="What runs the engine.")]
+PrecisionOption = Annotated[Precision, typer.Option("--precision", help="Arithmetic of the engine; auto: the fast one.")]
+Strict = Annotated[bool, typer.Option("--strict-device", help="An absent device is an error, not a fallback.")]
+Threads = Annotated[int | None, typer.Option("--threads", help="Processors to use; default all.")]
+Seed = Annotated[int, typer.Option("--seed", help="Of the noise; the same seed gives the same bits.")]
+TimeAxisOption = Annotated[
+    str | None, typer.Option("--time-axis", help="Array axis of time in NIfTI files (0 to 3), or none: a single volume.")
+]
+OnMissingOption = Annotated[OnMissing, typer.Option("--on-missing", help="What to do with holes in a DICOM series.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only errors.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more about every case.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False
+) -> None:
+    if version:
+        from cmrsr import __version__
+
+        typer.echo(f"cmrsr {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def sr(
+    inputs: Inputs,
+    out: Out = None,
+    steps: Annotated[
+        int, typer.Option("--steps", help="1: best estimate. 5 with --samples 8: mean and uncertainty. 50: a fine sample.")
+    ] = 1,
+    samples: Annotated[int, typer.Option("--samples", help="The output is their mean; above 1 also the uncertainty.")] = 1,
+    seed: Seed = 0,
+    engine: Engine = "perfgen-s",
+    phase_axis: Annotated[PhaseAxis, typer.Option("--phase-axis", help="auto: spectrum, then header.")] = PhaseAxis.auto,
+    consistency: Annotated[
+        str, typer.Option("--consistency", help="Weight of the projection on the acquired k-space: auto, off or 0 to 1.")
+    ] = "auto",
+    roi: Annotated[str, typer.Option("--roi", help="full, heart (found by itself), or X,Y,W,H in pixels.")] = "full",
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Images at a time; does not change the result.")] = 8,
+    format_: Annotated[Format, typer.Option("--format", help="Of the output.")] = Format.same,
+    time_axis: TimeAxisOption = None,
+    on_missing: OnMissingOption = OnMissing.fail,
+    device: Device = "auto",
+    backend: BackendOption = Backend.auto,
+    precision: PrecisionOption = Precision.auto,
+    threads: Threads = None,
+    strict_device: Strict = False,
+    force: Annotated[bool, typer.Option("--force", help="Do again what is already done.")] = False,
+    shard: Annotated[
+        str | None, typer.Option("--shard", help="I/N: this process's part of the batch; Slurm arrays set it.")
+    ] = None,
+    no_report: Annotated[bool, typer.Option("--no-report", help="Leave out report.html.")] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> int:
+    """Super-resolve first-pass perfusion series (PerfGen)."""
+    from cmrsr.cli.sr import SrRequest, run_sr_command
+
+    return run_sr_command(
+        SrRequest(
+            inputs=inputs, out=out, steps=steps, samples=samples, seed=seed, engine=engine, phase_axis=phase_axis.value,
+            consistency=consistency, roi=roi, batch_size=batch_size, format=format_.value, time_axis=time_axis,
+            on_missing=on_missing.value, device=device, backend=backend.value, precision=precision.value,
+            threads=threads, strict_device=strict_device, force=force, shard=shard, report=not no_report,
+            quiet=quiet, verbose=verbose,
+        )
+    )  # fmt: skip
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe's name, or a TOML file.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Run folder: weights, checkpoint, log.")] = Path("runs"),
+    data: Annotated[
+        str | None, typer.Option("--data", help="phantom, or a folder of full-resolution series; default the recipe's.")
+    ] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="key=value over the recipe, may be repeated.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in the run folder.")] = False,
+    device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
+    cache: Annotated[
+        Path | None, typer.Option("--cache", help="Where virtual patients are kept; default cmrsr in the user's cache.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train a system from a recipe, on virtual patients or on your own series (needs the extra `train`)."""
+    from cmrsr.cli.train import run_train_command
+
+    run_train_command(recipe, out, data, set_ or [], resume, device, cache, quiet)
+
+
+@app.command()
+def export(
+    source: Annotated[Path, typer.Argument(help="An export recipe (TOML), or a folder written by `cmrsr train`.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Bundle folder; default engines/NAME here.")] = None,
+) -> None:
+    """Compile trained weights to an engine bundle: ONNX, parity check, manifest (needs the extra `train`)."""
+    from cmrsr.cli.export import run_export_command
+
+    run_export_command(source, out)
+
+
+class PhantomKind(StrEnum):
+    perfusion = "perfusion"
+
+
+@app.command()
+def phantom(
+    out: Annotated[Path, typer.Argument(help="Folder to write to.")],
+    kind: Annotated[PhantomKind, typer.Option("--kind", help="What to simulate.")] = PhantomKind.perfusion,
+    subjects: Annotated[int, typer.Option("--subjects", help="How many virtual patients.")] = 1,
+    seed: Seed = 0,
+    format_: Annotated[FileFormat, typer.Option("--format", help="Of the images.")] = FileFormat.nifti,
+    frames: Annotated[int, typer.Option("--frames", help="Heart beats of a perfusion series.")] = 60,
+    slices: Annotated[int, typer.Option("--slices", help="Short-axis slices.")] = 3,
+    matrix: Annotated[int, typer.Option("--matrix", help="Pixels along x and y.")] = 160,
+    fraction: Annotated[
+        float, typer.Option("--fraction", help="Share of the phase lines that is acquired; below 1 gives input for sr.")
+    ] = 1.0,
+    quiet: Quiet = False,
+) -> None:
+    """Write scans of virtual patients, with the truth beside them."""
+    from cmrsr.cli.phantom import run_phantom_command
+
+    run_phantom_command(out, subjects, seed, format_.value, frames, slices, matrix, fraction, quiet)
+
+
+@evaluate_app.command("sr")
+def evaluate_sr(
+    inputs: Inputs,
+    out: Out = None,
+    fraction: Annotated[float, typer.Option("--fraction", help="Share of the phase lines that is kept.")] = 0.35,
+    axes: Annotated[str, typer.Option("--axes", help="Phase-encoding axes to try: x, y or xy.")] = "xy",
+    crop: Annotated[int, typer.Option("--crop", help="Heart window in pixels that is scored; 0: whole image.")] = 96,
+    every: Annotated[int, typer.Option("--every", help="Use every n-th frame.")] = 1,
+    engine: Engine = "perfgen-s",
+    settings: Annotated[
+        str, typer.Option("--settings", help="STEPSxSAMPLES[@CONSISTENCY], separated by commas.")
+    ] = "1x1,5x1,5x8",
+    seed: Seed = 0,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Images at a time.")] = 8,
+    time_axis: TimeAxisOption = None,
+    device: Device = "auto",
+    backend: BackendOption = Backend.auto,
+    precision: PrecisionOption = Precision.auto,
+    threads: Threads = None,
+    quiet: Quiet = False,
+) -> int:
+    """Degrade full-resolution series, restore them, and compare with the original and the baselines."""
+    from cmrsr.cli.evaluate import EvaluateRequest, run_evaluate_sr_command
+
+    return run_evaluate_sr_command(
+        EvaluateRequest(
+            inputs=inputs, out=out, fraction=fraction, axes=axes, crop=crop, every=every, engine=engine,
+            settings=settings, seed=seed, batch_size=batch_size, time_axis=time_axis, device=device,
+            backend=backend.value, precision=precision.value, threads=threads, quiet=quiet,
+        )
+    )  # fmt: skip
+
+
+@app.command()
+def info(
+    json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Version, devices, backends, and the engines with their digests."""
+    from cmrsr.cli.info import run_info_command
+
+    run_info_command(json_)

@@ -1,0 +1,29 @@
+"""``cmrsr export``."""
+
+import logging
+import warnings
+from pathlib import Path
+
+from rich.console import Console
+
+from cmrsr.cli.extras import need
+
+
+def run_export_command(source: Path, out: Path | None) -> None:
+    """Export one recipe or trained folder to a bundle."""
+    need("train", "torch", "onnx", "onnxscript", "safetensors")
+    need("onnxruntime", "onnxruntime")
+    from cmrsr.exporting.export import export
+    from cmrsr.exporting.recipe import load_export_recipe
+
+    recipe = load_export_recipe(source)
+    folder = out or Path("engines") / recipe.name
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports every absent optional package
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecations inside the exporter, which a user cannot act on
+        manifest = export(recipe, folder)
+    size = (folder / manifest.step.file).stat().st_size / 1e6
+    Console(highlight=False).print(
+        f"{folder}: {manifest.step.parameters / 1e6:.2f} M parameters, {size:.1f} MB, "
+        f"parity with torch float32 {manifest.step.parity:.1e} (tolerance {manifest.step.tolerance:g})"
+    )

@@ -1,0 +1,46 @@
+"""``cmrsr train``."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from cmrsr.cli.extras import need
+
+if TYPE_CHECKING:
+    from cmrsr.training.loop import Progress as TrainingProgress
+
+
+def run_train_command(
+    recipe_name: str, out: Path, data: str | None, overrides: list[str], resume: bool, device: str, cache: Path | None, quiet: bool
+) -> None:
+    """Train one recipe into ``out/<recipe>``."""
+    need("train", "torch", "safetensors")
+    from cmrsr.training.loop import train
+    from cmrsr.training.recipe import load_recipe
+    from cmrsr.training.sources import default_cache, load_images
+
+    recipe = load_recipe(recipe_name, overrides)
+    folder = out / Path(recipe_name).stem
+    console = Console(stderr=True, highlight=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=quiet or not sys.stderr.isatty()) as bar:
+        preparing = bar.add_task("images", total=None)
+        images = load_images(
+            recipe, data, cache or default_cache(), lambda done, total: bar.update(preparing, completed=done, total=total)
+        )
+        bar.remove_task(preparing)
+        task = bar.add_task("training", total=recipe.optimiser.steps)
+
+        def show(progress: "TrainingProgress") -> None:
+            bar.update(
+                task, completed=progress.step, description=f"loss {progress.loss:.3f}, {progress.samples_per_s:.0f} crops/s"
+            )
+            if progress.gain_db is not None and not quiet:
+                console.print(f"step {progress.step}: validation gain over zero-filling {progress.gain_db:+.3f} dB")
+
+        train(recipe, images, folder, resume=resume, device=device, on_step=show)
+    if not quiet:
+        console.print(f"weights: {folder / 'weights.safetensors'}; next: cmrsr export {folder} -o engines/{folder.name}")

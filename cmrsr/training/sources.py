@@ -1,0 +1,90 @@
+"""Where training images come from: virtual patients, or a folder of full-resolution series split by patient."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmrsr.errors import CmrsrError, UnusableError
+from cmrsr.io.discover import discover
+from cmrsr.training.loop import Images
+from cmrsr.training.recipe import Recipe
+from cmrsr.training.virtual import VirtualSet, load
+
+
+def default_cache() -> Path:
+    """``cmrsr`` in the user's cache folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cmrsr"
+
+
+def load_images(recipe: Recipe, data: str | None, cache: Path, on_item: Callable[[int, int], None] | None = None) -> Images:
+    """The images of a recipe, or of ``data`` instead; ``on_item`` is told (done, total) while they are rendered or read."""
+    source = data or recipe.data.source
+    return _phantom(recipe, cache, on_item) if source == "phantom" else _folder(recipe, Path(source), on_item)
+
+
+def _phantom(recipe: Recipe, cache: Path, on_item: Callable[[int, int], None] | None) -> Images:
+    virtual = VirtualSet(n_chests=recipe.data.n_chests)
+    total = virtual.n_chests
+    images = load(virtual, cache, None if on_item is None else lambda done: on_item(done, total))
+    per_chest = virtual.n_scans * virtual.n_frames
+    chest = np.arange(len(images)) // per_chest
+    held_out = chest < recipe.data.n_validation
+    description = (
+        f"{virtual.n_chests} virtual chests, {virtual.n_scans} scans of each, {virtual.n_frames} frames a scan, "
+        f"{virtual.matrix}x{virtual.matrix}; the first {recipe.data.n_validation} chests are the validation set"
+    )
+    return Images(
+        training=[images[i] for i in np.flatnonzero(~held_out)],
+        validation=[images[i] for i in np.flatnonzero(held_out)],
+        description=description,
+    )
+
+
+def _folder(recipe: Recipe, folder: Path, on_item: Callable[[int, int], None] | None) -> Images:
+    """Frames of all usable series; a patient is the first part of a series' path, and falls into one of the folds."""
+    candidates, _, _ = discover([folder])
+    by_patient: dict[str, list[NDArray[Any]]] = {}
+    for i, candidate in enumerate(candidates):
+        patient = patient_of(candidate.name)
+        try:
+            frames = candidate.open().array()
+        except CmrsrError:
+            continue  # `cmrsr sr` says why; training takes what is usable
+        images = [plane for frame in frames for plane in frame if np.isfinite(plane).all() and plane.max() > 0]
+        by_patient.setdefault(patient, []).extend(p for p in images if min(p.shape) >= recipe.data.crop)
+        if on_item:
+            on_item(i + 1, len(candidates))
+    by_patient = {k: v for k, v in by_patient.items() if v}
+    training, validation = split_patients(sorted(by_patient), recipe.data.folds, recipe.data.fold)
+    if not training or not validation:
+        raise UnusableError(
+            f"{folder}: usable series of {len(by_patient)} patients found, expected at least 2 with images of at least "
+            f"{recipe.data.crop}x{recipe.data.crop} pixels (a patient is a sub-folder, or the name up to the first _)"
+        )
+    return Images(
+        training=[image for p in training for image in by_patient[p]],
+        validation=[image for p in validation for image in by_patient[p]],
+        description=f"{len(by_patient)} patients of {folder.name}, {len(validation)} of them for validation",
+    )
+
+
+def patient_of(name: str) -> str:
+    """The patient of a series by its name: its top folder, or the file name up to the first underscore."""
+    top, separator, _ = name.partition("/")
+    return top if separator else top.split("_")[0]
+
+
+def split_patients(patients: list[str], folds: int, fold: int) -> tuple[list[str], list[str]]:
+    """(training, validation): fold ``fold`` of ``folds`` is held out; with one fold, every fifth patient is.
+
+    Patients are ordered by a hash of their names, so that the split does not follow the order of recruitment.
+    """
+    order = sorted(patients, key=lambda p: hashlib.sha256(p.encode()).hexdigest())
+    n = folds if folds > 1 else min(5, max(2, len(order)))
+    held_out = {p for i, p in enumerate(order) if i % n == (fold if folds > 1 else 0)}
+    return [p for p in patients if p not in held_out], sorted(held_out)

@@ -1,0 +1,478 @@
+"""DICOM out: the round trip, identity, provenance, geometry, and what other people's tools say of the files."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+from dicom_files import images, item, write_enhanced, write_series
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from cmrsr.errors import OutputError, UnreadableError
+from cmrsr.io.derivation import Derivation
+from cmrsr.io.dicom_group import assemble, group
+from cmrsr.io.dicom_read import read_headers
+from cmrsr.io.dicom_write import dicom_writer
+from cmrsr.io.series import Series, Source
+
+DERIVATION = Derivation(
+    task="sr", engine="perfgen-s", engine_version="1.0", engine_digest="ab" * 32, software_version="0.1.0",
+    parameters={"steps": 5, "samples": 8, "seed": 3},
+)  # fmt: skip
+
+
+def series_in(folder: Path) -> Series:
+    [found] = group(read_headers(sorted(p for p in folder.rglob("*") if p.is_file()))[0])
+    return assemble(found)
+
+
+def write(folder: Path, like: Series, frames: NDArray[Any] | None = None, **options: Any) -> tuple[Series, list[str]]:
+    """Write the frames (the source's own by default), and read them back."""
+    derivation = options.pop("derivation", DERIVATION)
+    data = like.array() if frames is None else np.asarray(frames, np.float32)
+    options = {"affine": like.affine, **options}
+    with dicom_writer(folder, like, derivation, shape=data.shape, **options) as writer:
+        for frame in data:
+            writer.write(frame)
+    return series_in(folder), writer.notes
+
+
+def headers(folder: Path) -> list[Dataset]:
+    return [pydicom.dcmread(path) for path in sorted(folder.glob("IM_*.dcm"))]
+
+
+def complaints(tool: str, *arguments: str) -> list[str]:
+    """Lines of dciodvfy or dcentvfy that report an error or a warning."""
+    if shutil.which(tool) is None:
+        pytest.skip(f"{tool} is not installed (Debian: dicom3tools)")
+    result = subprocess.run([tool, *arguments], capture_output=True, text=True, check=False)
+    return [line for line in (result.stdout + result.stderr).splitlines() if line.startswith(("Error", "Warning"))]
+
+
+def invalid(folder: Path) -> set[str]:
+    return {line for path in sorted(folder.glob("*.dcm")) for line in complaints("dciodvfy", "-new", str(path))}
+
+
+def inconsistent(tmp_path: Path, paths: list[Path]) -> list[str]:
+    listing = tmp_path / "files.txt"
+    listing.write_text("\n".join(str(path) for path in paths))
+    return complaints("dcentvfy", "-f", str(listing))
+
+
+@pytest.fixture
+def perfusion(tmp_path: Path) -> Series:
+    write_series(tmp_path / "in", images(6, 3))
+    return series_in(tmp_path / "in")
+
+
+# --- round trip and identity -----------------------------------------------------------------------------------------
+
+
+def test_round_trip(tmp_path: Path, perfusion: Series) -> None:
+    result, notes = write(tmp_path / "out", perfusion)
+    assert notes == []
+    np.testing.assert_array_equal(result.array(), perfusion.array())
+    np.testing.assert_allclose(result.affine, perfusion.affine, atol=1e-6)
+    assert perfusion.times_ms is not None
+    assert result.times_ms is not None
+    np.testing.assert_array_equal(result.times_ms, perfusion.times_ms)
+    assert (result.kind, result.phase_axis) == (perfusion.kind, perfusion.phase_axis)
+    assert [p.name for p in result.source.paths][:2] == ["IM_0001.dcm", "IM_0002.dcm"]
+
+
+def test_a_rerun_writes_the_same_bytes_and_another_seed_other_identifiers(tmp_path: Path, perfusion: Series) -> None:
+    again = replace(DERIVATION, parameters={**DERIVATION.parameters, "seed": 4})
+    for name, derivation in (("a", DERIVATION), ("b", DERIVATION), ("c", again)):
+        write(tmp_path / name, perfusion, derivation=derivation)
+    a, b = ([p.read_bytes() for p in sorted((tmp_path / n).iterdir())] for n in "ab")
+    assert a == b
+    uids = [{h.SOPInstanceUID for h in headers(tmp_path / n)} for n in "ac"]
+    assert not uids[0] & uids[1]
+    assert len(uids[0]) == 18
+    assert all(uid.startswith("2.25.") and len(uid) <= 64 for uid in uids[0])
+    assert headers(tmp_path / "a")[0].SeriesInstanceUID != headers(tmp_path / "c")[0].SeriesInstanceUID
+
+
+def test_offset_and_suffix_make_another_series(tmp_path: Path, perfusion: Series) -> None:
+    write(tmp_path / "a", perfusion)
+    write(tmp_path / "b", perfusion, series_offset=1, description_suffix="SR sample 1")
+    a, b = headers(tmp_path / "a")[0], headers(tmp_path / "b")[0]
+    assert (a.SeriesNumber, b.SeriesNumber) == (501, 502)
+    assert b.SeriesDescription == "perfusion rest SR sample 1"
+    assert a.SeriesInstanceUID != b.SeriesInstanceUID
+    assert a.SOPInstanceUID != b.SOPInstanceUID
+
+
+def test_long_descriptions_keep_their_suffix(tmp_path: Path) -> None:
+    write_series(tmp_path / "in", images(1, 1), SeriesDescription="perf " + "x" * 59, SeriesNumber=2_000_000_000)
+    write(tmp_path / "out", series_in(tmp_path / "in"))
+    header = headers(tmp_path / "out")[0]
+    assert len(header.SeriesDescription) == 64
+    assert header.SeriesDescription.endswith(" SR")
+    assert header.SeriesNumber == 1
+
+
+# --- provenance ------------------------------------------------------------------------------------------------------
+
+
+def test_provenance(tmp_path: Path, perfusion: Series) -> None:
+    write(tmp_path / "out", perfusion)
+    source = [pydicom.dcmread(p) for p in perfusion.source.paths]
+    written = headers(tmp_path / "out")
+    for before, after in zip(source, written, strict=True):
+        for keyword in ("StudyInstanceUID", "FrameOfReferenceUID", "PatientID", "PatientName", "StudyDate",
+                        "AcquisitionTime", "ContentTime", "TriggerTime", "EchoTime", "FlipAngle"):  # fmt: skip
+            assert before[keyword].value == after[keyword].value, keyword
+        assert after.SeriesInstanceUID != before.SeriesInstanceUID
+        assert list(after.ImageType[:2]) == ["DERIVED", "SECONDARY"]
+        assert after.DerivationDescription == DERIVATION.describe()
+        assert after.DerivationCodeSequence[0].CodeValue == "113085"
+        [reference] = after.SourceImageSequence
+        assert reference.ReferencedSOPInstanceUID == before.SOPInstanceUID
+        assert reference.PurposeOfReferenceCodeSequence[0].CodeValue == "121322"
+        [equipment] = after.ContributingEquipmentSequence
+        assert equipment.PurposeOfReferenceCodeSequence[0].CodeValue == "109102"
+        assert (after.ContentQualification, after.BurnedInAnnotation, after.BodyPartExamined) == (
+            "RESEARCH",
+            "NO",
+            "HEART",
+        )
+        assert after.file_meta.TransferSyntaxUID == pydicom.uid.ExplicitVRLittleEndian
+    assert [h.TemporalPositionIdentifier for h in written] == [t + 1 for t in range(6) for _ in range(3)]
+    assert [h.InstanceNumber for h in written] == list(range(1, 19))
+
+
+def test_what_could_mislead_is_left_behind(tmp_path: Path) -> None:
+    def clutter(ds: Dataset, t: int, z: int) -> None:
+        ds.private_block(0x0029, "VENDOR", create=True).add_new(1, "LO", "secret")
+        ds.SmallestImagePixelValue, ds.LargestImagePixelValue = 1, 2
+        ds.add_new(0x60003000, "OW", b"\0\0")
+        ds.IconImageSequence = [item(Rows=2)]
+        ds.OperatorsName = "Someone^Else"
+        ds.LossyImageCompression, ds.LossyImageCompressionRatio = "01", "10"
+        inner = item(Manufacturer="Other", PurposeOfReferenceCodeSequence=[item(CodeValue="109104")])
+        inner.private_block(0x0029, "VENDOR", create=True).add_new(1, "LO", "secret")
+        ds.ContributingEquipmentSequence = [inner]
+
+    write_series(tmp_path / "in", images(2, 1), edit=clutter)
+    write(tmp_path / "out", series_in(tmp_path / "in"))
+    header = headers(tmp_path / "out")[0]
+    assert not [e for e in header.iterall() if e.tag.is_private or e.tag.group == 0x6000]
+    for keyword in ("SmallestImagePixelValue", "LargestImagePixelValue", "IconImageSequence", "OperatorsName"):
+        assert keyword not in header
+    assert (header.LossyImageCompression, header.LossyImageCompressionRatio) == ("01", 10)
+    assert [e.Manufacturer for e in header.ContributingEquipmentSequence] == ["Other", "cmrsr"]
+
+
+def test_a_cine_of_several_series_becomes_one(tmp_path: Path) -> None:
+    def phases(ds: Dataset, t: int, z: int) -> None:
+        ds.TriggerTime = f"{t * (40 + z):g}"
+        ds.SeriesTime = f"10000{z}"
+
+    write_series(tmp_path / "in", images(8, 3), series_per_slice=True, SeriesDescription="cine", edit=phases)
+    source = series_in(tmp_path / "in")
+    result, _ = write(tmp_path / "out", source)
+    np.testing.assert_array_equal(result.array(), source.array())
+    assert source.times_ms is not None
+    assert result.times_ms is not None
+    np.testing.assert_allclose(result.times_ms, source.times_ms)
+    assert len({(h.SeriesInstanceUID, h.SeriesNumber, h.SeriesTime) for h in headers(tmp_path / "out")}) == 1
+    assert {h.CardiacNumberOfImages for h in headers(tmp_path / "out")} == {8}
+
+
+def test_interpolated_frames_name_both_neighbours(tmp_path: Path) -> None:
+    write_series(tmp_path / "in", images(8, 2), SeriesDescription="cine",
+                 edit=lambda ds, t, z: setattr(ds, "TriggerTime", str(40 * t)))  # fmt: skip
+    source = series_in(tmp_path / "in")
+    times = np.arange(16) * 20.0
+    result, _ = write(tmp_path / "out", source, np.repeat(source.array(), 2, axis=0), times_ms=times)
+    assert result.times_ms is not None
+    np.testing.assert_array_equal(result.times_ms, times)
+    before = [pydicom.dcmread(p).SOPInstanceUID for p in source.source.paths]
+    after = headers(tmp_path / "out")
+    named = [[r.ReferencedSOPInstanceUID for r in h.SourceImageSequence] for h in after]
+    assert named[4 * 2 + 1] == [before[2 * 2 + 1]]
+    assert named[5 * 2 + 1] == [before[2 * 2 + 1], before[3 * 2 + 1]]
+    assert named[15 * 2] == [before[7 * 2], before[0]]  # past the last phase the beat begins again
+    assert {h.CardiacNumberOfImages for h in after} == {16}
+
+
+def test_one_image_made_of_all_frames_names_all(tmp_path: Path, perfusion: Series) -> None:
+    write(tmp_path / "out", perfusion, perfusion.array().mean(axis=0, keepdims=True))
+    assert len(headers(tmp_path / "out")[0].SourceImageSequence) == 6
+
+
+# --- geometry and pixels ---------------------------------------------------------------------------------------------
+
+
+def test_a_finer_matrix_moves_the_first_pixel(tmp_path: Path, perfusion: Series) -> None:
+    """Twice the matrix: the corner of the image stays, so the centre of its first pixel moves by a quarter pixel."""
+    affine = perfusion.affine @ np.diag([0.5, 0.5, 1, 1])
+    affine[:3, 3] += perfusion.affine[:3, :3] @ [-0.25, -0.25, 0]
+    fine = perfusion.array().repeat(2, axis=2).repeat(2, axis=3)
+    result, _ = write(tmp_path / "out", perfusion, fine, affine=affine)
+    np.testing.assert_allclose(result.affine, affine, atol=1e-6)
+    corners = [s.affine @ [-0.5, -0.5, 0, 1] for s in (perfusion, result)]
+    np.testing.assert_allclose(corners[0], corners[1], atol=1e-6)
+    np.testing.assert_array_equal(result.array(), fine)
+    assert headers(tmp_path / "out")[0].PixelSpacing == [0.75, 0.625]
+
+
+@pytest.mark.parametrize(
+    ("slope", "intercept", "factor", "rescaled"),
+    [("2", "-100", 1.0, False), ("0.01", "-3", 1.0, True), ("1", "0", 200.0, True), ("1", "0", 0.9, False)],
+)
+def test_the_intensity_scale_is_kept(tmp_path: Path, slope: str, intercept: str, factor: float, rescaled: bool) -> None:
+    """In whole numbers where they are fine enough (MR images have no rescale of their own), else with a rescale."""
+    write_series(
+        tmp_path / "in", images(3, 1), RescaleSlope=slope, RescaleIntercept=intercept, ImageType=["A", "B", "P"]
+    )
+    source = series_in(tmp_path / "in")
+    result, _ = write(tmp_path / "out", source, source.array() * factor)
+    header = headers(tmp_path / "out")[0]
+    step = float(header.get("RescaleSlope", 1))
+    assert ("RescaleSlope" in header) == rescaled
+    np.testing.assert_allclose(result.array(), source.array() * factor, atol=0.5001 * step, rtol=1e-6)
+    assert step <= max(1, factor)
+
+
+def test_magnitudes_below_zero_are_clipped(tmp_path: Path, perfusion: Series) -> None:
+    result, _ = write(tmp_path / "out", perfusion, perfusion.array() - 100)
+    np.testing.assert_array_equal(result.array(), np.maximum(perfusion.array() - 100, 0))
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e6])
+def test_floats_of_any_scale(tmp_path: Path, scale: float) -> None:
+    frames = np.random.default_rng(0).normal(size=(2, 1, 8, 9)).astype(np.float32) * scale
+    result, _ = write(tmp_path / "out", Series.from_array(frames), frames)
+    np.testing.assert_allclose(result.array(), frames, atol=np.abs(frames).max() / 25_000)
+
+
+def test_window_covers_the_data(tmp_path: Path, perfusion: Series) -> None:
+    write(tmp_path / "out", perfusion)
+    windows = {(float(h.WindowCenter), float(h.WindowWidth)) for h in headers(tmp_path / "out")}
+    [(centre, width)] = windows  # one for all frames: a movie must not flicker
+    assert centre - width / 2 < np.percentile(perfusion.array(), 3)
+    assert centre + width / 2 > np.percentile(perfusion.array(), 97)
+
+
+def test_enhanced_source(tmp_path: Path) -> None:
+    write_enhanced(tmp_path / "in" / "a.dcm", images(8, 2))
+    source = series_in(tmp_path / "in")
+    result, _ = write(tmp_path / "out", source)
+    np.testing.assert_array_equal(result.array(), np.maximum(source.array(), 0))
+    assert result.times_ms is not None
+    np.testing.assert_allclose(result.times_ms, 40.0 * np.arange(8))
+    assert headers(tmp_path / "out")[2].SourceImageSequence[0].ReferencedFrameNumber == 2
+    assert headers(tmp_path / "out")[2].EchoTime == 1.1
+    assert invalid(tmp_path / "out") == set()
+
+
+# --- a new study -----------------------------------------------------------------------------------------------------
+
+
+def memory_series(name: str, kind: str = "perfusion") -> Series:
+    frames = np.random.default_rng(1).uniform(0, 900, (6, 2, 12, 10)).round()
+    return replace(
+        Series.from_array(frames, times_ms=100 + np.arange(6) * 750.0, phase_axis="y", source=Source(name=name)),
+        kind=kind,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["perfusion", "cine", "t1", "unknown"])
+def test_series_from_memory_becomes_a_study(tmp_path: Path, kind: str) -> None:
+    source = memory_series("virtual-1/rest perf", kind)
+    result, _ = write(tmp_path / "out", source)
+    np.testing.assert_array_equal(result.array(), source.array())
+    np.testing.assert_allclose(result.affine, source.affine, atol=1e-9)
+    assert result.phase_axis == "y"
+    assert result.times_ms is not None
+    np.testing.assert_allclose(result.times_ms, 100 + np.arange(6) * 750.0)
+    header = headers(tmp_path / "out")[0]
+    assert (header.PatientID, header.SeriesDescription) == ("virtual-1", "rest perf SR")
+    assert "SourceImageSequence" not in header
+    assert invalid(tmp_path / "out") == set()
+    assert inconsistent(tmp_path, list(result.source.paths)) == []
+
+
+def test_series_of_one_virtual_patient_share_a_study(tmp_path: Path) -> None:
+    phantom = replace(DERIVATION, task="phantom")
+    write(tmp_path / "rest", memory_series("virtual-1/rest"), derivation=phantom)
+    write(tmp_path / "stress", memory_series("virtual-1/stress"), derivation=phantom)
+    write(tmp_path / "other", memory_series("virtual-2/stress"), derivation=phantom)
+    a, b, c = (headers(tmp_path / name)[0] for name in ("rest", "stress", "other"))
+    assert (a.StudyInstanceUID, a.FrameOfReferenceUID) == (b.StudyInstanceUID, b.FrameOfReferenceUID)
+    assert a.StudyInstanceUID != c.StudyInstanceUID
+    assert inconsistent(tmp_path, [p for n in ("rest", "stress", "other") for p in (tmp_path / n).iterdir()]) == []
+
+
+def test_files_of_one_name_are_not_one_study(tmp_path: Path) -> None:
+    uids = []
+    for k in range(2):
+        path = tmp_path / str(k) / "perf.nii.gz"
+        path.parent.mkdir()
+        path.write_bytes(bytes([k]))
+        source = Source(name="perf", format="nifti", paths=(path,))
+        write(tmp_path / f"out{k}", replace(memory_series("perf"), source=source))
+        uids.append(headers(tmp_path / f"out{k}")[0].StudyInstanceUID)
+    assert uids[0] != uids[1]
+
+
+# --- sick sources ----------------------------------------------------------------------------------------------------
+
+
+def test_sick_tags_are_mended_and_said(tmp_path: Path) -> None:
+    def sick(ds: Dataset, t: int, z: int) -> None:
+        ds.ImageType = ["ORIGINAL"]
+        ds.MagneticFieldStrength, ds.ImagingFrequency = "15000", "638639460"
+        ds.InversionTime = "130"
+        ds.ScanOptions = ["VB_GEMS", "PFP"]
+        ds.Laterality = ""
+        ds.add_new("NominalInterval", "IS", "857")
+        for keyword in (
+            "StudyID",
+            "AccessionNumber",
+            "PatientBirthDate",
+            "PositionReferenceIndicator",
+            "EchoTrainLength",
+        ):
+            del ds[keyword]
+
+    write_series(tmp_path / "in", images(4, 2), edit=sick)
+    _, notes = write(tmp_path / "out", series_in(tmp_path / "in"))
+    header = headers(tmp_path / "out")[0]
+    assert (header.MagneticFieldStrength, header.ImagingFrequency) == (1.5, 63.863946)
+    assert list(header.ScanOptions) == ["PFP", "CG"]
+    assert "InversionTime" not in header
+    for word in ("MagneticFieldStrength", "ImagingFrequency", "VB_GEMS", "InversionTime", "CG"):
+        assert any(word in note for note in notes), word
+    assert len(notes) == len(set(notes))
+    missing_study_id = "Missing attribute or value that would be needed to build DICOMDIR"  # must equal the source's
+    assert [line for line in invalid(tmp_path / "out") if missing_study_id not in line] == []
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR", "ignore:The value length")
+def test_invalid_values_are_left_out_and_said(tmp_path: Path) -> None:
+    def invalid_values(ds: Dataset, t: int, z: int) -> None:
+        ds.SequenceName = "longer than the sixteen characters of an SH"
+        ds.PatientAge = "fifty"
+        ds.SpacingBetweenSlices = "8.00000000000000000001"
+
+    write_series(tmp_path / "in", images(2, 2), edit=invalid_values)
+    _, notes = write(tmp_path / "out", series_in(tmp_path / "in"))
+    header = headers(tmp_path / "out")[0]
+    assert "SequenceName" not in header
+    assert "PatientAge" not in header
+    assert float(header.SpacingBetweenSlices) == pytest.approx(8)
+    assert sorted(note.split()[0] for note in notes) == ["PatientAge", "SequenceName"]
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_left_after_an_exception(tmp_path: Path, perfusion: Series) -> None:
+    out = tmp_path / "results" / "out"
+
+    def fails() -> Iterator[None]:
+        with dicom_writer(out, perfusion, DERIVATION, shape=perfusion.shape, affine=perfusion.affine) as writer:
+            writer.write(perfusion.frame(0))
+            yield
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(fails())
+    assert list((tmp_path / "results").iterdir()) == []
+
+
+def test_an_earlier_result_survives_a_failure_and_is_replaced_by_a_success(tmp_path: Path, perfusion: Series) -> None:
+    out = tmp_path / "out"
+    write(out, perfusion)
+    with pytest.raises(OutputError, match="NaN"):
+        write(out, perfusion, np.full(perfusion.shape, np.nan))
+    assert len(headers(out)) == 18
+    write(out, perfusion, perfusion.array()[:, :, :6], affine=perfusion.affine)
+    assert {h.Rows for h in headers(out)} == {6}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out"]
+
+
+def test_a_folder_with_other_files_is_not_touched(tmp_path: Path, perfusion: Series) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.doc").touch()
+    with pytest.raises(OutputError, match="holds other files"):
+        write(tmp_path / "out", perfusion)
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError):
+        write(tmp_path / "file", perfusion)
+    with pytest.raises(OutputError):
+        write(tmp_path / "file" / "out", perfusion)
+
+
+def test_too_few_frames(tmp_path: Path, perfusion: Series) -> None:
+    with (
+        pytest.raises(ValueError, match="expected 6 frames, got 1"),
+        dicom_writer(tmp_path / "out", perfusion, DERIVATION, shape=perfusion.shape, affine=perfusion.affine) as writer,
+    ):
+        writer.write(perfusion.frame(0))
+    assert not (tmp_path / "out").exists()
+
+
+def test_source_gone_while_writing(tmp_path: Path, perfusion: Series) -> None:
+    frames = perfusion.array()
+    perfusion.source.paths[5].unlink()
+    with pytest.raises(UnreadableError, match="I005"):
+        write(tmp_path / "out", perfusion, frames)
+    assert not (tmp_path / "out").exists()
+
+
+# --- other people's tools --------------------------------------------------------------------------------------------
+
+
+def test_synthetic_files_are_valid_and_fit_their_study(tmp_path: Path, perfusion: Series) -> None:
+    result, _ = write(tmp_path / "out", perfusion)
+    assert invalid(tmp_path / "out") == set()
+    assert inconsistent(tmp_path, [*perfusion.source.paths, *result.source.paths]) == []
+
+
+def test_real_perfusion_is_valid_and_fits_its_study(tmp_path: Path, real_data: Path) -> None:
+    source = series_in(real_data / "perfusion-dicom")
+    result, notes = write(tmp_path / "out", source)
+    assert any("15000 taken as gauss" in note for note in notes)
+    np.testing.assert_array_equal(result.array(), source.array())
+    # The study has no ID, and the new series cannot give it one.
+    assert [line for line in invalid(tmp_path / "out") if "/StudyID" not in line] == []
+    assert inconsistent(tmp_path, [*source.source.paths, *result.source.paths]) == []
+
+
+def test_real_t1_images_are_valid(tmp_path: Path, real_data: Path) -> None:
+    for found in group(read_headers((real_data / "t1-dicom-phantom").rglob("*.dcm"))[0])[:3]:
+        source = assemble(found)
+        result, _ = write(tmp_path / found.name, source)
+        np.testing.assert_array_equal(result.array(), source.array())
+        assert result.kind == source.kind
+        assert all("/PatientName" in line for line in invalid(tmp_path / found.name))
+
+
+def test_dcm2niix_sees_one_series_in_the_same_place(tmp_path: Path, real_data: Path) -> None:
+    if shutil.which("dcm2niix") is None:
+        pytest.skip("dcm2niix is not installed")
+    source = real_data / "perfusion-dicom"
+    write(tmp_path / "out", series_in(source))
+    converted = []
+    for name, folder in (("before", source), ("after", tmp_path / "out")):
+        (tmp_path / name).mkdir()
+        subprocess.run(["dcm2niix", "-f", "x", "-o", tmp_path / name, folder], check=True, capture_output=True)
+        assert sorted(p.name for p in (tmp_path / name).iterdir()) == ["x.json", "x.nii"]
+        converted.append(nib.load(tmp_path / name / "x.nii"))
+    before, after = converted
+    assert after.shape == before.shape == (256, 256, 1, 79)
+    np.testing.assert_allclose(after.affine, before.affine, atol=1e-4)
+    np.testing.assert_array_equal(np.asanyarray(after.dataobj), np.asanyarray(before.dataobj))
+    assert json.loads((tmp_path / "after" / "x.json").read_text())["MagneticFieldStrength"] == 1.5
