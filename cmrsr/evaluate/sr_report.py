@@ -3,8 +3,9 @@
 import numpy as np
 
 from cmrsr.evaluate import figures, style
-from cmrsr.evaluate.metrics import blood_pools, roi_curves
+from cmrsr.evaluate.metrics import roi_curves
 from cmrsr.evaluate.report import Picture, ReportCase
+from cmrsr.physics.passage import blood_pools
 from cmrsr.runtime.bundle import Bundle
 from cmrsr.tasks.batch import CaseResult
 from cmrsr.tasks.sr import SrOptions

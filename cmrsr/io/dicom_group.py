@@ -82,9 +82,11 @@ def assemble(group: DicomGroup, *, on_missing: OnMissing = "fail") -> Series:
     slices, places = slices_of(images)
     if broken:
         notes += [f"{i.path.name} left out: {i.damage}" for i in broken]
-        slices = [[i for i in one if not i.damage] for one in slices]
-        if on_missing == "drop-frame" and not all(slices):
+        whole = [[i for i in one if not i.damage] for one in slices]
+        if not any(whole) or (on_missing == "drop-frame" and not all(whole)):
             raise UnreadableError(f"{broken[0].damage} in {broken[0].path}, and nothing else at its slice position")
+        places = [place for place, one in zip(places, whole, strict=True) if one]
+        slices = [one for one in whole if one]
     slices, places, dropped = complete(slices, places, on_missing)
     affine = affine_of(slices)
     arranged = arrange(slices, places, text_kind(images[0]), on_missing)

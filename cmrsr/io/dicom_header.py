@@ -17,7 +17,7 @@ TAGS = (
     "ProtocolName", "SequenceName", "ImageComments", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber",
     "FrameOfReferenceUID", "ComplexImageComponent", "AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime",
     "ContentDate", "ContentTime", "InstanceNumber", "TemporalPositionIdentifier", "TriggerTime", "InversionTime",
-    "EchoTime", "NominalInterval", "HeartRate", "CardiacNumberOfImages", "SliceThickness", "PixelSpacing",
+    "EchoTime", "NominalInterval", "HeartRate", "SliceThickness", "PixelSpacing",
     "ImagePositionPatient", "ImageOrientationPatient", "InPlanePhaseEncodingDirection", "AcquisitionMatrix",
     "PercentPhaseFieldOfView", "RescaleSlope", "RescaleIntercept", "Rows", "Columns", "SamplesPerPixel",
     "PhotometricInterpretation", "NumberOfFrames", "BitsAllocated", "SharedFunctionalGroupsSequence",

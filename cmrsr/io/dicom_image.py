@@ -1,7 +1,6 @@
 """The complete header of one image of a derived series."""
 
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +44,7 @@ class Result:
     times_ms: NDArray[np.float64] | None
     shared: Dataset
     notes: tuple[str, ...]
+    last_file: dict[Path, FileDataset] = field(default_factory=dict, repr=False)
 
 
 @config.disable_value_validation()  # of what is read from the source; what is written is checked by ``put``
@@ -65,7 +65,7 @@ def plan_result(
     times = like.times_ms if times_ms is None and shape[0] == like.n_frames else times_ms
     if isinstance(stack, DicomStack):
         # Series tags of the first image, also where the source was stored as one series per slice.
-        original = source_header(stack.table[0][0])
+        original = source_header(stack.table[0][0], {})
         component = stack.table[0][0].component
         tags = (*PATIENT_AND_STUDY, *SERIES_AND_EQUIPMENT, "ContributingEquipmentSequence")
         shared, notes = copy_tags(original, tags)
@@ -91,7 +91,7 @@ def image_header(result: Result, t: int, z: int) -> tuple[Dataset, list[str]]:
     """All tags but those of the pixels, and notes on what of the source image's tags was mended."""
     stack = result.like.source.header
     sources = contributing(result, stack, t, z) if isinstance(stack, DicomStack) else []
-    ds, notes = copy_tags(source_header(sources[0]), IMAGE) if sources else (Dataset(), [])
+    ds, notes = copy_tags(source_header(sources[0], result.last_file), IMAGE) if sources else (Dataset(), [])
     ds.update(result.shared)
     put(ds, "SOPClassUID", MRImageStorage)
     put(ds, "SOPInstanceUID", uid_of(ds.SeriesInstanceUID, str(t), str(z)))
@@ -111,15 +111,18 @@ def contributing(result: Result, stack: DicomStack, t: int, z: int) -> list[Dico
     return [image for row in rows for image in ([row[z]] if same_slices else row)]
 
 
-def source_header(instance: DicomInstance) -> Dataset:
-    """All tags of a source image as a single-frame file would have them. Raises UnreadableError."""
-    ds = _file_header(instance.path)
+def source_header(instance: DicomInstance, last_file: dict[Path, FileDataset]) -> Dataset:
+    """All tags of a source image as a single-frame file would have them; ``last_file`` keeps one file between calls.
+
+    Raises UnreadableError when the file is gone or holds another image than when it was first read.
+    """
+    if instance.path not in last_file:
+        last_file.clear()
+        try:
+            last_file[instance.path] = read_header(instance.path, all_tags=True).dataset
+        except UnreadableError as error:
+            raise UnreadableError(f"{instance.path}: {error}; it was there when first read") from None
+    ds = last_file[instance.path]
+    if text(ds, "SOPInstanceUID") != instance.sop_instance_uid:
+        raise UnreadableError(f"{instance.path} holds another image than when it was first read; run again")
     return classic_view(ds, instance.frame) if "PerFrameFunctionalGroupsSequence" in ds else ds
-
-
-@lru_cache(maxsize=4)
-def _file_header(path: Path) -> FileDataset:
-    try:
-        return read_header(path, all_tags=True).dataset
-    except UnreadableError as error:
-        raise UnreadableError(f"{path}: {error}; it has changed since it was first read") from None

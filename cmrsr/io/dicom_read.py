@@ -58,7 +58,6 @@ class DicomInstance:
     instance_number: float | None
     nominal_interval_ms: float | None
     heart_rate_bpm: float | None
-    n_cardiac_images: float | None
     phase_direction: str
     acquired_lines: int | None
     phase_fov_percent: float | None
@@ -189,7 +188,6 @@ def _instance(path: Path, frame: int, n_frames: int, ds: Dataset, damage: str | 
         instance_number=number(ds, "InstanceNumber"),
         nominal_interval_ms=number(ds, "NominalInterval"),
         heart_rate_bpm=number(ds, "HeartRate"),
-        n_cardiac_images=number(ds, "CardiacNumberOfImages"),
         phase_direction=text(ds, "InPlanePhaseEncodingDirection").upper(),
         acquired_lines=max(lines, default=0) or None,
         phase_fov_percent=number(ds, "PercentPhaseFieldOfView"),

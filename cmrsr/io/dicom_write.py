@@ -153,7 +153,8 @@ def _put_pixels(ds: Dataset, pixels: NDArray[np.float32], scale: Scale, window: 
     put(ds, "PixelRepresentation", int(scale.signed))
     put(ds, "WindowCenter", (low + high) / 2)
     put(ds, "WindowWidth", max(high - low, scale.slope))
-    put(ds, "VOILUTFunction", "LINEAR_EXACT")  # the default does not allow a window narrower than 1
+    if high - low < 1:
+        put(ds, "VOILUTFunction", "LINEAR_EXACT")  # the default does not allow a window narrower than 1
     if not scale.is_identity:
         put(ds, "RescaleIntercept", scale.intercept)
         put(ds, "RescaleSlope", scale.slope)

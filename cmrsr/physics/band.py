@@ -6,14 +6,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-EDGE_DB = 4.0  # a fall within a few lines that anatomy does not show: full spectra fall by less than 2 dB, truncated by 6-40
+EDGE_DB = 4.0  # a fall within a few lines that anatomy does not show: full spectra have less than 2, truncated 6-40
 WINDOW = 3  # lines averaged on either side of the edge
 NOISE_DB = -140.0  # below the strongest line by so much is rounding, not signal
 
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """``lines`` of ``size`` k-space lines hold the acquired signal; ``edge_db``: how far the power falls behind them."""
+    """``lines`` of ``size`` k-space lines hold the acquired signal; ``edge_db``: how far the power falls beyond them."""
 
     lines: int
     size: int
@@ -27,9 +27,9 @@ class Band:
 def detect_band(power: NDArray[np.float64]) -> Band:
     """The acquired band of a mean power spectrum (n,), zero frequency at n // 2.
 
-    The magnitude of a zero-filled image leaks power beyond the acquired lines (rectification, noise), but the power still
-    falls steeply at the last acquired line. The steepest fall over ``WINDOW`` lines, against the fall expected from the
-    lines around it, marks the edge; without one above ``EDGE_DB`` the whole matrix counts as acquired.
+    The magnitude of a zero-filled image leaks power beyond the acquired lines (rectification, noise), but the power
+    still falls steeply at the last acquired line. The steepest fall over ``WINDOW`` lines, against the fall expected
+    from the lines around it, marks the edge; without one above ``EDGE_DB`` the whole matrix counts as acquired.
     """
     n = power.size
     half = n // 2

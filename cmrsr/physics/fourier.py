@@ -1,4 +1,4 @@
-"""Centred, unitary Fourier transforms: image index n // 2 is the origin, zero frequency sits at n // 2, energy is kept."""
+"""Centred, unitary Fourier transforms: the image's origin and the zero frequency sit at index n // 2, energy is kept."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -11,11 +11,14 @@ GAMMA_A = 15.126  # shape of the bolus in arterial blood (MRXCAT)
 GAMMA_B_S = 0.7386  # its time scale in s: the peak comes a b = 11.2 s after the onset
 PEAK_MMOL_L = 12.0  # for 0.1 mmol/kg
 DENSITY = 1.05  # g/mL of myocardium
-FERMI = 0.25  # both Fermi constants: alpha (dimensionless here) and beta in 1/s
+FERMI = 0.25  # both Fermi constants: alpha (no unit) and beta in 1/s
 
 
 def gamma_variate(t: Array, onset_s: float, peak: float, a: float = GAMMA_A, b_s: float = GAMMA_B_S) -> Array:
-    """Bolus with its peak (mmol/L) at ``onset_s + a b``: peak ((t - t0)/(a b))^a exp(a - (t - t0)/b), 0 before the onset."""
+    """Bolus with its peak (mmol/L) a b after its onset t0: peak ((t - t0)/(a b))^a exp(a - (t - t0)/b), 0 before it.
+
+    Source: MRXCAT (Wissmann et al. 2014).
+    """
     u = np.clip((t - onset_s) / (a * b_s), 0.0, None)
     return np.asarray(peak * (u * np.exp(1 - u)) ** a)
 
@@ -35,7 +38,8 @@ def arterial_input(t: Array, onset_s: float, peak: float = PEAK_MMOL_L, b_s: flo
 def fermi_response(t: Array, mbf: float, delay_s: float = 0.0) -> Array:
     """Fermi impulse response in 1/s for a blood flow ``mbf`` in mL/g/min; its value at the front is the flow.
 
-    R(t) = F (1 + alpha) / (1 + alpha exp(beta (t - delay))), F = mbf density / 60.  Source: Jerosch-Herold 1998; MRXCAT constants.
+    R(t) = F (1 + alpha) / (1 + alpha exp(beta (t - delay))), F = mbf density / 60.
+    Source: Jerosch-Herold 1998; constants of MRXCAT.
     """
     flow = mbf * DENSITY / 60
     late = np.clip(t - delay_s, 0.0, None)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cmrsr.physics.fourier import centre_crop, centre_pad, fft1c, fftnc, ifft1c, ifftnc
+from cmrsr.physics.fourier import centre_crop, centre_pad, fft1c, ifft1c
 
 
 def n_lines(fraction: float, size: int) -> int:
@@ -30,21 +30,16 @@ def truncate(x: NDArray[Any], lines: int, axis: int = -2) -> NDArray[Any]:
 
 def degrade(hr: NDArray[Any], lines: int, axis: int = -2) -> NDArray[Any]:
     """The low-resolution magnitude image ``|IFFT(zero-fill(crop(FFT(hr))))|`` (PerfGen, Figure 1)."""
-    return np.abs(truncate(hr, lines, axis)).astype(hr.real.dtype)
+    return np.asarray(np.abs(truncate(hr, lines, axis)), dtype=hr.real.dtype)
 
 
 def zero_fill(x: NDArray[Any], size: int, axis: int) -> NDArray[Any]:
-    """Interpolate a magnitude image to ``size`` samples along ``axis`` by zero-filling its k-space; the mean is kept."""
+    """Interpolate a magnitude image of ``n`` samples along ``axis`` to ``size`` >= n by zero-filling its k-space.
+
+    Intensities are kept, and so is index n // 2: old sample j lies at size // 2 + (j - n // 2) size / n.
+    """
     k = centre_pad(fft1c(x, axis), size, axis)
-    return (np.abs(ifft1c(k, axis)) * np.sqrt(size / x.shape[axis])).astype(x.dtype)
-
-
-def resize_fourier(x: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
-    """Crop or zero-fill the k-space of the last two axes to ``shape``; complex in, complex out, the mean is kept."""
-    k = fftnc(x, (-2, -1))
-    for axis, size in zip((-2, -1), shape, strict=True):
-        k = centre_crop(k, size, axis) if size < k.shape[axis] else centre_pad(k, size, axis)
-    return ifftnc(k, (-2, -1)) * np.sqrt(shape[0] * shape[1] / (x.shape[-2] * x.shape[-1]))
+    return np.asarray(np.abs(ifft1c(k, axis)) * np.sqrt(size / x.shape[axis]), dtype=x.dtype)
 
 
 def band_window(lines: int, size: int, taper: float = 0.0) -> NDArray[np.float64]:
@@ -62,7 +57,7 @@ def band_window(lines: int, size: int, taper: float = 0.0) -> NDArray[np.float64
 
 
 def low_pass_matrix(window: NDArray[np.float64]) -> NDArray[np.float32]:
-    """The symmetric circulant matrix (n, n) of a real even k-space window: ``matrix @ x`` filters along the first axis."""
+    """The symmetric circulant matrix (n, n) of a real even k-space window; ``matrix @ x`` filters x (..., n, m) along n."""
     n = window.size
     identity = np.eye(n)
     return np.asarray(ifft1c(window[:, None] * fft1c(identity, 0), 0).real, dtype=np.float32)
@@ -75,4 +70,4 @@ def project(x: NDArray[Any], lr: NDArray[Any], matrix: NDArray[np.float32]) -> N
     non-expansive. It is right for real noise-free data only; |LR| is not the low-pass of |HR|.
     Source: range-null-space decomposition of DDNM (Wang et al. 2023).
     """
-    return x + matrix @ (lr - x)
+    return np.asarray(x + matrix @ (lr - x))

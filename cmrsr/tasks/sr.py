@@ -17,6 +17,7 @@ from cmrsr.physics.kspace import band_window, low_pass_matrix, n_lines, zero_fil
 from cmrsr.runtime.bundle import Bundle
 from cmrsr.runtime.engine import DeviceChoice, StepEngine, load_step
 from cmrsr.tasks.geometry import cropped, zero_filled
+from cmrsr.tasks.heart import heart_centre
 from cmrsr.tasks.noise import keyed_noise
 
 Array = NDArray[np.float32]
@@ -60,6 +61,7 @@ class SrPlan:
     matrix: tuple[int, int]  # (y, x) after zero-filling, before cropping
     zero_fill: tuple[Axis, int] | None  # axis and new size where the scanner did not interpolate
     window: Window
+    heart: tuple[float, float]  # its centre (y, x) in pixels of the matrix
     affine: NDArray[np.float64]
     scale: float
     digest: str
@@ -108,8 +110,12 @@ def plan_sr(series: Series, found: Survey, bundle: Bundle, options: SrOptions) -
         )
     if series.kind not in ("perfusion", "unknown"):
         notes.append(f"this looks like a {series.kind} series; the engine {bundle.manifest.name} was made for perfusion")
-    window = _window(found, matrix, (n_y, n_x), options.roi, series.source.name)
+    (heart_y, heart_x), heart_source = heart_centre(series, found.variance)
+    heart = (heart_y * matrix[0] / n_y, heart_x * matrix[1] / n_x)
+    window = _window(heart, matrix, options.roi, series.source.name)
     x, y, width, height = window
+    if options.roi == "heart":
+        notes.append(f"heart found from the {heart_source}: window x {x}, y {y}, {width} x {height} pixels")
     affine = series.affine
     if fill:
         column = 0 if fill[0] == "x" else 1
@@ -124,7 +130,7 @@ def plan_sr(series: Series, found: Survey, bundle: Bundle, options: SrOptions) -
         whole = low_pass_matrix(band_window(band.lines, band.size, bundle.manifest.defaults.taper))
         low_pass[:along, :along] = weight * whole[start : start + along, start : start + along]
     return SrPlan(
-        axis=axis, axis_source=axis_source, band=band, matrix=matrix, zero_fill=fill, window=window,
+        axis=axis, axis_source=axis_source, band=band, matrix=matrix, zero_fill=fill, window=window, heart=heart,
         affine=cropped(affine, x, y), scale=found.scale, digest=found.digest, consistency=weight, low_pass=low_pass,
         padded=padded, notes=tuple(notes),
     )  # fmt: skip
@@ -175,18 +181,13 @@ def _zero_fill(series: Series, axis: Axis) -> tuple[tuple[int, int], tuple[Axis,
 
 
 def _window(
-    found: Survey, matrix: tuple[int, int], acquired: tuple[int, int], roi: Literal["full", "heart"] | Window, name: str
+    heart: tuple[float, float], matrix: tuple[int, int], roi: Literal["full", "heart"] | Window, name: str
 ) -> Window:
     n_y, n_x = matrix
     if roi == "full":
         return 0, 0, n_x, n_y
     if roi == "heart":
-        y, x = heart_centre(found.variance)
-        y, x = y * n_y / acquired[0], x * n_x / acquired[1]
-        width, height = min(HEART_WINDOW, n_x), min(HEART_WINDOW, n_y)
-        left = int(np.clip(round(x - width / 2), 0, n_x - width))
-        top = int(np.clip(round(y - height / 2), 0, n_y - height))
-        return left, top, width, height
+        return window_around(heart, matrix, HEART_WINDOW)
     left, top, width, height = roi
     if min(roi) < 0 or min(width, height) < 16 or left + width > n_x or top + height > n_y:
         raise UsageError(
@@ -195,21 +196,12 @@ def _window(
     return left, top, width, height
 
 
-def heart_centre(variance: NDArray[np.float64]) -> tuple[float, float]:
-    """(y, x) of the heart from the temporal variance (z, y, x): where the bolus passes, the signal varies most.
-
-    The centroid of what lies above half of a high quantile after smoothing, so that a single bright vessel does not win.
-    """
-    import scipy.ndimage
-
-    spread = scipy.ndimage.gaussian_filter(np.sqrt(variance.mean(0)), 0.02 * variance.shape[-1])
-    hot = np.where(spread > 0.5 * np.quantile(spread, 0.995), spread, 0.0)
-    labels, n = scipy.ndimage.label(hot > 0)
-    if n == 0:
-        return variance.shape[1] / 2, variance.shape[2] / 2
-    largest = 1 + int(np.argmax(scipy.ndimage.sum(hot, labels, range(1, n + 1))))
-    y, x = scipy.ndimage.center_of_mass(np.where(labels == largest, hot, 0.0))
-    return float(y), float(x)
+def window_around(centre: tuple[float, float], matrix: tuple[int, int], size: int) -> Window:
+    """The square window of ``size`` pixels about a centre (y, x), moved and cut to lie inside the matrix (y, x)."""
+    height, width = min(size, matrix[0]), min(size, matrix[1])
+    top = int(np.clip(round(centre[0] - height / 2), 0, matrix[0] - height))
+    left = int(np.clip(round(centre[1] - width / 2), 0, matrix[1] - width))
+    return left, top, width, height
 
 
 def run_sr(

@@ -17,11 +17,11 @@ from cmrsr.io.derivation import Derivation
 from cmrsr.io.discover import Candidate
 from cmrsr.io.outputs import output_errors, refuse_overwriting, sha256_file, write_json_atomic
 from cmrsr.io.series import Series
-from cmrsr.io.survey import Survey, survey
+from cmrsr.io.survey import survey
 from cmrsr.runtime.bundle import Bundle
 from cmrsr.runtime.engine import DeviceChoice, StepEngine
 from cmrsr.tasks.batch import CaseResult, Listener, already_done, case_key
-from cmrsr.tasks.sr import SrFrame, SrOptions, SrPlan, heart_centre, load_sr_engine, plan_sr, run_sr
+from cmrsr.tasks.sr import SrFrame, SrOptions, SrPlan, load_sr_engine, plan_sr, run_sr, window_around
 
 Array = NDArray[np.float32]
 Format = Literal["same", "nifti", "dicom"]
@@ -58,7 +58,7 @@ class SrFiles:
         surveyed = time.monotonic()
         engine = self._engine_for(plan)
         loaded = time.monotonic()
-        shown = Shown(series, plan, found)
+        shown = Shown(series, plan)
         derivation = self.derivation(parameters)
         refuse_overwriting([Path(f"{target}.nii.gz")], candidate.paths)
         with ExitStack() as stack:
@@ -252,18 +252,15 @@ def _dicom_sink(target: Path, series: Series, plan: SrPlan, derivation: Derivati
 class Shown:
     """The bounded part of a case that its report shows: frames around the heart at the middle slice."""
 
-    def __init__(self, series: Series, plan: SrPlan, found: Survey) -> None:
+    def __init__(self, series: Series, plan: SrPlan) -> None:
         n = series.n_frames
         self.plane = series.shape[1] // 2
         self.frames = np.unique(np.linspace(0, n - 1, min(n, SHOWN_FRAMES)).round().astype(int))
         self._row = {int(t): i for i, t in enumerate(self.frames)}
-        height, width = plan.shape_yx
-        y, x = heart_centre(found.variance)
-        y = y * plan.matrix[0] / series.shape[2] - plan.window[1]
-        x = x * plan.matrix[1] / series.shape[3] - plan.window[0]
-        h, w = min(SHOWN_WINDOW, height), min(SHOWN_WINDOW, width)
-        top, left = (int(np.clip(round(c - s / 2), 0, n - s)) for c, s, n in ((y, h, height), (x, w, width)))
-        self.window = (left, top, w, h)
+        self.window = window_around(
+            (plan.heart[0] - plan.window[1], plan.heart[1] - plan.window[0]), plan.shape_yx, SHOWN_WINDOW
+        )
+        _, _, w, h = self.window
         self.input = np.zeros((len(self.frames), h, w), np.float32)
         self.output = np.zeros_like(self.input)
         self.std: Array | None = None

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cmrsr.errors import CmrsrError, UnusableError
 from cmrsr.io.discover import discover
+from cmrsr.io.patient import patient_of
 from cmrsr.training.loop import Images
 from cmrsr.training.recipe import Recipe
 from cmrsr.training.virtual import VirtualSet, load
@@ -71,12 +72,6 @@ def _folder(recipe: Recipe, folder: Path, on_item: Callable[[int, int], None] | 
         validation=[image for p in validation for image in by_patient[p]],
         description=f"{len(by_patient)} patients of {folder.name}, {len(validation)} of them for validation",
     )
-
-
-def patient_of(name: str) -> str:
-    """The patient of a series by its name: its top folder, or the file name up to the first underscore."""
-    top, separator, _ = name.partition("/")
-    return top if separator else top.split("_")[0]
 
 
 def split_patients(patients: list[str], folds: int, fold: int) -> tuple[list[str], list[str]]:

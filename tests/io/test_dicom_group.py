@@ -465,6 +465,14 @@ def test_a_broken_file_can_be_dropped(tmp_path: Path) -> None:
     assert any("I013 left out" in note for note in series.source.notes)
 
 
+@pytest.mark.parametrize("on_missing", ["fail", "drop-frame", "drop-slice"])
+def test_a_series_of_broken_files(tmp_path: Path, on_missing: str) -> None:
+    for path in cine(tmp_path, images(2, 1)):
+        path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(UnreadableError, match="cut off"):
+        series_in(tmp_path, on_missing=on_missing)
+
+
 def test_all_messages_are_one_line(tmp_path: Path) -> None:
     paths = cine(tmp_path, images(10, 20))
     for path in paths[:140:7]:

@@ -432,6 +432,13 @@ def test_source_gone_while_writing(tmp_path: Path, perfusion: Series) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_source_replaced_while_writing(tmp_path: Path, perfusion: Series) -> None:
+    """The tags of whatever lies there now (another patient, perhaps) must not be mixed with these pixels."""
+    shutil.copy(perfusion.source.paths[4], perfusion.source.paths[5])
+    with pytest.raises(UnreadableError, match=r"I005 holds another image"):
+        write(tmp_path / "out", perfusion)
+
+
 # --- other people's tools --------------------------------------------------------------------------------------------
 
 
@@ -476,3 +483,22 @@ def test_dcm2niix_sees_one_series_in_the_same_place(tmp_path: Path, real_data: P
     np.testing.assert_allclose(after.affine, before.affine, atol=1e-4)
     np.testing.assert_array_equal(np.asanyarray(after.dataobj), np.asanyarray(before.dataobj))
     assert json.loads((tmp_path / "after" / "x.json").read_text())["MagneticFieldStrength"] == 1.5
+
+
+@pytest.mark.parametrize("per_slice", [False, True])
+def test_dcm2niix_agrees_where_every_voxel_is(tmp_path: Path, per_slice: bool) -> None:
+    """The oracle flips rows and may sort slices the other way, so values are compared at the same place in space."""
+    if shutil.which("dcm2niix") is None:
+        pytest.skip("dcm2niix is not installed")
+    write_series(tmp_path / "in", images(6, 3), series_per_slice=per_slice, SeriesDescription="cine")
+    series, _ = write(tmp_path / "out", series_in(tmp_path / "in"))
+    (tmp_path / "nii").mkdir()
+    subprocess.run(["dcm2niix", "-f", "x", "-o", tmp_path / "nii", tmp_path / "out"], check=True, capture_output=True)
+    theirs = nib.load(tmp_path / "nii" / "x.nii")
+    assert theirs.shape == (10, 12, 3, 6)
+    ours = series.array().transpose(3, 2, 1, 0)
+    voxels = np.stack(np.meshgrid(*map(np.arange, ours.shape[:3]), indexing="ij"), axis=-1).reshape(-1, 3)
+    there = nib.affines.apply_affine(np.linalg.inv(theirs.affine) @ series.affine, voxels)
+    np.testing.assert_allclose(there, there.round(), atol=1e-3)
+    x, y, z = there.round().astype(int).T
+    np.testing.assert_array_equal(np.asanyarray(theirs.dataobj)[x, y, z], ours.reshape(-1, 6))
