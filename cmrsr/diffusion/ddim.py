@@ -1,8 +1,8 @@
 """The DDIM sampler and the paper's ancestral sampler, each on one screen.
 
-The same formulas serve numpy arrays and torch tensors: only arithmetic is used. ``denoise(x_t, c)`` returns the network's
-raw prediction at the conditioning c of the schedule; noise is always an argument.  Sources: Song et al. 2021 (DDIM); Salimans and Ho 2022 (v-prediction);
-Ho et al. 2020 and PerfGen eq. 8 (ancestral).
+The same formulas serve numpy arrays and torch tensors: only arithmetic is used. ``denoise(x_t, c)`` returns the
+network's raw prediction at the conditioning c of the schedule; noise is always an argument.
+Sources: Song et al. 2021 (DDIM); Salimans and Ho 2022 (v-prediction); Ho et al. 2020 and PerfGen eq. 8 (ancestral).
 """
 
 from collections.abc import Callable, Iterator

@@ -37,7 +37,7 @@ class Schedule:
         return np.concatenate([[1.0], np.cumprod(1 - betas)])
 
     def alpha_sigma(self, t: Array) -> tuple[Array, Array]:
-        """Signal and noise amplitude at times in [0, 1]; t is rounded to the nearest of the discrete steps for ``linear``."""
+        """Signal and noise amplitude at times in [0, 1]; ``linear`` rounds t to the nearest of its discrete steps."""
         t = np.asarray(t, dtype=np.float64)
         if self.name == "cosine":
             # exact zeros at the ends: cos(pi/2) is 6e-17, and 1/alpha must not pretend to know more

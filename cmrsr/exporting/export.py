@@ -11,6 +11,8 @@ import onnx
 import onnxruntime
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from pydantic import ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -20,7 +22,7 @@ from cmrsr.exporting.recipe import ExportRecipe
 from cmrsr.io.outputs import sha256_file, write_json_atomic
 from cmrsr.models import build_model
 from cmrsr.runtime.bundle import MANIFEST, Diffusion, Graph, Manifest, Port
-from cmrsr.training.recipe import Recipe
+from cmrsr.training.recipe import Recipe, first_problem
 
 SMALL = 1024  # tensors with fewer entries stay float32
 PARITY_SHAPES = ((1, 32, 48), (3, 96, 96), (2, 64, 40))
@@ -29,18 +31,22 @@ PARITY_SHAPES = ((1, 32, 48), (3, 96, 96), (2, 64, 40))
 def export(recipe: ExportRecipe, out: Path) -> Manifest:
     """Write the bundle into folder ``out`` and return its manifest.
 
-    EngineError if the ONNX graph, run by ONNX Runtime in float32, leaves the tolerance against torch.
+    UsageError: the checkpoint is not a folder of ``cmrsr train``.
+    EngineError: the ONNX graph, run by ONNX Runtime in float32, leaves the tolerance against torch.
     """
-    summary = _read_summary(recipe.checkpoint)
-    trained = Recipe.model_validate(summary["recipe"])
-    denoiser = build_model(trained.model.model_dump())
-    weights = load_file(recipe.checkpoint / "weights.safetensors")
+    summary, trained, weights = _read_checkpoint(recipe.checkpoint)
     if recipe.half_weights:
         weights = {k: v.half() if v.numel() >= SMALL else v for k, v in weights.items()}
-    denoiser.load_state_dict({k: v.float() for k, v in weights.items()})
+    denoiser = build_model(trained.model.model_dump())
+    try:
+        denoiser.load_state_dict({k: v.float() for k, v in weights.items()})
+    except RuntimeError as error:
+        raise UsageError(
+            f"{recipe.checkpoint}: weights.safetensors does not fit the model of its training.json: train again"
+        ) from error
     residual_std: float | None = summary["residual_std"]
-    step = Step(denoiser.eval(), residual=residual_std is not None).eval()
-    stride = int(denoiser.config.stride)  # type: ignore[union-attr,arg-type]
+    step = Step(denoiser, residual=residual_std is not None).eval()
+    stride = denoiser.config.stride
     with tempfile.TemporaryDirectory(dir=_parent(out), prefix=".export-") as folder:
         path = Path(folder) / "step.onnx"
         _to_onnx(step, path, stride, recipe)
@@ -53,9 +59,9 @@ def export(recipe: ExportRecipe, out: Path) -> Manifest:
             format=1,
             name=recipe.name,
             version=recipe.version,
-            task="sr",
+            task=recipe.task,
             step=_graph(step, path, stride, parity, recipe),
-            normalisation="lr and the result are divided by the 0.995 quantile of the positive values of the whole series",
+            normalisation="lr and result are divided by the 0.995 quantile of the positive values of the whole series",
             diffusion=Diffusion(
                 schedule=trained.diffusion.schedule, prediction=trained.diffusion.prediction,
                 n_train=trained.diffusion.n_train, residual_std=residual_std,
@@ -109,12 +115,12 @@ def example_inputs(batch: int, height: int, width: int, seed: int) -> tuple[torc
 
 def _to_onnx(step: Step, path: Path, stride: int, recipe: ExportRecipe) -> None:
     dim = torch.export.Dim
-    n = max(1, stride)
-    batch, rows, columns = dim("batch", min=1, max=256), n * dim("rows", min=2, max=256), n * dim("columns", min=2, max=256)
+    batch = dim("batch", min=1, max=256)
+    rows, columns = (stride * dim(name, min=2, max=256) for name in ("rows", "columns"))
     image = {0: batch, 2: rows, 3: columns}
     program = torch.onnx.export(
         step,
-        example_inputs(2, 8 * n, 6 * n, seed=0),
+        example_inputs(2, 8 * stride, 6 * stride, seed=0),
         dynamo=True,
         opset_version=recipe.opset,
         input_names=list(INPUTS),
@@ -182,12 +188,16 @@ def count_flops(step: nn.Module, size: int) -> float:
     return float(counter.get_total_flops())
 
 
-def _read_summary(checkpoint: Path) -> dict[str, Any]:
+def _read_checkpoint(folder: Path) -> tuple[dict[str, Any], Recipe, dict[str, torch.Tensor]]:
+    """What ``cmrsr train`` wrote: the summary, the recipe in it, the weights."""
     try:
-        summary: dict[str, Any] = json.loads((checkpoint / "training.json").read_text())
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{checkpoint}: no readable training.json ({error}); expected a folder of `cmrsr train`") from error
-    return summary
+        summary: dict[str, Any] = json.loads((folder / "training.json").read_text())
+        return summary, Recipe.model_validate(summary["recipe"]), load_file(folder / "weights.safetensors")
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        reason = first_problem(error) if isinstance(error, ValidationError) else error
+        raise UsageError(
+            f"{folder}: {reason}; expected training.json and weights.safetensors as `cmrsr train` writes them"
+        ) from error
 
 
 def _parent(out: Path) -> Path:

@@ -2,24 +2,28 @@
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cmrsr.errors import UsageError
 from cmrsr.runtime.bundle import Defaults, Trained
+from cmrsr.training.recipe import first_problem
 
 
 class ExportRecipe(BaseModel):
-    """``export/<name>.toml``. ``checkpoint``: a folder with weights.safetensors and training.json, relative to the file."""
+    """``export/<name>.toml``. ``checkpoint``: a folder with weights.safetensors and training.json.
+
+    Its path is relative to the file.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     version: str = "1"
-    task: str = "sr"
+    task: Literal["sr"] = "sr"
     checkpoint: Path
-    opset: int = Field(20, ge=18)
+    opset: int = Field(default=20, ge=18)
     half_weights: bool = True  # weights are stored as float16: half the size, an error far below bf16 arithmetic
     tolerance: float = 1e-4  # float32 backends; relative to the largest output
     tolerance_low_precision: float = 5e-2  # bf16 backends
@@ -35,13 +39,15 @@ def load_export_recipe(path: Path) -> ExportRecipe:
     """A recipe file, or a folder written by ``cmrsr train`` (its name becomes the engine's)."""
     if path.is_dir():
         if not (path / "training.json").is_file():
-            raise UsageError(f"{path} holds no training.json: expected a folder written by `cmrsr train`, or a recipe (TOML)")
+            raise UsageError(
+                f"{path} holds no training.json: expected a folder written by `cmrsr train`, or a recipe (TOML)"
+            )
         return ExportRecipe(name=path.resolve().name, checkpoint=path.resolve())
     if not path.is_file():
         raise UsageError(f"no such recipe or folder: {path}")
     try:
         recipe = ExportRecipe.model_validate(tomllib.loads(path.read_text()))
-    except (tomllib.TOMLDecodeError, ValidationError) as error:
-        reason = error.errors()[0] if isinstance(error, ValidationError) else error
+    except ValueError as error:  # not TOML, not UTF-8, or not a recipe
+        reason = first_problem(error) if isinstance(error, ValidationError) else error
         raise UsageError(f"export recipe {path}: {reason}") from error
     return recipe.model_copy(update={"checkpoint": (path.parent / recipe.checkpoint).resolve()})

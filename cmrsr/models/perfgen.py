@@ -97,7 +97,7 @@ class MatrixConv(nn.Module):
 
 
 class TimeEmbedding(nn.Module):
-    """Sines and cosines of t in [0, 1] at geometric frequencies, then a two-layer perceptron: (batch,) -> (batch, e)."""
+    """Sines and cosines of t in [0, 1] at geometric frequencies, then two dense layers: (batch,) -> (batch, e)."""
 
     frequencies: Tensor
 

@@ -1,4 +1,4 @@
-"""The denoiser of the PerfGen paper: the U-Net of SR3 (Saharia et al. 2023), 92,553,473 parameters as configured there."""
+"""The denoiser of the PerfGen paper: the U-Net of SR3 (Saharia et al. 2023), 92,553,473 parameters as published."""
 
 import math
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SR3Config:
-    """base channels, their multiple at each level, residual blocks a level, dropout in the second half of each block."""
+    """Base channels, their multiple at each level, residual blocks a level, dropout in the second half of a block."""
 
     base: int = 64
     multipliers: tuple[int, ...] = (1, 2, 4, 8, 8)

@@ -9,7 +9,7 @@ from cmrsr.phantom.clutter import draw_leaves, paint, smooth_field
 from cmrsr.phantom.tissue import Regions, draw_regions
 
 Generator = np.random.Generator
-LABELS = {"myocardium": 1, "lv_blood": 2, "rv_blood": 3}  # of the truth that is written out
+LABELS = {"myocardium": 1, "lv_blood": 2, "rv_blood": 3}  # of the truth that is written out: of the LV and RV alone
 N_SEGMENTS = 6
 DEPTHS = (-0.7, 0.0, 0.7)  # positions of the sub-slices that a thick slice averages
 FINE = 320  # pixels of the rendering grid
@@ -80,7 +80,7 @@ def at_level(heart: Heart, level: float) -> Heart:
 
 
 def draw_chest(rng: Generator, fov_mm: float, heart: Heart | None = None, n_leaves: int = 3600) -> Chest:
-    """Draw one slice through a chest: body wall, lungs with vessels, liver, clutter, and the heart with the blood in it."""
+    """Draw one slice through a chest: body wall, lungs with vessels, liver, clutter, and the heart with its blood."""
     heart = heart or draw_heart(rng)
     step = fov_mm / FINE
     warp = np.stack([smooth_field(rng, FINE, 1.6, 0.12), smooth_field(rng, FINE, 1.6, 0.12)]) * rng.uniform(1, 6)
@@ -89,10 +89,11 @@ def draw_chest(rng: Generator, fov_mm: float, heart: Heart | None = None, n_leav
     regions = draw_regions(rng, painter.kinds, np.array(painter.segments))
     textures = np.stack([smooth_field(rng, FINE, e, c) for e, c in ((1.8, 1), (1.3, 1), (1.0, 0.7), (0.6, 0.5))])
     middle = labels[len(DEPTHS) // 2]
-    kind = np.array(painter.kinds)
     truth = np.zeros(middle.shape, np.uint8)
-    for name, value in LABELS.items():
-        truth[(kind == name)[middle]] = value
+    # by label, not by tissue: the aorta holds LV blood too, and the wall of the RV is muscle
+    truth[np.isin(middle, painter.muscles)] = LABELS["myocardium"]
+    truth[middle == painter.lv_blood] = LABELS["lv_blood"]
+    truth[middle == painter.rv_blood] = LABELS["rv_blood"]
     d = painter.distance
     return Chest(
         labels=labels,
@@ -122,9 +123,12 @@ class _Painter:
         self.tilt = rng.normal(0, 2.0, 2)  # how the heart's axis leans through the slice, mm over half the thickness
         self.cone = rng.normal(0.0, 1.2)  # mm of radius over half the thickness
         # body wall
-        self.body = (rng.uniform(-25, 25), rng.uniform(-25, 25), rng.uniform(0.36, 0.62) * fov_mm, rng.uniform(0.75, 1.1))
+        self.body = (
+            rng.uniform(-25, 25), rng.uniform(-25, 25), rng.uniform(0.36, 0.62) * fov_mm, rng.uniform(0.75, 1.1),
+        )  # fmt: skip
         self.layers = np.cumsum(rng.uniform([1, 3, 2, 3, 1], [4, 28, 12, 14, 5]))
-        self.layer_labels = [self.label(k) for k in ("muscle", "fat", "muscle", str(rng.choice(["bone", "muscle"])), "fat")]
+        ribs = str(rng.choice(["bone", "muscle"]))
+        self.layer_labels = [self.label(k) for k in ("muscle", "fat", "muscle", ribs, "fat")]
         self.air = self.label("air")
         self.lung = self.label("lung")
         self.liver = self.label("liver")
@@ -132,11 +136,12 @@ class _Painter:
         self.lung_width = rng.uniform(0.5, 2.2)
         self.liver_side = rng.uniform(0, 2 * np.pi)
         self.liver_from = rng.uniform(45, 90)
-        self.dense = rng.random() < 0.35  # clutter everywhere, also in place of lung
+        self.dense = rng.random() < 0.5  # clutter everywhere, also in place of lung
         # clutter
         size = float(FINE)
         self.clutter = draw_leaves(rng, n_leaves, FINE, (rng.uniform(1.1, 2.2), size * rng.uniform(0.1, 0.25)), 2.0)
-        pool = rng.choice(["organ", "fat", "muscle", "vessel", "lung", "bone"], n_leaves, p=[0.5, 0.14, 0.14, 0.1, 0.08, 0.04])
+        kinds = ["organ", "fat", "muscle", "vessel", "lung", "bone"]
+        pool = rng.choice(kinds, n_leaves, p=[0.5, 0.14, 0.14, 0.1, 0.08, 0.04])
         self.first_leaf = len(self.kinds)
         for k in pool:
             self.label(str(k))
@@ -176,15 +181,12 @@ class _Painter:
         deep = inside > self.layers[-1]
         out[deep] = self.lung
         angle = np.arctan2(y - heart.centre_mm[0], x - heart.centre_mm[1])
-        if self.dense:
-            leafy = deep
-        else:
-            leafy = deep & (np.abs(_wrap(angle - self.lung_side)) > self.lung_width)
+        leafy = deep if self.dense else deep & (np.abs(_wrap(angle - self.lung_side)) > self.lung_width)
         paint(out, self.clutter, self.first_leaf, leafy, self.warp, depth)
         lung = deep & ~leafy
         paint(out, self.vessels, self.first_vessel, lung, self.warp, depth)
-        towards = np.cos(self.liver_side) * (y - heart.centre_mm[0]) + np.sin(self.liver_side) * (x - heart.centre_mm[1])
-        liver = deep & (towards > self.liver_from + 3 * depth)
+        side, (cy, cx) = self.liver_side, heart.centre_mm
+        liver = deep & (np.cos(side) * (y - cy) + np.sin(side) * (x - cx) > self.liver_from + 3 * depth)
         out[liver & (out != self.air)] = self.liver
         paint(out, self.vessels, self.first_vessel, liver, self.warp, depth)
         for top, bottom, label in zip([0.0, *self.layers[:-1]], self.layers, self.layer_labels, strict=True):

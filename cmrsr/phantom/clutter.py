@@ -74,7 +74,7 @@ def paint(
 
 
 def smooth_field(rng: Generator, size: int, exponent: float, cutoff: float = 1.0) -> NDArray[np.float64]:
-    """A periodic random field (size, size) with amplitude spectrum ~ 1 / f^exponent up to ``cutoff`` of Nyquist; sd 1."""
+    """A periodic random field (size, size), amplitude spectrum ~ 1 / f^exponent up to ``cutoff`` of Nyquist; sd 1."""
     fy = np.fft.fftfreq(size)[:, None]
     fx = np.fft.rfftfreq(size)[None, :]
     f = np.hypot(fy, fx)

@@ -1,6 +1,7 @@
 """Virtual first-pass perfusion: contrast agent through RV, lung, LV and myocardium, at rest or under stress."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import scipy.ndimage
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from cmrsr.phantom.anatomy import N_SEGMENTS, Chest
 from cmrsr.phantom.tissue import Supply
-from cmrsr.physics.kinetics import arterial_input, tissue_concentration
+from cmrsr.physics.kinetics import GAMMA_B_S, arterial_input, tissue_concentration
 from cmrsr.physics.signal import relaxation_rate, saturation_recovery
 
 Generator = np.random.Generator
@@ -18,7 +19,7 @@ MBF_REST, MBF_STRESS = 1.0, 3.5  # mL/g/min (MRXCAT)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sequence:
-    """A saturation-recovery gradient echo, times in ms, and what it shows of saturation (field strength is in T1)."""
+    """A saturation-recovery gradient echo, times in ms; the field strength is in the tissues' T1."""
 
     delay_ms: float
     tr_ms: float
@@ -48,7 +49,7 @@ def draw_sequence(rng: Generator) -> Sequence:
 
 
 def draw_passage(rng: Generator, n_beats: int, stress: bool) -> Passage:
-    """Beats with natural variation; under stress flow is high but for one ischaemic territory in half of the patients."""
+    """Beats with natural variation; stress flow is high but for one ischaemic territory in half of the patients."""
     interval = rng.uniform(0.55, 0.8) if stress else rng.uniform(0.75, 1.1)
     beats = np.cumsum(np.r_[0.0, np.clip(rng.normal(interval, 0.03 * interval, n_beats - 1), 0.4, 2.0)])
     mbf = np.full(N_SEGMENTS, (MBF_STRESS if stress else MBF_REST) * rng.uniform(0.75, 1.25))
@@ -69,15 +70,15 @@ def concentrations(passage: Passage) -> dict[Supply, NDArray[np.float64]]:
     """Contrast agent (mmol/L) at the beats: (t,) by supply, (t, N_SEGMENTS) for the myocardium."""
     end = passage.times_s[-1] + 1.0
     t = np.arange(0.0, end, TIME_STEP_S)
-    b = 0.7386 * passage.sharpness
+    b = GAMMA_B_S * passage.sharpness
     rv = arterial_input(t, passage.onset_s, passage.peak * 1.2, b)
     lv = arterial_input(t, passage.onset_s + passage.transit_s, passage.peak, 1.15 * b)
     lung = arterial_input(t, passage.onset_s + 0.5 * passage.transit_s, passage.peak, 1.1 * b)
     tissue = np.stack([tissue_concentration(t, lv, flow, 0.5) for flow in passage.mbf], 1)
     slow = tissue_concentration(t, lv, 0.6, 4.0)
 
-    def at_beats(c: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.interp(passage.times_s, t, c)
+    def at_beats(c: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        return np.asarray(np.interp(passage.times_s, t, c))
 
     return {
         Supply.NONE: np.zeros_like(passage.times_s),
@@ -109,12 +110,17 @@ def region_signals(chest: Chest, passage: Passage, sequence: Sequence) -> NDArra
     return np.asarray(signal, dtype=np.float32)
 
 
+def typical_peak(signals: NDArray[np.float32]) -> np.float32:
+    """The level that most regions (t, n_labels) stay below at their peak: the unit of a scanner's noise."""
+    return np.float32(np.quantile(signals.max(0), 0.9))
+
+
 def render(chest: Chest, signal: NDArray[np.float32]) -> NDArray[np.float32]:
     """One frame's signal map on the fine grid: region signals with texture, averaged over the slice thickness."""
     kind = np.arange(signal.size) % len(chest.textures)
     amplitude = chest.regions.texture.astype(np.float32)
     total = np.zeros(chest.labels.shape[1:], np.float32)
-    rows, columns = np.indices(total.shape, sparse=True)
+    rows, columns = np.arange(len(total))[:, None], np.arange(len(total))
     for labels in chest.labels:
         texture = chest.textures[kind[labels], rows, columns]
         total += np.maximum(signal[labels] * (1 + amplitude[labels] * texture), 0)
@@ -140,7 +146,7 @@ def draw_motion(rng: Generator, times_s: NDArray[np.float64]) -> Motion:
 
 
 def displace(image: NDArray[np.generic], chest: Chest, motion: Motion, t: int, order: int = 1) -> NDArray[np.generic]:
-    """Move the heart in a rendered map (signal, or labels with order 0) as breathing and the trigger have it at beat t."""
+    """Move the heart in a rendered map (signal, or labels with order 0) to where breathing and trigger have it at t."""
     if not motion.shift_mm[t].any() and motion.squeeze[t] == 0:
         return image
     n = image.shape[0]

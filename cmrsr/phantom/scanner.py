@@ -1,4 +1,4 @@
-"""From tissue signal to a scanner's image: coil shading, Fourier sampling, noise, raw filter, magnitude, corrections."""
+"""From tissue signal to a scanner's image: coil shading, sampling, noise, raw filter, magnitude, corrections."""
 
 from dataclasses import dataclass
 
@@ -20,6 +20,7 @@ class Scanner:
     sampled: tuple[float, float]  # share of the matrix that is acquired along (y, x); below 1 is interpolated
     filter_strength: float  # 0 none .. 1 Hann-like to the edge
     filter_start: float  # share of the band where the filter sets in
+    blur: float  # sd in pixels of what moves or decays during the readout: it softens the signal, not the noise
     noise: float  # sd of the complex noise, share of the signal scale, before correction
     partial_fourier: float  # share of the lines along y, 0.6..1
     shading: NDArray[np.complex64]  # receive sensitivity with its phase
@@ -45,11 +46,11 @@ def draw_scanner(rng: Generator, n: int, matrix: int) -> Scanner:
     interpolated = rng.random()
     if interpolated < 0.7:
         sampled = (float(rng.uniform(0.85, 1.0)), 1.0) if rng.random() < 0.5 else (1.0, 1.0)
-    elif interpolated < 0.88:
+    elif interpolated < 0.85:
         sampled = (float(rng.uniform(0.6, 0.95)), float(rng.uniform(0.75, 1.0)))
     else:
-        both = float(rng.uniform(0.5, 0.8))
-        sampled = (both * float(rng.uniform(0.75, 1.0)), both)
+        both = float(rng.uniform(0.45, 0.8))
+        sampled = (both * float(rng.uniform(0.7, 1.0)), both)
     bend = None
     if rng.random() < 0.6:
         size = rng.uniform(0.5, 6.0)
@@ -57,9 +58,10 @@ def draw_scanner(rng: Generator, n: int, matrix: int) -> Scanner:
     return Scanner(
         matrix=matrix,
         sampled=sampled,
-        filter_strength=float(rng.uniform(0, 0.9)) if rng.random() < 0.85 else 0.0,
+        filter_strength=float(rng.uniform(0.1, 0.95)) if rng.random() < 0.85 else 0.0,
         filter_start=float(rng.uniform(0.1, 0.8)),
-        noise=float(np.exp(rng.uniform(np.log(0.006), np.log(0.06)))),
+        blur=float(rng.uniform(0.0, 0.4)),
+        noise=float(np.exp(rng.uniform(np.log(0.03), np.log(0.28)))),
         partial_fourier=float(rng.uniform(0.65, 0.95)) if rng.random() < 0.15 else 1.0,
         shading=(sensitivity * np.exp(1j * phase)).astype(np.complex64),
         correction=np.maximum(small, 0.05).astype(np.float32) ** np.float32(corrected),
@@ -92,6 +94,9 @@ def acquire(signal: NDArray[np.float32], scanner: Scanner, rng: Generator, noisy
     n, m = signal.shape[0], scanner.matrix
     k = fftnc(signal * scanner.shading, (0, 1))
     k = centre_crop(centre_crop(k, m, 0), m, 1) * (m / n)
+    if scanner.blur > 0:
+        f = np.arange(m) / m - 0.5
+        k = k * np.exp(-2 * (np.pi * scanner.blur) ** 2 * (f[:, None] ** 2 + f**2))
     if noisy:
         white = rng.standard_normal((2, m, m), dtype=np.float32)
         k = k + fftnc((white[0] + 1j * white[1]) * scanner.noise_map * scanner.noise, (0, 1))

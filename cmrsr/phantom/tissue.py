@@ -20,7 +20,7 @@ class Supply(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Tissue:
-    """Ranges a region is drawn from: relative proton density, native T1 in ms (1.5 to 3 T), texture as a share of rho."""
+    """Ranges a region is drawn from: relative proton density, native T1 in ms (1.5 to 3 T), texture (share of rho)."""
 
     rho: tuple[float, float]
     t1_ms: tuple[float, float]

@@ -14,11 +14,21 @@ from cmrsr.io.derivation import Derivation
 from cmrsr.io.outputs import write_json_atomic
 from cmrsr.io.series import Series, Source
 from cmrsr.phantom.anatomy import FINE, LABELS, at_level, draw_chest, draw_heart
-from cmrsr.phantom.perfusion import Passage, displace, draw_motion, draw_passage, draw_sequence, region_signals, render
-from cmrsr.phantom.scanner import acquire, draw_scanner
+from cmrsr.phantom.perfusion import (
+    Passage,
+    displace,
+    draw_motion,
+    draw_passage,
+    draw_sequence,
+    region_signals,
+    render,
+    typical_peak,
+)
+from cmrsr.phantom.scanner import Scanner, acquire, draw_scanner
 from cmrsr.physics.kspace import degrade, n_lines
 
-SLICE_MM, GAP_MM = 8.0, 10.0
+GAP_MM = 10.0  # from slice to slice
+INTENSITY = 500.0  # of the brightest tissues, as scanners write them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,14 +76,14 @@ def perfusion_study(seed: int, subject: int, request: PerfusionRequest) -> Itera
         frames, labels = np.zeros(shape, np.float32), np.zeros(shape, np.uint8)
         for z, chest in enumerate(chests):
             signals = region_signals(chest, passage, sequence)
-            signals = signals * np.float32(1000 / signals.max())
+            signals = signals / typical_peak(signals)
             for t in range(request.n_frames):
                 moved = displace(render(chest, signals[t]), chest, motion, t).astype(np.float32)
-                image = acquire(moved / 1000, scanner, rng) * 1000
+                image = acquire(moved, scanner, rng) * INTENSITY
                 lines = n_lines(request.fraction, request.matrix)
                 frames[t, z] = degrade(image, lines, 0) if request.fraction < 1 else image
                 where = displace(chest.truth, chest, motion, t, order=0)
-                labels[t, z] = _nearest(np.asarray(where), request.matrix)
+                labels[t, z] = labels_as_scanned(np.asarray(where), scanner)
         series = Series.from_array(
             frames,
             affine=affine,
@@ -85,8 +95,10 @@ def perfusion_study(seed: int, subject: int, request: PerfusionRequest) -> Itera
         yield VirtualScan(name=name, series=series, labels=labels, truth=_truth(passage, request, stress))
 
 
-def write_perfusion(out: Path, seed: int, subject: int, request: PerfusionRequest, file_format: Literal["nifti", "dicom"]) -> None:
-    """One subject's folder: stress and rest series, ``*_label.nii.gz`` (1 myocardium, 2 LV, 3 RV blood), ``truth.json``."""
+def write_perfusion(
+    out: Path, seed: int, subject: int, request: PerfusionRequest, file_format: Literal["nifti", "dicom"]
+) -> None:
+    """One subject's folder: stress and rest series, ``*_label.nii.gz`` (see ``LABELS``) and ``truth.json``."""
     folder = out / f"subject{subject + 1:03d}"
     truth: dict[str, Any] = {"seed": seed, "subject": subject + 1, "labels": LABELS, "software": f"cmrsr {__version__}"}
     for scan in perfusion_study(seed, subject, request):
@@ -94,9 +106,13 @@ def write_perfusion(out: Path, seed: int, subject: int, request: PerfusionReques
         if file_format == "nifti":
             _write_nifti(folder / f"perfusion_{scan.name}.nii.gz", series, "virtual perfusion, not a patient")
         else:
-            _write_dicom(folder / f"perfusion_{scan.name}", series, seed, request, number=1 if scan.name == "stress" else 2)
+            _write_dicom(
+                folder / f"perfusion_{scan.name}", series, seed, request, number=1 if scan.name == "stress" else 2
+            )
         _write_nifti(
-            folder / f"perfusion_{scan.name}_label.nii.gz", series.with_frames(scan.labels), "labels of a virtual patient"
+            folder / f"perfusion_{scan.name}_label.nii.gz",
+            series.with_frames(scan.labels),
+            "labels of a virtual patient",
         )
         truth[scan.name] = scan.truth
     write_json_atomic(folder / "truth.json", truth)
@@ -128,7 +144,7 @@ def _write_dicom(folder: Path, series: Series, seed: int, request: PerfusionRequ
 
 
 def _short_axis_affine(rng: np.random.Generator, pixel_mm: float, request: PerfusionRequest) -> NDArray[np.float64]:
-    """An oblique short-axis orientation (RAS+): right-handed, the slices ``GAP_MM`` apart, the centre near the heart."""
+    """An oblique short-axis orientation (RAS+): right-handed, slices ``GAP_MM`` apart, the centre near the heart."""
     normal = np.array([0.65, 0.6, -0.45]) + rng.normal(0, 0.08, 3)
     normal /= np.linalg.norm(normal)
     x = np.cross([0.0, 0.0, 1.0], normal)
@@ -142,10 +158,17 @@ def _short_axis_affine(rng: np.random.Generator, pixel_mm: float, request: Perfu
     return affine
 
 
-def _nearest(labels: NDArray[Any], matrix: int) -> NDArray[np.uint8]:
-    """Labels of the rendering grid at the centres of the coarser pixels, which the Fourier grid puts at j n / matrix."""
-    index = np.minimum((np.arange(matrix) * FINE / matrix).round().astype(int), FINE - 1)
-    return np.asarray(labels[np.ix_(index, index)], dtype=np.uint8)
+def labels_as_scanned(labels: NDArray[Any], scanner: Scanner) -> NDArray[np.uint8]:
+    """Labels (n, n) of the rendering grid at the pixels (matrix, matrix) of the scan, bent as the image is.
+
+    Pixel j lies at n // 2 + (j - matrix // 2) n / matrix on the rendering grid: the Fourier transform keeps the centre.
+    """
+    n, m = labels.shape[0], scanner.matrix
+    pixel = np.indices((m, m)).astype(np.float64)
+    if scanner.bend is not None:
+        pixel += scanner.bend
+    y, x = np.clip((n // 2 + (pixel - m // 2) * (n / m)).round().astype(int), 0, n - 1)
+    return np.asarray(labels[y, x], dtype=np.uint8)
 
 
 def _truth(passage: Passage, request: PerfusionRequest, stress: bool) -> dict[str, Any]:

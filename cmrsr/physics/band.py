@@ -8,12 +8,13 @@ from numpy.typing import NDArray
 
 EDGE_DB = 4.0  # a fall within a few lines that anatomy does not show: full spectra have less than 2, truncated 6-40
 WINDOW = 3  # lines averaged on either side of the edge
+UNPAIRED_DB = 2.0  # the last line of an even number falls by 3 to 7 dB, that of an odd number by less than 1.5
 NOISE_DB = -140.0  # below the strongest line by so much is rounding, not signal
 
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """``lines`` of ``size`` k-space lines hold the acquired signal; ``edge_db``: how far the power falls beyond them."""
+    """``lines`` of ``size`` k-space lines hold acquired signal; ``edge_db``: how far the power falls beyond them."""
 
     lines: int
     size: int
@@ -38,7 +39,7 @@ def detect_band(power: NDArray[np.float64]) -> Band:
     folded[1 : 1 + negative.size] = (folded[1 : 1 + negative.size] + negative) / 2
     level = 10 * np.log10(np.maximum(folded / folded.max(), 10 ** (NOISE_DB / 10)))
     best, best_edge = 0.0, None
-    for edge in range(max(4, n // 16), level.size - WINDOW):
+    for edge in range(max(WINDOW + 2, n // 16), level.size - WINDOW):
         inside = level[edge - WINDOW : edge].mean()
         outside = level[edge : edge + WINDOW].mean()
         before = level[max(1, edge - 2 * WINDOW) : edge - WINDOW].mean() - inside
@@ -47,10 +48,13 @@ def detect_band(power: NDArray[np.float64]) -> Band:
             best, best_edge = float(fall), edge
     if best_edge is None or best < EDGE_DB:
         return Band(n, n, best)
-    # frequencies 0 .. edge - 1 are inside: an odd number of lines, or an even one whose unpaired line folding halved
-    drop = level[best_edge - 1] - level[best_edge]
-    half_line = best_edge + 1 < level.size and level[best_edge] - level[best_edge + 1] > drop
-    return Band(min(n, 2 * best_edge + (1 if half_line else -1)), n, best)
+    # The outermost of an even number of lines has no partner of opposite frequency, so that a magnitude image holds
+    # only half of its amplitude (-6 dB): the edge must not be put before it, and it counts as one line.
+    if level[best_edge] - level[best_edge + 1] > level[best_edge - 1] - level[best_edge]:
+        best_edge += 1
+    slope = max(0.0, (level[best_edge - 5] - level[best_edge - 2]) / 3)
+    unpaired = level[best_edge - 2] - level[best_edge - 1] > slope + UNPAIRED_DB
+    return Band(2 * best_edge - (2 if unpaired else 1), n, best)
 
 
 def coarse_axis(band_x: Band, band_y: Band) -> Literal["x", "y"] | None:

@@ -1,4 +1,4 @@
-"""Centred, unitary Fourier transforms: the image's origin and the zero frequency sit at index n // 2, energy is kept."""
+"""Centred, unitary Fourier transforms: the image's origin and zero frequency sit at index n // 2, energy is kept."""
 
 from collections.abc import Sequence
 from typing import Any

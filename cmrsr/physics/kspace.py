@@ -57,7 +57,7 @@ def band_window(lines: int, size: int, taper: float = 0.0) -> NDArray[np.float64
 
 
 def low_pass_matrix(window: NDArray[np.float64]) -> NDArray[np.float32]:
-    """The symmetric circulant matrix (n, n) of a real even k-space window; ``matrix @ x`` filters x (..., n, m) along n."""
+    """The symmetric circulant matrix (n, n) of a real even k-space window: ``matrix @ x`` filters along n."""
     n = window.size
     identity = np.eye(n)
     return np.asarray(ifft1c(window[:, None] * fft1c(identity, 0), 0).real, dtype=np.float32)
@@ -66,8 +66,8 @@ def low_pass_matrix(window: NDArray[np.float64]) -> NDArray[np.float32]:
 def project(x: NDArray[Any], lr: NDArray[Any], matrix: NDArray[np.float32]) -> NDArray[Any]:
     """Pull the acquired band of ``x`` (..., y, x) towards that of ``lr`` along y: ``x + matrix (lr - x)``.
 
-    With a 0/1 window this is the orthogonal projection onto the images that share the low-pass of ``lr``: idempotent and
-    non-expansive. It is right for real noise-free data only; |LR| is not the low-pass of |HR|.
+    With a 0/1 window this is the orthogonal projection onto the images that share the low-pass of ``lr``: idempotent
+    and non-expansive. It is right for real noise-free data only; |LR| is not the low-pass of |HR|.
     Source: range-null-space decomposition of DDNM (Wang et al. 2023).
     """
     return np.asarray(x + matrix @ (lr - x))

@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -14,6 +14,8 @@ from cmrsr.io.outputs import sha256_file
 
 FORMAT = 1
 MANIFEST = "bundle.json"
+INPUTS = ("x_t", "lr", "coefficients", "low_pass")  # of the step graph, see cmrsr.exporting.graph
+OUTPUTS = ("x_next", "x0")
 
 
 class _Strict(BaseModel):
@@ -34,7 +36,7 @@ class Graph(_Strict):
     file: str
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
-    stride: int
+    stride: int = Field(ge=1)
     opset: int
     parameters: int
     gflop_96: float = Field(description="arithmetic of one evaluation at 96x96, batch 1, two operations a multiply-add")
@@ -54,9 +56,11 @@ class Diffusion(_Strict):
 
 
 class Defaults(_Strict):
-    steps: int
-    samples: int
-    consistency: float = Field(description="weight of the projection on the acquired band that won on validation data")
+    steps: int = Field(ge=1)
+    samples: int = Field(ge=1)
+    consistency: float = Field(
+        ge=0, le=1, description="weight of the projection on the acquired band that won on validation data"
+    )
     taper: float = 0.2
 
 
@@ -80,8 +84,8 @@ class Manifest(_Strict):
     diffusion: Diffusion
     defaults: Defaults
     trained: Trained
-    spread: dict[str, float] = Field(
-        description="by number of steps: factor that turns the spread of samples into the error, found on virtual patients"
+    spread: dict[Annotated[str, Field(pattern="^[1-9][0-9]*$")], float] = Field(
+        description="by number of steps: factor from the spread of samples to the error, found on virtual patients"
     )
     training: dict[str, Any]
     metrics: dict[str, Any]
@@ -103,7 +107,7 @@ class Bundle:
         return self.path / self.manifest.step.file
 
     def spread_factor(self, n_steps: int) -> float | None:
-        """The calibration of the samples' spread for the nearest number of steps that was calibrated; None without any."""
+        """The calibration of the samples' spread for the nearest number of steps that has one; None without any."""
         known = {int(k): v for k, v in self.manifest.spread.items()}
         return known[min(known, key=lambda k: abs(k - n_steps))] if known else None
 
@@ -130,30 +134,53 @@ def find(name_or_path: str) -> Path:
 
 
 def load(name_or_path: str, task: str) -> Bundle:
-    """Read a bundle and check every file against its sha256."""
+    """Read a bundle and check every file against its sha256; EngineError where anything is not as it should be."""
     folder = find(name_or_path)
-    text = (folder / MANIFEST).read_bytes()
+    path = folder / MANIFEST
     try:
-        record = json.loads(text)
-        if record.get("format") != FORMAT:
-            raise EngineError(
-                f"{folder / MANIFEST} has format {record.get('format')!r}, this version of cmrsr reads format {FORMAT}: "
-                "export the engine again with this version"
-            )
-        manifest = Manifest.model_validate(record)
-    except (ValueError, AttributeError) as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-        raise EngineError(f"{folder / MANIFEST} is not a valid engine manifest: {reason}") from error
+        text = path.read_bytes()
+        manifest = _parse(json.loads(text))
+        manifest.diffusion.build()
+    except (OSError, ValueError) as error:
+        raise EngineError(
+            f"{path} is not a valid engine manifest: {_reason(error)}; export or install it anew"
+        ) from error
     if manifest.task != task:
         raise EngineError(f"engine {manifest.name} is for `cmrsr {manifest.task}`, not for `cmrsr {task}`")
     for file, expected in manifest.sha256.items():
-        path = folder / file
-        if not path.is_file():
-            raise EngineError(f"engine {manifest.name} is incomplete: {path} is missing; install it again")
-        found = sha256_file(path)
-        if found != expected:
-            raise EngineError(
-                f"engine {manifest.name} is damaged: {path} has sha256 {found[:12]}..., the manifest says "
-                f"{expected[:12]}...; install it again"
-            )
+        _check_file(manifest.name, folder / file, expected)
     return Bundle(folder, manifest, hashlib.sha256(text).hexdigest())
+
+
+def _parse(record: Any) -> Manifest:
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        found = record.get("format") if isinstance(record, dict) else type(record).__name__
+        raise ValueError(f"format {found!r}, this version of cmrsr reads format {FORMAT}")
+    manifest = Manifest.model_validate(record)
+    if manifest.step.file not in manifest.sha256:
+        raise ValueError(f"no sha256 for {manifest.step.file}")
+    for kind, ports, names in (("inputs", manifest.step.inputs, INPUTS), ("outputs", manifest.step.outputs, OUTPUTS)):
+        if {port.name for port in ports} != set(names):
+            raise ValueError(f"{kind} {', '.join(port.name for port in ports)}, expected {', '.join(names)}")
+    return manifest
+
+
+def _reason(error: OSError | ValueError) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return str(error)
+
+
+def _check_file(engine: str, path: Path, expected: str) -> None:
+    try:
+        found = sha256_file(path)
+    except OSError as error:
+        raise EngineError(
+            f"engine {engine} is incomplete: {path} cannot be read ({error.strerror}); install it again"
+        ) from error
+    if found != expected:
+        raise EngineError(
+            f"engine {engine} is damaged: {path} has sha256 {found[:12]}..., its manifest says {expected[:12]}...; "
+            "install it again"
+        )

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,9 +44,12 @@ class DeviceChoice:
     strict: bool = False
 
     def __post_init__(self) -> None:
-        kind, _, number = self.device.partition(":")
-        if kind not in ("auto", "cpu", "cuda") or (number and (kind != "cuda" or not number.isdigit())):
+        if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", self.device):
             raise UsageError(f"--device {self.device}: expected auto, cpu, cuda or cuda:N")
+        if self.device.startswith("cuda") and self.backend == "openvino":
+            raise UsageError(
+                f"--device {self.device} with --backend openvino, which runs on the CPU: leave one of them out"
+            )
         if self.threads is not None and self.threads < 1:
             raise UsageError(f"--threads {self.threads}: expected at least 1")
 
@@ -53,44 +57,63 @@ class DeviceChoice:
 def load_step(bundle: Bundle, shape: tuple[int, int, int], choice: DeviceChoice) -> StepEngine:
     """The step graph of a bundle for images (batch, y, x), on the device and backend of ``choice``.
 
-    DeviceError: the asked-for backend or device is absent and ``strict`` is set, or no backend is installed.
+    What is absent is replaced with a CmrsrWarning. DeviceError: it is absent and ``strict`` is set, or nothing is
+    installed that could run the graph. EngineError: the graph cannot be loaded.
     """
-    path, bounds = bundle.step_path, shape
-    wants_cuda = choice.device.startswith("cuda")
-    if wants_cuda or (choice.device == "auto" and choice.backend == "onnxruntime"):
-        if cuda_provider():
-            from cmrsr.runtime.onnx_runtime import OnnxRuntimeStep
-
-            number = int(choice.device.partition(":")[2] or 0)
-            return OnnxRuntimeStep(path, threads=choice.threads, cuda_device=number)
-        if wants_cuda:
-            _absent(
-                f"--device {choice.device}: no CUDA backend here (onnxruntime without its CUDA provider, or none "
-                "installed); install onnxruntime-gpu, or use --device cpu",
-                choice.strict,
-            )
-    backend = choice.backend
-    if backend == "auto":
-        backend = "openvino" if importlib.util.find_spec("openvino") else "onnxruntime"
+    if choice.device.startswith("cuda") or (choice.device == "auto" and choice.backend == "onnxruntime"):
+        on_gpu = _cuda_step(bundle, choice)
+        if on_gpu:
+            return on_gpu
+    backend = choice.backend if choice.backend != "auto" else "openvino"
     if importlib.util.find_spec(backend) is None:
         other: BackendName = "onnxruntime" if backend == "openvino" else "openvino"
         if importlib.util.find_spec(other) is None:
             raise DeviceError("neither openvino nor onnxruntime is installed: pip install openvino")
-        _absent(f"--backend {backend} is not installed: pip install {backend}", choice.strict)
+        if choice.backend != "auto":
+            _absent(f"--backend {backend} is not installed: pip install {backend}", f"{other} is used", choice.strict)
         backend = other
+    step: StepEngine
     if backend == "openvino":
         from cmrsr.runtime.open_vino import OpenVinoStep
 
-        return OpenVinoStep(path, bounds, threads=choice.threads, precision=choice.precision)
-    from cmrsr.runtime.onnx_runtime import OnnxRuntimeStep
+        step = OpenVinoStep(bundle.step_path, shape, threads=choice.threads, precision=choice.precision)
+    else:
+        from cmrsr.runtime.onnx_runtime import OnnxRuntimeStep
 
-    return OnnxRuntimeStep(path, threads=choice.threads, cuda_device=None)
+        step = OnnxRuntimeStep(bundle.step_path, threads=choice.threads, cuda_device=None)
+    if choice.precision not in ("auto", step.precision):
+        _absent(
+            f"--precision {choice.precision}: not with {backend} on this processor",
+            f"{step.precision} is used",
+            choice.strict,
+        )
+    return step
 
 
-def _absent(message: str, strict: bool) -> None:
+def _cuda_step(bundle: Bundle, choice: DeviceChoice) -> StepEngine | None:
+    """The graph on a GPU; None where that cannot be and the CPU is to be used."""
+    asked = choice.device != "auto"
+    if cuda_provider():
+        from cmrsr.runtime.onnx_runtime import OnnxRuntimeStep
+
+        try:
+            number = int(choice.device.partition(":")[2] or 0)
+            return OnnxRuntimeStep(bundle.step_path, threads=choice.threads, cuda_device=number)
+        except DeviceError as error:
+            _absent(str(error), "the CPU is used", choice.strict and asked)
+    elif asked:
+        _absent(
+            f"--device {choice.device}: no CUDA backend here, install onnxruntime-gpu beside an NVIDIA driver",
+            "the CPU is used",
+            choice.strict,
+        )
+    return None
+
+
+def _absent(problem: str, instead: str, strict: bool) -> None:
     if strict:
-        raise DeviceError(message)
-    warnings.warn(f"{message}; falling back to the CPU default", CmrsrWarning, stacklevel=3)
+        raise DeviceError(problem)
+    warnings.warn(f"{problem}; {instead}", CmrsrWarning, stacklevel=3)
 
 
 def cuda_provider() -> bool:
@@ -102,6 +125,12 @@ def cuda_provider() -> bool:
     import onnxruntime
 
     return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+
+
+def first_line(error: Exception) -> str:
+    """What a backend says of a failure, without the C++ call stack behind it."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line for line in lines if line and not line.startswith("Exception from")), type(error).__name__)
 
 
 def default_threads() -> int:
@@ -120,5 +149,6 @@ def backends() -> list[dict[str, Any]]:
         import onnxruntime
 
         devices = [p.removesuffix("ExecutionProvider").lower() for p in onnxruntime.get_available_providers()]
-        found.append({"name": "onnxruntime", "version": onnxruntime.__version__, "devices": devices, "precision": "f32"})
+        version = onnxruntime.__version__
+        found.append({"name": "onnxruntime", "version": version, "devices": devices, "precision": "f32"})
     return found

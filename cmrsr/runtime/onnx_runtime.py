@@ -6,13 +6,14 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from cmrsr.errors import EngineError
+from cmrsr.errors import DeviceError, EngineError
+from cmrsr.runtime.engine import default_threads, first_line
 
 Array = NDArray[np.float32]
 
 
 class OnnxRuntimeStep:
-    """One session; shapes may change from call to call."""
+    """One session; shapes may change from call to call. DeviceError: the GPU cannot be used, or memory ran out."""
 
     backend = "onnxruntime"
     precision = "f32"
@@ -20,8 +21,7 @@ class OnnxRuntimeStep:
     def __init__(self, path: Path, *, threads: int | None, cuda_device: int | None) -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        if threads:
-            options.intra_op_num_threads = threads
+        options.intra_op_num_threads = threads or default_threads()
         providers: list[object] = ["CPUExecutionProvider"]
         self.device = "cpu"
         if cuda_device is not None:
@@ -30,11 +30,21 @@ class OnnxRuntimeStep:
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # the runtime raises many private classes that share no base
-            raise EngineError(f"{path} cannot be loaded by ONNX Runtime {onnxruntime.__version__}: {error}") from error
+            raise EngineError(
+                f"{path} cannot be loaded by ONNX Runtime {onnxruntime.__version__}: {first_line(error)}"
+            ) from error
+        # Without the libraries or the device that CUDA needs, the session is made on the CPU without a word.
+        if cuda_device is not None and "CUDAExecutionProvider" not in self._session.get_providers():
+            raise DeviceError(f"ONNX Runtime cannot use {self.device}: check the driver and the CUDA libraries")
 
     def __call__(self, x_t: Array, lr: Array, coefficients: Array, low_pass: Array) -> tuple[Array, Array]:
         inputs = {"x_t": x_t, "lr": lr, "coefficients": coefficients, "low_pass": low_pass}
-        x_next, x0 = self._session.run(["x_next", "x0"], inputs)
+        try:
+            x_next, x0 = self._session.run(["x_next", "x0"], inputs)
+        except Exception as error:  # as above
+            raise DeviceError(
+                f"ONNX Runtime failed on {self.device}: {first_line(error)}; use a smaller --batch-size"
+            ) from error
         return x_next, x0
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from cmrsr.errors import DeviceError, EngineError
-from cmrsr.runtime.engine import Precision, default_threads
+from cmrsr.runtime.engine import Precision, default_threads, first_line
 
 Array = NDArray[np.float32]
 
@@ -21,30 +21,33 @@ class OpenVinoStep:
 
     def __init__(self, path: Path, shape: tuple[int, int, int], *, threads: int | None, precision: Precision) -> None:
         core = ov.Core()
-        self.precision = best_precision(core) if precision == "auto" else precision
         batch, height, width = shape
+        image = [batch, 1, height, width]
+        settings = {
+            "INFERENCE_PRECISION_HINT": best_precision(core) if precision == "auto" else precision,
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": threads or default_threads(),
+        }
         try:
             model = core.read_model(path)
-            image = [batch, 1, height, width]
             model.reshape({"x_t": image, "lr": image, "low_pass": [height, height]})
-            compiled = core.compile_model(
-                model,
-                "CPU",
-                {
-                    "INFERENCE_PRECISION_HINT": self.precision,
-                    "PERFORMANCE_HINT": "LATENCY",
-                    "INFERENCE_NUM_THREADS": threads or default_threads(),
-                },
-            )
+            compiled = core.compile_model(model, "CPU", settings)
         except RuntimeError as error:
             if "memory" in str(error).lower():
-                raise DeviceError(f"out of memory for images of {height}x{width}, batch {batch}: use --batch-size 1") from error
-            raise EngineError(f"{path} cannot be compiled by OpenVINO {ov.__version__}: {_first_line(error)}") from error
+                raise DeviceError(
+                    f"out of memory for {batch} images of {width}x{height}: use --batch-size 1"
+                ) from error
+            raise EngineError(f"{path} cannot be compiled by OpenVINO {_version()}: {first_line(error)}") from error
+        # what the processor does, not what was asked for
+        self.precision = "bf16" if compiled.get_property("INFERENCE_PRECISION_HINT") == ov.Type.bf16 else "f32"
         self._request = compiled.create_infer_request()
 
     def __call__(self, x_t: Array, lr: Array, coefficients: Array, low_pass: Array) -> tuple[Array, Array]:
         values = {"x_t": x_t, "lr": lr, "coefficients": coefficients, "low_pass": low_pass}
-        self._request.infer(values, share_inputs=True)
+        try:
+            self._request.infer(values, share_inputs=True)
+        except RuntimeError as error:
+            raise DeviceError(f"OpenVINO failed: {first_line(error)}; use a smaller --batch-size") from error
         return self._request.get_tensor("x_next").data.copy(), self._request.get_tensor("x0").data.copy()
 
     def close(self) -> None:
@@ -60,12 +63,12 @@ def describe() -> dict[str, Any]:
     core = ov.Core()
     return {
         "name": "openvino",
-        "version": ov.__version__.split("-")[0],
+        "version": _version(),
         "devices": [d.lower() for d in core.available_devices],
         "precision": best_precision(core),
         "processor": core.get_property("CPU", "FULL_DEVICE_NAME"),
     }
 
 
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+def _version() -> str:
+    return str(ov.__version__).split("-")[0]

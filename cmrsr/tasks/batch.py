@@ -6,23 +6,36 @@ import os
 import re
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from cmrsr.errors import CmrsrError, UsageError
+from cmrsr.errors import CmrsrError, DeviceError, UsageError
 from cmrsr.io.discover import Candidate, Refused
-from cmrsr.io.outputs import append_audit, sha256_file, write_json_atomic
+from cmrsr.io.outputs import (
+    append_audit,
+    output_errors,
+    remove_partials,
+    resolve_output,
+    sha256_file,
+    write_json_atomic,
+)
 from cmrsr.io.series import Series
 
 Status = Literal["ok", "skipped", "failed"]
 EXIT_PARTLY = 8
+EXIT_INTERRUPTED = 130
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseResult:
-    """What became of one series. ``details`` is what the case's page in the report shows, None without one."""
+    """What became of one series.
+
+    notes: what was decided on the way, for who asks; warnings: what everybody should read.
+    details: what the case's page in the report is made of, None without one; a batch does not keep it.
+    """
 
     name: str
     status: Status
@@ -30,6 +43,7 @@ class CaseResult:
     seconds: float = 0.0
     message: str = ""
     exit_code: int = 0
+    notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     details: Any = None
 
@@ -45,6 +59,24 @@ class Listener(Protocol):
 ProcessCase = Callable[[Candidate, Series, Listener], CaseResult]
 
 
+@contextmanager
+def output_folder(inputs: Sequence[Path], out: Path | None) -> Iterator[Path]:
+    """The output folder of a run, ready to write to; on an error, what the run made and left empty goes again."""
+    made = [] if out is None else [one for one in (out.absolute(), *out.absolute().parents) if not one.exists()]
+    try:
+        folder = resolve_output(inputs, out)
+        if out is None:
+            made = [folder]  # nobody misses a folder of our own naming while it is empty
+        remove_partials(folder)
+        yield folder
+    except BaseException:
+        below = [Path(parent) for parent, _, _ in os.walk(made[0], topdown=False)] if made else []
+        for one in (*below, *made[1:]):
+            with suppress(OSError):
+                one.rmdir()
+        raise
+
+
 def run_batch(
     candidates: Sequence[Candidate],
     refused: Sequence[Refused],
@@ -55,55 +87,79 @@ def run_batch(
     *,
     shard: tuple[int, int] | None = None,
 ) -> list[CaseResult]:
-    """Process every candidate of this shard in order and keep ``run.json`` and ``audit.jsonl`` in ``out`` up to date.
+    """Process every candidate of this shard in order, and write ``run.json`` and ``audit.jsonl`` in ``out`` after each.
 
-    A CmrsrError fails its case alone; anything else is a defect and fails its case with exit code 1.
-    KeyboardInterrupt goes through, with ``run.json`` saying what was done until then.
+    An error fails its case alone: a CmrsrError with its own exit code, anything else, a defect, with 1. Only where the
+    whole batch is one series is the error raised and nothing written. KeyboardInterrupt goes through, with ``run.json``
+    saying what was done until then.
     """
+    alone = len(candidates) + len(refused) == 1
     results = [_refused(one) for one in refused if mine(one.name, shard)]
     for result in results:
         listener.case_ended(result)
-    record_path = out / ("run.json" if shard is None else f"run-{shard[0]}-of-{shard[1]}.json")
     started = time.monotonic()
+
+    def record(state: Literal["running", "complete", "interrupted"]) -> None:
+        write_json_atomic(
+            out / shard_file("run.json", shard),
+            {
+                **run_record,
+                "state": state,
+                "seconds": round(time.monotonic() - started, 3),
+                "exit_code": {"running": None, "complete": exit_code(results), "interrupted": EXIT_INTERRUPTED}[state],
+                "cases": [{"case": r.name, **_summary(r)} for r in results],
+            },
+        )
+
     try:
         for candidate in candidates:
             if not mine(candidate.name, shard):
                 continue
-            result = _one(candidate, process, listener)
-            results.append(result)
+            result = _one(candidate, process, listener, alone)
             listener.case_ended(result)
+            results.append(replace(result, details=None))
             append_audit(out / "audit.jsonl", {"case": result.name, **_summary(result)})
-    finally:
-        write_json_atomic(
-            record_path,
-            {
-                **run_record,
-                "seconds": round(time.monotonic() - started, 3),
-                "exit_code": exit_code(results),
-                "cases": [{"case": r.name, **_summary(r)} for r in results],
-            },
-        )
+            record("running")
+    except KeyboardInterrupt:
+        if not alone:
+            record("interrupted")
+        raise
+    record("complete")
     return results
 
 
-def _one(candidate: Candidate, process: ProcessCase, listener: Listener) -> CaseResult:
+def _one(candidate: Candidate, process: ProcessCase, listener: Listener, alone: bool) -> CaseResult:
     started = time.monotonic()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             result = process(candidate, candidate.open(), listener)
         except CmrsrError as error:
-            result = CaseResult(name=candidate.name, status="failed", message=str(error), exit_code=error.exit_code)
-        except MemoryError:
-            message = f"{candidate.name}: out of memory; use a smaller --batch-size or --roi heart"
-            result = CaseResult(name=candidate.name, status="failed", message=message, exit_code=6)
+            message = _named(candidate, str(error))
+            if alone:
+                raise type(error)(message) from error
+            result = CaseResult(name=candidate.name, status="failed", message=message, exit_code=error.exit_code)
+        except MemoryError as error:
+            message = f"{candidate.name}: out of memory; use a smaller --batch-size, or --roi heart"
+            if alone:
+                raise DeviceError(message) from error
+            result = CaseResult(name=candidate.name, status="failed", message=message, exit_code=DeviceError.exit_code)
         except Exception as error:
-            if os.environ.get("CMRSR_DEBUG"):
+            if alone or os.environ.get("CMRSR_DEBUG"):
                 raise
-            message = f"{candidate.name}: unexpected {type(error).__name__}: {error}; run again with --debug and report it"
+            message = _named(
+                candidate, f"unexpected {type(error).__name__}: {error}; run again with --debug, report it"
+            )
             result = CaseResult(name=candidate.name, status="failed", message=message, exit_code=1)
-    said = tuple(dict.fromkeys([*result.warnings, *(str(w.message) for w in caught)]))
-    return replace(result, seconds=time.monotonic() - started, warnings=said)
+    said = dict.fromkeys([*result.warnings, *(str(w.message) for w in caught)])
+    return replace(result, seconds=time.monotonic() - started, warnings=tuple(said))
+
+
+def _named(candidate: Candidate, message: str) -> str:
+    """The message in one line, which tells the reader of a long list what it is about."""
+    message = " ".join(message.split())
+    words = (Path(candidate.name).name, *(path.name for path in candidate.paths))
+    return message if any(word in message for word in words) else f"{candidate.name}: {message}"
 
 
 def _refused(one: Refused) -> CaseResult:
@@ -139,20 +195,37 @@ def mine(name: str, shard: tuple[int, int] | None) -> bool:
 def parse_shard(text: str | None, environment: Mapping[str, str]) -> tuple[int, int] | None:
     """``--shard I/N`` (I from 1), else the shard of a Slurm array or a Kubernetes indexed job, else None.
 
-    Slurm: SLURM_ARRAY_TASK_ID, _MIN and _COUNT.  Kubernetes sets JOB_COMPLETION_INDEX (from 0) but not the number of
-    completions: set JOB_COMPLETIONS in the pod template.
+    Slurm: SLURM_ARRAY_TASK_ID, _MIN, _STEP and _COUNT. Kubernetes sets JOB_COMPLETION_INDEX (from 0) but not the number
+    of completions: set JOB_COMPLETIONS in the pod template.
     """
     if text is not None:
-        match = re.fullmatch(r"(\d+)/(\d+)", text)
+        match = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
         if not match or not 1 <= int(match[1]) <= int(match[2]):
             raise UsageError(f"--shard {text}: expected I/N with I from 1 to N, for instance 1/4")
         return int(match[1]), int(match[2])
-    if "SLURM_ARRAY_TASK_ID" in environment and "SLURM_ARRAY_TASK_COUNT" in environment:
-        first = int(environment.get("SLURM_ARRAY_TASK_MIN", 0))
-        return int(environment["SLURM_ARRAY_TASK_ID"]) - first + 1, int(environment["SLURM_ARRAY_TASK_COUNT"])
-    if "JOB_COMPLETION_INDEX" in environment and "JOB_COMPLETIONS" in environment:
-        return int(environment["JOB_COMPLETION_INDEX"]) + 1, int(environment["JOB_COMPLETIONS"])
-    return None
+    try:
+        if "SLURM_ARRAY_TASK_ID" in environment and "SLURM_ARRAY_TASK_COUNT" in environment:
+            offset = int(environment["SLURM_ARRAY_TASK_ID"]) - int(environment.get("SLURM_ARRAY_TASK_MIN", 0))
+            index, rest = divmod(offset, int(environment.get("SLURM_ARRAY_TASK_STEP", 1)))
+            count = int(environment["SLURM_ARRAY_TASK_COUNT"])
+        elif "JOB_COMPLETION_INDEX" in environment and "JOB_COMPLETIONS" in environment:
+            index, rest = int(environment["JOB_COMPLETION_INDEX"]), 0
+            count = int(environment["JOB_COMPLETIONS"])
+        else:
+            return None
+    except (ValueError, ZeroDivisionError):
+        raise UsageError("the environment's array job is not numbered with integers: give --shard I/N") from None
+    if rest or not 0 <= index < count:
+        raise UsageError("the tasks of the array job are not numbered evenly: give --shard I/N (1/1 for everything)")
+    return index + 1, count
+
+
+def shard_file(name: str, shard: tuple[int, int] | None) -> str:
+    """``run.json``, or ``run-2-of-4.json`` for a shard: shards share one output folder."""
+    if shard is None:
+        return name
+    path = Path(name)
+    return f"{path.stem}-{shard[0]}-of-{shard[1]}{path.suffix}"
 
 
 def case_key(input_digest: str, engine_digest: str, version: str, parameters: Mapping[str, Any]) -> str:
@@ -163,13 +236,34 @@ def case_key(input_digest: str, engine_digest: str, version: str, parameters: Ma
 
 def already_done(sidecar: Path, key: str) -> list[Path] | None:
     """The outputs of an earlier run with the same key, if all are there with the digests that its sidecar states."""
+    found, outputs = _earlier(sidecar)
+    if found != key or not outputs:
+        return None
+    return list(outputs) if all(_unchanged(path, digest) for path, digest in outputs.items()) else None
+
+
+def remove_stale(sidecar: Path, outputs: Sequence[Path]) -> None:
+    """Remove what an earlier run of the same case wrote and this one did not, unless somebody changed it since.
+
+    An uncertainty or another format left beside the new result would be taken for a part of it.
+    """
+    for path, digest in _earlier(sidecar)[1].items():
+        if path not in outputs and _unchanged(path, digest):
+            with output_errors(path):
+                path.unlink()
+            if path.parent != sidecar.parent:
+                with suppress(OSError):  # not empty
+                    path.parent.rmdir()
+
+
+def _earlier(sidecar: Path) -> tuple[str | None, dict[Path, str]]:
+    """Key and outputs (with digests) that a sidecar states; None and nothing where it is absent or not ours."""
     try:
-        record = json.loads(sidecar.read_text())
-        outputs = {sidecar.parent / name: digest for name, digest in record["outputs"].items()}
-    except (OSError, ValueError, KeyError, AttributeError):
-        return None
-    if record.get("key") != key or not outputs:
-        return None
-    if all(path.is_file() and sha256_file(path) == digest for path, digest in outputs.items()):
-        return sorted({path if path.suffix != ".dcm" else path.parent for path in outputs})
-    return None
+        record = json.loads(sidecar.read_text(encoding="utf-8"))
+        return record["key"], {sidecar.parent / name: digest for name, digest in record["outputs"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None, {}
+
+
+def _unchanged(path: Path, digest: str) -> bool:
+    return path.is_file() and sha256_file(path) == digest

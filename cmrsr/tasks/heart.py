@@ -18,7 +18,7 @@ def heart_centre(series: Series, variance: NDArray[np.float64]) -> tuple[tuple[f
 
     plane = series.shape[1] // 2
     if series.n_frames > 1:
-        frames = np.stack([series.frame(t)[plane] for t in range(min(series.n_frames, FIRST_PASS))])
+        frames = np.stack([series.frame(t)[plane].copy() for t in range(min(series.n_frames, FIRST_PASS))])
         pools = blood_pools(frames)
         if pools:
             centres = [scipy.ndimage.center_of_mass(pool) for pool in pools.values()]

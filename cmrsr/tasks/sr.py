@@ -24,8 +24,12 @@ Array = NDArray[np.float32]
 Window = tuple[int, int, int, int]  # x, y, width, height in pixels of the (zero-filled) matrix
 PhaseAxis = Literal["auto", "row", "col", "x", "y"]
 HEART_WINDOW = 96  # pixels, the crop of the PerfGen paper
+MIN_WINDOW = 16
 ANISOTROPIC = 1.25  # pixels longer by this along one axis: the scanner did not zero-fill, so we do
 FULL_BAND = 0.9  # acquired share of the matrix above which nothing is missing
+STRETCHED = 4.0  # pixels longer by this are no image to look at: the header is wrong
+ASSUMED = "assumed"
+NOTHING_MISSING = "nothing is missing at this matrix size, so the output stays close to the input"
 COEFFICIENTS = ("condition", "read_x", "read_f", "next_x0", "next_x")
 
 
@@ -45,8 +49,9 @@ class SrOptions:
         for flag, value in (("steps", self.steps), ("samples", self.samples), ("batch-size", self.batch_size)):
             if value < 1:
                 raise UsageError(f"--{flag} {value}: expected at least 1")
-        if self.steps > 1000:
-            raise UsageError(f"--steps {self.steps}: expected at most 1000")
+        for flag, value, most in (("steps", self.steps, 1000), ("batch-size", self.batch_size, 1024)):
+            if value > most:
+                raise UsageError(f"--{flag} {value}: expected at most {most}")
         if self.consistency is not None and not 0 <= self.consistency <= 1:
             raise UsageError(f"--consistency {self.consistency}: expected auto, off or a weight from 0 to 1")
 
@@ -98,18 +103,17 @@ def plan_sr(series: Series, found: Survey, bundle: Bundle, options: SrOptions) -
         band = Band(n_lines(series.acquired_fraction, band.size), band.size, band.edge_db)
         notes.append(f"acquired lines taken from the header: {band.lines} of {band.size}")
     low, high = bundle.manifest.trained.fraction
-    if band.fraction > FULL_BAND:
+    if band.fraction > FULL_BAND and axis_source != ASSUMED:
+        notes.append(f"the spectrum is full along {axis} ({band.lines} of {band.size} lines): {NOTHING_MISSING}")
+    elif band.fraction <= FULL_BAND and not low - 0.03 <= band.fraction <= high + 0.03:
         notes.append(
-            f"the spectrum fills the matrix along {axis} ({band.lines} of {band.size} lines): nothing is missing at this "
-            "matrix size, so the output stays close to the input"
-        )
-    elif not low - 0.03 <= band.fraction <= high + 0.03:
-        notes.append(
-            f"{band.lines} of {band.size} lines were acquired along {axis} ({band.fraction:.0%}); the engine was trained on "
-            f"{low:.0%} to {high:.0%}: look at the result with care"
+            f"{band.lines} of {band.size} lines ({band.fraction:.0%}) were acquired along {axis}, but the engine was "
+            f"trained on {low:.0%} to {high:.0%}: look at the result with care"
         )
     if series.kind not in ("perfusion", "unknown"):
-        notes.append(f"this looks like a {series.kind} series; the engine {bundle.manifest.name} was made for perfusion")
+        notes.append(
+            f"this looks like a {series.kind} series; the engine {bundle.manifest.name} was made for perfusion"
+        )
     (heart_y, heart_x), heart_source = heart_centre(series, found.variance)
     heart = (heart_y * matrix[0] / n_y, heart_x * matrix[1] / n_x)
     window = _window(heart, matrix, options.roi, series.source.name)
@@ -126,7 +130,9 @@ def plan_sr(series: Series, found: Survey, bundle: Bundle, options: SrOptions) -
     padded = (-(-along // stride) * stride, -(-across // stride) * stride)
     start = x if axis == "x" else y
     low_pass = np.zeros((padded[0], padded[0]), np.float32)
-    if weight > 0 and band.lines < band.size:
+    if band.lines == band.size:
+        weight = 0.0  # the projection on everything would return the input
+    if weight > 0:
         whole = low_pass_matrix(band_window(band.lines, band.size, bundle.manifest.defaults.taper))
         low_pass[:along, :along] = weight * whole[start : start + along, start : start + along]
     return SrPlan(
@@ -136,9 +142,7 @@ def plan_sr(series: Series, found: Survey, bundle: Bundle, options: SrOptions) -
     )  # fmt: skip
 
 
-def _phase_axis(
-    series: Series, bands: dict[str, Band], asked: PhaseAxis, notes: list[str]
-) -> tuple[Axis, str]:
+def _phase_axis(series: Series, bands: dict[str, Band], asked: PhaseAxis, notes: list[str]) -> tuple[Axis, str]:
     if asked != "auto":
         # DICOM's words: ROW = phase encoding runs along a row, which is x
         return ("x" if asked in ("row", "x") else "y"), "--phase-axis"
@@ -146,26 +150,26 @@ def _phase_axis(
     if seen:
         if series.phase_axis and series.phase_axis != seen:
             notes.append(
-                f"the header says phase encoding along {series.phase_axis}, but the spectrum is truncated along {seen}: "
-                f"{seen} is used; override with --phase-axis"
+                f"the header says phase encoding along {series.phase_axis}, but the spectrum is truncated along "
+                f"{seen}: {seen} is used, override it with --phase-axis"
             )
         return seen, "spectrum"
     if series.phase_axis:
         return series.phase_axis, "header"
-    z, y, x = series.spacing_mm
+    _, y, x = series.spacing_mm
     if max(x, y) > ANISOTROPIC * min(x, y):
         return ("x" if x > y else "y"), "longer pixels"
     if min(bands["x"].fraction, bands["y"].fraction) < FULL_BAND:
         raise UnusableError(
-            f"{series.source.name}: the phase-encoding axis is not in the header and the spectrum is truncated alike along x "
-            f"({bands['x'].lines} of {bands['x'].size}) and y ({bands['y'].lines} of {bands['y'].size}): "
-            "give --phase-axis x or --phase-axis y"
+            f"{series.source.name}: the phase-encoding axis is not in the header, and the spectrum is truncated alike "
+            f"along x ({bands['x'].lines} of {bands['x'].size} lines) and y ({bands['y'].lines} of {bands['y'].size}): "
+            "give --phase-axis x or y"
         )
     notes.append(
-        "phase-encoding axis unknown and the spectrum is full along both: y is assumed; name it with --phase-axis if the "
-        "scanner hid a truncation behind a filter"
+        f"the header names no phase axis and the spectrum is full along both: {NOTHING_MISSING}; y is assumed, name it "
+        "with --phase-axis if the scanner hid a truncation behind a filter"
     )
-    return "y", "assumed"
+    return "y", ASSUMED
 
 
 def _zero_fill(series: Series, axis: Axis) -> tuple[tuple[int, int], tuple[Axis, int] | None]:
@@ -173,10 +177,15 @@ def _zero_fill(series: Series, axis: Axis) -> tuple[tuple[int, int], tuple[Axis,
     _, _, n_y, n_x = series.shape
     _, y, x = series.spacing_mm
     ratio = x / y if axis == "x" else y / x
+    if max(ratio, 1 / ratio) > STRETCHED:
+        raise UnusableError(
+            f"{series.source.name}: pixels of {x:.4g} x {y:.4g} mm, expected nearly square ones: correct the header, "
+            "or name the time axis with --time-axis if the first two axes of the file are not the image"
+        )
     if ratio < ANISOTROPIC:
         return (n_y, n_x), None
     old = n_x if axis == "x" else n_y
-    new = int(round(old * ratio / 2)) * 2
+    new = round(old * ratio / 2) * 2
     return ((n_y, new) if axis == "x" else (new, n_x)), (axis, new)
 
 
@@ -189,9 +198,10 @@ def _window(
     if roi == "heart":
         return window_around(heart, matrix, HEART_WINDOW)
     left, top, width, height = roi
-    if min(roi) < 0 or min(width, height) < 16 or left + width > n_x or top + height > n_y:
+    if min(roi) < 0 or min(width, height) < MIN_WINDOW or left + width > n_x or top + height > n_y:
         raise UsageError(
-            f"--roi {left},{top},{width},{height}: expected X,Y,W,H of at least 16 pixels inside the matrix {n_x}x{n_y} of {name}"
+            f"--roi {left},{top},{width},{height}: expected X,Y,W,H of at least {MIN_WINDOW} pixels inside the matrix "
+            f"{n_x}x{n_y} of {name}"
         )
     return left, top, width, height
 
@@ -219,9 +229,10 @@ def run_sr(
     """
     if options.samples > 1 and options.steps == 1:
         warnings.warn(
-            "one step gives the posterior mean, so all samples are equal and the standard deviation says nothing: use --steps 5",
-            CmrsrWarning, stacklevel=2,
-        )  # fmt: skip
+            "one step gives the mean: the samples are all but equal and their spread says nothing, use --steps 5",
+            CmrsrWarning,
+            stacklevel=2,
+        )
     sampler = _Sampler(plan, bundle, engine, options, on_evaluation)
     waiting: list[_Pending] = []
     for t in range(series.n_frames):
@@ -289,7 +300,12 @@ class _Sampler:
     """Collects (frame, plane, sample) images to batches of one static size and runs the DDIM loop on each batch."""
 
     def __init__(
-        self, plan: SrPlan, bundle: Bundle, engine: StepEngine, options: SrOptions, on_evaluation: Callable[[int], None] | None
+        self,
+        plan: SrPlan,
+        bundle: Bundle,
+        engine: StepEngine,
+        options: SrOptions,
+        on_evaluation: Callable[[int], None] | None,
     ) -> None:
         self.plan, self.engine, self.options, self.on_evaluation = plan, engine, options, on_evaluation
         diffusion = bundle.manifest.diffusion
@@ -320,7 +336,9 @@ class _Sampler:
             if self.on_evaluation:
                 self.on_evaluation(n)
         for i, (pending, z, shown) in enumerate(self.items):
-            image = (x_t[i, 0] + 1) / 2 if self.residual_std is None else shown + np.float32(self.residual_std) * x_t[i, 0]
+            image = (
+                (x_t[i, 0] + 1) / 2 if self.residual_std is None else shown + np.float32(self.residual_std) * x_t[i, 0]
+            )
             pending.add(z, _from_network(image, self.plan))
         self.items.clear()
 
@@ -357,6 +375,8 @@ def super_resolve(
     options = options or SrOptions()
     bundle = load(engine, "sr")
     plan = plan_sr(series, survey(series), bundle, options)
+    for note in plan.notes:
+        warnings.warn(note, CmrsrWarning, stacklevel=2)
     step = load_sr_engine(bundle, plan, options, choice or DeviceChoice())
     frames = list(run_sr(series, plan, bundle, step, options))
     step.close()

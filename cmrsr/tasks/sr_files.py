@@ -2,26 +2,26 @@
 
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cmrsr import __version__
-from cmrsr.errors import CmrsrWarning
 from cmrsr.io.derivation import Derivation
 from cmrsr.io.discover import Candidate
-from cmrsr.io.outputs import output_errors, refuse_overwriting, sha256_file, write_json_atomic
+from cmrsr.io.outputs import sha256_file, write_json_atomic
 from cmrsr.io.series import Series
 from cmrsr.io.survey import survey
 from cmrsr.runtime.bundle import Bundle
 from cmrsr.runtime.engine import DeviceChoice, StepEngine
-from cmrsr.tasks.batch import CaseResult, Listener, already_done, case_key
+from cmrsr.tasks.batch import CaseResult, Listener, already_done, case_key, remove_stale
 from cmrsr.tasks.sr import SrFrame, SrOptions, SrPlan, load_sr_engine, plan_sr, run_sr, window_around
+from cmrsr.tasks.sr_sinks import dicom_sink, nifti_sink
 
 Array = NDArray[np.float32]
 Format = Literal["same", "nifti", "dicom"]
@@ -31,7 +31,10 @@ SHOWN_WINDOW = 112  # pixels around the heart
 
 @dataclass(slots=True)
 class SrFiles:
-    """The settings of a run and the engine of the last matrix, kept for the next series of the same size."""
+    """The settings of a run and the engine of the last matrix, kept for the next series of the same size.
+
+    command: how the run was started, for the sidecars.
+    """
 
     bundle: Bundle
     options: SrOptions
@@ -39,72 +42,87 @@ class SrFiles:
     out: Path
     format: Format = "same"
     force: bool = False
-    _engine: tuple[tuple[int, int], StepEngine] | None = field(default=None, repr=False)
+    command: str = ""
+    _engine: tuple[tuple[int, int], StepEngine, list[str]] | None = field(default=None, repr=False)
 
     def process(self, candidate: Candidate, series: Series, listener: Listener) -> CaseResult:
         """Super-resolve one series into the output folder, or find that it was done before."""
         started = time.monotonic()
-        listener.case_started(candidate.name, series.shape[0] * series.shape[1] * self.options.samples * self.options.steps)
+        n_images = series.n_frames * series.shape[1] * self.options.samples
+        listener.case_started(candidate.name, n_images * self.options.steps)
         found = survey(series)
-        target = self._target(candidate, series)
+        target = self._target(candidate)
         sidecar = target.with_name(f"{target.name}.json")
         parameters = self.parameters()
-        key = case_key(found.digest, self.bundle.digest, __version__, {**parameters, "format": self.format})
+        key = case_key(found.digest, self.bundle.digest, __version__, {**parameters, **self._requested()})
         if not self.force and (done := already_done(sidecar, key)):
-            return CaseResult(name=candidate.name, status="skipped", outputs=tuple(done), message="done before")
+            return CaseResult(
+                name=candidate.name, status="skipped", outputs=(*_listed(done, target), sidecar), message="done before"
+            )
         plan = plan_sr(series, found, self.bundle, self.options)
-        for note in plan.notes:
-            warnings.warn(note, CmrsrWarning, stacklevel=2)
+        manifest, samples = self.bundle.manifest, self.options.samples
         surveyed = time.monotonic()
-        engine = self._engine_for(plan)
+        engine, said = self._engine_for(plan)
         loaded = time.monotonic()
         shown = Shown(series, plan)
-        derivation = self.derivation(parameters)
-        refuse_overwriting([Path(f"{target}.nii.gz")], candidate.paths)
-        with ExitStack() as stack:
-            sink = stack.enter_context(self._sink(target, series, plan, derivation))
-            for t, frame in enumerate(run_sr(series, plan, self.bundle, engine, self.options, on_evaluation=listener.evaluated)):
+        kind = series.source.format if self.format == "same" else self.format
+        open_sink = dicom_sink if kind == "dicom" else nifti_sink
+        derivation = self._derivation({**parameters, "precision": engine.precision})
+        with _noting(said), open_sink(target, series, plan, derivation, samples > 1) as sink:
+            frames = run_sr(series, plan, self.bundle, engine, self.options, on_evaluation=listener.evaluated)
+            for t, frame in enumerate(frames):
                 sink.write(frame)
                 shown.add(t, frame)
         outputs = sink.outputs()
+        remove_stale(sidecar, outputs)
         finished = time.monotonic()
+        lines = f"{plan.band.lines} of {plan.band.size} lines acquired"
+        notes = (*series.source.notes, f"phase encoding along {plan.axis} ({plan.axis_source}), {lines}", *sink.notes)
+        warned = (*plan.notes, *dict.fromkeys(said))
         write_json_atomic(
             sidecar,
             {
                 "software": f"cmrsr {__version__}",
                 "notice": "Research use only, not a medical device.",
                 "task": "sr",
+                "command": self.command,
                 "input": {
                     "name": candidate.name, "digest": found.digest, "files": [p.name for p in series.source.paths],
                     "shape_tzyx": series.shape, "spacing_mm_zyx": series.spacing_mm, "times_ms": series.times_ms,
                     "kind": series.kind,
                 },
                 "engine": {
-                    "name": self.bundle.manifest.name, "version": self.bundle.manifest.version, "digest": self.bundle.digest,
+                    "name": manifest.name, "version": manifest.version, "digest": self.bundle.digest,
                 },
                 "parameters": parameters,
+                "requested": self._requested(),
                 "plan": {
                     "phase_axis": plan.axis, "phase_axis_from": plan.axis_source, "acquired_lines": plan.band.lines,
-                    "matrix_lines": plan.band.size, "window_xywh": plan.window, "scale": plan.scale,
-                    "consistency": plan.consistency, "affine": plan.affine,
-                    "spread_factor": self.bundle.spread_factor(self.options.steps) if self.options.samples > 1 else None,
+                    "matrix_lines": plan.band.size, "window_xywh": plan.window, "heart_xy": plan.heart[::-1],
+                    "scale": plan.scale, "consistency": plan.consistency, "affine": plan.affine,
+                    "spread_factor": self.bundle.spread_factor(self.options.steps) if samples > 1 else None,
                 },
                 "device": {"backend": engine.backend, "device": engine.device, "precision": engine.precision},
                 "seconds": {
                     "survey": surveyed - started, "engine": loaded - surveyed, "frames": finished - loaded,
                     "total": finished - started,
                 },
-                "notes": [*series.source.notes, *sink.notes],
-                "warnings": list(plan.notes),
+                "notes": notes,
+                "warnings": warned,
                 "key": key,
                 "outputs": {str(p.relative_to(sidecar.parent)): sha256_file(p) for p in outputs},
             },
         )  # fmt: skip
-        folders = sorted({p if p.suffix != ".dcm" or p.parent == sidecar.parent else p.parent for p in outputs})
+        device = f"{engine.backend} {engine.device} {engine.precision}"
         return CaseResult(
-            name=candidate.name, status="ok", outputs=(*folders, sidecar), warnings=plan.notes,
-            details=SrDetails(series=series, plan=plan, shown=shown, engine=engine),
+            name=candidate.name, status="ok", outputs=(*_listed(outputs, target), sidecar), notes=(*notes, device),
+            warnings=warned, details=SrDetails(series=series, plan=plan, shown=shown, device=device),
         )  # fmt: skip
+
+    def planned(self, candidate: Candidate) -> list[Path]:
+        """Every file that this run may write for a series, but those inside its own DICOM folder."""
+        target = self._target(candidate)
+        return [target.with_name(target.name + end) for end in (".nii.gz", "_std.nii.gz", "_std.dcm", ".json")]
 
     def parameters(self) -> dict[str, Any]:
         """The options as they enter sidecars, keys and identifiers; how the work is cut up is not one of them."""
@@ -113,32 +131,49 @@ class SrFiles:
         options["roi"] = options["roi"] if isinstance(options["roi"], str) else ",".join(map(str, options["roi"]))
         return options
 
-    def derivation(self, parameters: dict[str, Any]) -> Derivation:
+    def _requested(self) -> dict[str, str]:
+        """What else was asked for and changes the bytes of the result."""
+        choice = self.choice
+        return {
+            "format": self.format, "device": choice.device, "backend": choice.backend, "precision": choice.precision,
+        }  # fmt: skip
+
+    def _derivation(self, parameters: dict[str, Any]) -> Derivation:
         manifest = self.bundle.manifest
         return Derivation(
             task="sr", engine=manifest.name, engine_version=manifest.version, engine_digest=self.bundle.digest,
             software_version=__version__, parameters=parameters,
         )  # fmt: skip
 
-    def _target(self, candidate: Candidate, series: Series) -> Path:
+    def _target(self, candidate: Candidate) -> Path:
         """``OUT/<name>_sr``: the stem of the outputs, below the folders that the input lies in."""
         return self.out / f"{candidate.name}_sr"
 
-    def _engine_for(self, plan: SrPlan) -> StepEngine:
-        if self._engine and self._engine[0] == plan.padded:
-            return self._engine[1]
-        if self._engine:
-            self._engine[1].close()
-        engine = load_sr_engine(self.bundle, plan, self.options, self.choice)
-        self._engine = (plan.padded, engine)
-        return engine
+    def _engine_for(self, plan: SrPlan) -> tuple[StepEngine, list[str]]:
+        """The engine for the plan's matrix, and what there was to say about its choice."""
+        if self._engine is None or self._engine[0] != plan.padded:
+            if self._engine:
+                self._engine[1].close()
+                self._engine = None
+            said: list[str] = []
+            with _noting(said):
+                engine = load_sr_engine(self.bundle, plan, self.options, self.choice)
+            self._engine = (plan.padded, engine, said)
+        return self._engine[1], list(self._engine[2])
 
-    @contextmanager
-    def _sink(self, target: Path, series: Series, plan: SrPlan, derivation: Derivation) -> Iterator["Sink"]:
-        wanted = series.source.format if self.format == "same" else self.format
-        make = _dicom_sink if wanted == "dicom" else _nifti_sink
-        with make(target, series, plan, derivation, self.options.samples > 1) as sink:
-            yield sink
+
+@contextmanager
+def _noting(said: list[str]) -> Iterator[None]:
+    """Warnings raised inside are added to ``said``, for the sidecar, the report and the console."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    said += [str(warning.message) for warning in caught]
+
+
+def _listed(outputs: Iterable[Path], target: Path) -> list[Path]:
+    """Outputs as a person counts them: a folder of DICOM images is one."""
+    return list(dict.fromkeys(target if path.parent == target else path for path in outputs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,105 +183,7 @@ class SrDetails:
     series: Series
     plan: SrPlan
     shown: "Shown"
-    engine: StepEngine
-
-
-class Sink(Protocol):
-    """Where the frames of one case go."""
-
-    notes: list[str]
-
-    def write(self, frame: SrFrame) -> None: ...
-    def outputs(self) -> list[Path]: ...
-
-
-@dataclass(slots=True)
-class _NiftiSink:
-    image: Any
-    std: Any
-    paths: list[Path]
-    notes: list[str] = field(default_factory=list)
-
-    def write(self, frame: SrFrame) -> None:
-        self.image.write(frame.output)
-        if self.std is not None:
-            self.std.write(frame.std)
-
-    def outputs(self) -> list[Path]:
-        return self.paths
-
-
-@contextmanager
-def _nifti_sink(target: Path, series: Series, plan: SrPlan, derivation: Derivation, with_std: bool) -> Iterator[Sink]:
-    from cmrsr.io.nifti import nifti_writer
-
-    shape = (series.shape[0], series.shape[1], *plan.shape_yx)
-    paths = [target.with_name(f"{target.name}.nii.gz")]
-    description = derivation.describe()
-    with ExitStack() as stack:
-        image = stack.enter_context(
-            nifti_writer(
-                paths[0], series, shape=shape, affine=plan.affine, times_ms=series.times_ms, description=description
-            )
-        )
-        std = None
-        if with_std:
-            paths.append(target.with_name(f"{target.name}_std.nii.gz"))
-            std = stack.enter_context(
-                nifti_writer(
-                    paths[1], series, shape=shape, affine=plan.affine, times_ms=series.times_ms, dtype="float32",
-                    description=description,
-                )  # fmt: skip
-            )
-        yield _NiftiSink(image, std, paths)
-
-
-@dataclass(slots=True)
-class _DicomSink:
-    writer: Any
-    std: NDArray[np.float32] | None
-    folder: Path
-    map_path: Path | None
-    notes: list[str] = field(default_factory=list)
-    written: int = 0
-
-    def write(self, frame: SrFrame) -> None:
-        self.writer.write(frame.output)
-        if self.std is not None and frame.std is not None:
-            self.std[self.written] = frame.std
-        self.written += 1
-
-    def outputs(self) -> list[Path]:
-        return sorted(self.folder.glob("*.dcm")) + ([self.map_path] if self.map_path else [])
-
-
-@contextmanager
-def _dicom_sink(target: Path, series: Series, plan: SrPlan, derivation: Derivation, with_std: bool) -> Iterator[Sink]:
-    from cmrsr.io.dicom_write import dicom_writer
-
-    shape = (series.shape[0], series.shape[1], *plan.shape_yx)
-    map_path = target.with_name(f"{target.name}_std.dcm") if with_std else None
-    scratch = target.with_name(f".{target.name}_std.npy.partial")
-    try:
-        std = None
-        if with_std:
-            with output_errors(scratch):
-                scratch.parent.mkdir(parents=True, exist_ok=True)
-                std = np.lib.format.open_memmap(scratch, mode="w+", dtype=np.float32, shape=shape)
-        with dicom_writer(
-            target, series, derivation, shape=shape, affine=plan.affine, times_ms=series.times_ms, description_suffix="SR"
-        ) as writer:
-            sink = _DicomSink(writer, std, target, map_path)
-            yield sink
-        sink.notes.extend(writer.notes)
-        if map_path and std is not None:
-            from cmrsr.io.dicom_parametric import write_parametric_map
-
-            write_parametric_map(
-                map_path, series, derivation, std, affine=plan.affine, shape=shape, label="standard deviation"
-            )
-    finally:
-        scratch.unlink(missing_ok=True)
+    device: str
 
 
 class Shown:

@@ -1,11 +1,14 @@
 """The training loop: plain PyTorch, one process or torchrun, exact resume."""
 
 import json
+import math
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,7 +22,11 @@ from torch import Tensor, nn
 
 from cmrsr.diffusion.ddim import read_coefficients
 from cmrsr.diffusion.schedule import Schedule
+from cmrsr.errors import CmrsrError, UsageError
+from cmrsr.io.outputs import output_errors, replacing, write_json_atomic
 from cmrsr.models import build_model
+from cmrsr.models.perfgen import PerfGen
+from cmrsr.models.sr3 import SR3
 from cmrsr.training.objective import diffusion_loss, to_target
 from cmrsr.training.pairs import Batch, PairConfig, draw_batch
 from cmrsr.training.recipe import Recipe
@@ -59,79 +66,86 @@ def train(
     """Train and return the folder with ``weights.safetensors`` (EMA, best on validation) and ``training.json``.
 
     The batch of a step depends on (seed, rank, step) alone, so a resumed run continues bit for bit where it stopped.
-    SIGTERM writes a checkpoint and ends the run.
+    SIGTERM ends the run after a checkpoint, then takes its usual course. Under torchrun ``cuda`` is each process's own.
+    UsageError: crop, optimiser and model do not go together, or the checkpoint is another run's.
+    CmrsrError: the loss is not finite.
     """
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if world > 1:
+        if device == "cuda":
+            device = f"cuda:{os.environ['LOCAL_RANK']}"
+            torch.cuda.set_device(device)
         dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
-    out.mkdir(parents=True, exist_ok=True)
+    with output_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     schedule = Schedule(
         name=recipe.diffusion.schedule, prediction=recipe.diffusion.prediction, n_train=recipe.diffusion.n_train
     )
-    model = build_model(recipe.model.model_dump()).to(device).to(memory_format=torch.channels_last)
+    model = _build(recipe, device)
+    _check_crop(recipe.data.crop, model.config.stride, images)
     average = {k: v.detach().clone() for k, v in model.state_dict().items()}
     o = recipe.optimiser
     optimisers = build_optimisers(recipe, model)
-    pairs = PairConfig(
-        crop=recipe.data.crop, fraction=recipe.data.fraction, phase_share=recipe.data.phase_share
-    )  # fmt: skip
+    pairs = PairConfig(crop=recipe.data.crop, fraction=recipe.data.fraction, phase_share=recipe.data.phase_share)
     validation = draw_batch(images.validation, pairs, VALIDATION_PAIRS, np.random.default_rng((recipe.seed, 999)))
     state = State(step=0, best_gain_db=-1e9, residual_std=_residual_std(recipe, images, pairs))
     checkpoint = out / "checkpoint.pt"
     if resume and checkpoint.exists():
-        saved = torch.load(checkpoint, map_location=device, weights_only=True)
-        model.load_state_dict(saved["model"])
-        for optimiser, record in zip(optimisers, saved["optimisers"], strict=True):
-            optimiser.load_state_dict(record)
-        average = saved["average"]
-        state = State(**saved["state"])
+        state = _load_checkpoint(checkpoint, model, optimisers, average, device)
     trained: nn.Module = nn.parallel.DistributedDataParallel(model) if world > 1 else model
-    stop = _StopSignal()
-    log = (out / "log.jsonl").open("a") if rank == 0 else None
     bf16 = torch.autocast(device.split(":")[0], torch.bfloat16, enabled=o.bf16)
     started, done_here = time.monotonic(), 0
-    while state.step < o.steps and not stop.received:
-        step = state.step
-        batch = draw_batch(images.training, pairs, o.batch_size, np.random.default_rng((recipe.seed, rank, step)))
-        generator = torch.Generator().manual_seed((recipe.seed * 1_000_003 + step) * world + rank)
-        torch.manual_seed(generator.initial_seed())  # dropout
-        lr, x0 = _tensors(batch, state.residual_std, device)
-        for group in (g for optimiser in optimisers for g in optimiser.param_groups):
-            group["lr"] = learning_rate(recipe, step)
-        with bf16:
-            loss = diffusion_loss(
-                trained, schedule, x0, lr, torch.from_numpy(batch.brightness) if state.residual_std else None,
-                loss=recipe.diffusion.loss, share_at_noise=recipe.diffusion.share_at_noise, generator=generator,
-            )  # fmt: skip
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(model.parameters(), o.clip)
-        for optimiser in optimisers:
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-        state.step, done_here = step + 1, done_here + 1
-        if state.step % o.ema_every == 0:
-            _update_average(average, model, o.ema, state.step // o.ema_every)
-        gain = None
-        if state.step % recipe.validate_every == 0 or state.step == o.steps:
-            gain = validation_gain_db(recipe, schedule, average, validation, state.residual_std, device)
-            if gain > state.best_gain_db and rank == 0:
-                state.best_gain_db = gain
-                save_file({k: v.contiguous() for k, v in average.items()}, out / "weights.safetensors")
-                _write_summary(out, recipe, state, images.description)
-        if log:
-            rate = done_here * o.batch_size * world / (time.monotonic() - started)
-            progress = Progress(state.step, o.steps, float(loss.detach()), rate, gain)
-            if on_step:
-                on_step(progress)
-            if state.step % 50 == 0 or gain is not None:
-                record = {"step": state.step, "loss": progress.loss, "samples_per_s": rate, "gain_db": gain}
-                log.write(json.dumps(record) + "\n")
-                log.flush()
-        if rank == 0 and (state.step % recipe.checkpoint_every == 0 or state.step == o.steps or stop.received):
-            _save_checkpoint(checkpoint, model, optimisers, average, state)
-    if log:
-        log.close()
+    stopping = False
+    log_file = (out / "log.jsonl").open("a" if resume else "w") if rank == 0 else nullcontext()
+    with log_file as log, _StopSignal() as stop:
+        while state.step < o.steps and not stopping:
+            step = state.step
+            batch = draw_batch(images.training, pairs, o.batch_size, np.random.default_rng((recipe.seed, rank, step)))
+            generator = torch.Generator().manual_seed((recipe.seed * 1_000_003 + step) * world + rank)
+            torch.manual_seed(generator.initial_seed())  # dropout
+            lr, x0 = _tensors(batch, state.residual_std, device)
+            for group in (g for optimiser in optimisers for g in optimiser.param_groups):
+                group["lr"] = learning_rate(recipe, step)
+            with bf16:
+                loss = diffusion_loss(
+                    trained, schedule, x0, lr, torch.from_numpy(batch.brightness) if state.residual_std else None,
+                    loss=recipe.diffusion.loss, share_at_noise=recipe.diffusion.share_at_noise, generator=generator,
+                )  # fmt: skip
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise CmrsrError(
+                    f"the loss is {value} at step {step + 1}: lower optimiser.learning_rate (now {o.learning_rate:g}), "
+                    f"then train again, or go on from {checkpoint} with --resume"
+                )
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(model.parameters(), o.clip)
+            for optimiser in optimisers:
+                optimiser.step()
+                optimiser.zero_grad(set_to_none=True)
+            state.step, done_here = step + 1, done_here + 1
+            if state.step % o.ema_every == 0:
+                _update_average(average, model, o.ema, state.step // o.ema_every)
+            gain = None
+            if state.step % recipe.validate_every == 0 or state.step == o.steps:
+                gain = validation_gain_db(recipe, schedule, average, validation, state.residual_std, device)
+                if gain > state.best_gain_db and rank == 0:
+                    state.best_gain_db = gain
+                    with replacing(out / "weights.safetensors") as partial:
+                        save_file({k: v.contiguous() for k, v in average.items()}, partial)
+                    _write_summary(out, recipe, state, images.description)
+            if log:
+                rate = done_here * o.batch_size * world / (time.monotonic() - started)
+                progress = Progress(state.step, o.steps, value, rate, gain)
+                if on_step:
+                    on_step(progress)
+                if state.step % 50 == 0 or gain is not None:
+                    record = {"step": state.step, "loss": progress.loss, "samples_per_s": rate, "gain_db": gain}
+                    log.write(json.dumps(record) + "\n")
+                    log.flush()
+            stopping = stop.agreed(device, world)
+            if rank == 0 and (state.step % recipe.checkpoint_every == 0 or state.step == o.steps or stopping):
+                _save_checkpoint(checkpoint, model, optimisers, average, state)
     if world > 1:
         dist.destroy_process_group()
     return out
@@ -147,26 +161,61 @@ class State:
 
 
 class _StopSignal:
-    """Turns SIGTERM into a flag, so that the current step ends and a checkpoint is written."""
+    """Holds SIGTERM back inside a ``with`` block, so that the current step ends and a checkpoint is written."""
 
     def __init__(self) -> None:
         self.received = False
-        if hasattr(signal, "SIGTERM"):
-            try:
-                signal.signal(signal.SIGTERM, self._receive)
-            except ValueError:  # not in the main thread: the caller handles signals
-                pass
+        # Python takes handlers from the main thread only; elsewhere signals are the caller's own affair
+        self.listening = threading.current_thread() is threading.main_thread()
+
+    def __enter__(self) -> "_StopSignal":
+        if self.listening:
+            self.before = signal.signal(signal.SIGTERM, self._receive)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.listening:
+            signal.signal(signal.SIGTERM, self.before or signal.SIG_DFL)
+        if self.received:
+            signal.raise_signal(signal.SIGTERM)
+
+    def agreed(self, device: str, world: int) -> bool:
+        """Whether any process was told to stop: all leave after the same step, or the others would wait for ever."""
+        if world == 1:
+            return self.received
+        told = torch.tensor(float(self.received), device=device)
+        dist.all_reduce(told, dist.ReduceOp.MAX)
+        return bool(told)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.received = True
 
 
+def _build(recipe: Recipe, device: str) -> PerfGen | SR3:
+    model = build_model(recipe.model.model_dump()).to(device)
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _check_crop(crop: int, stride: int, images: Images) -> None:
+    smallest = min(min(image.shape) for image in (*images.training, *images.validation))
+    if crop % stride or crop > smallest:
+        raise UsageError(
+            f"data.crop {crop}: expected a multiple of the model's stride {stride}, and at most the {smallest} pixels "
+            "of the smallest image"
+        )
+
+
 def build_optimisers(recipe: Recipe, model: nn.Module) -> list[torch.optim.Optimizer]:
-    """AdamW for everything, or Muon for the parameters named ``matrix`` and AdamW for the rest."""
+    """AdamW for everything, or Muon for the parameters named ``matrix`` and AdamW for the rest.
+
+    UsageError if Muon is asked for and the model has no such parameters.
+    """
     o = recipe.optimiser
     named = list(model.named_parameters())
     matrices = [p for name, p in named if o.name == "muon" and name.endswith(".matrix")]
     others = [p for name, p in named if o.name != "muon" or not name.endswith(".matrix")]
+    if o.name == "muon" and not matrices:
+        raise UsageError(f"optimiser.name muon: {recipe.model.name} keeps no weights as matrices, use adamw")
     optimisers: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(others, lr=o.learning_rate, weight_decay=o.weight_decay, betas=(0.9, 0.99), fused=True)
     ]
@@ -190,10 +239,15 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 
 
 def validation_gain_db(
-    recipe: Recipe, schedule: Schedule, weights: dict[str, Tensor], batch: Batch, residual_std: float | None, device: str
+    recipe: Recipe,
+    schedule: Schedule,
+    weights: dict[str, Tensor],
+    batch: Batch,
+    residual_std: float | None,
+    device: str,
 ) -> float:
     """Mean PSNR gain over zero-filling of the one-step estimate on the validation pairs, in dB."""
-    model = build_model(recipe.model.model_dump()).to(device).to(memory_format=torch.channels_last).eval()
+    model = _build(recipe, device).eval()
     model.load_state_dict(weights)
     alpha, sigma = (float(v[0]) for v in schedule.alpha_sigma(np.ones(1)))
     a, b = read_coefficients(schedule.prediction, alpha, sigma)
@@ -201,7 +255,9 @@ def validation_gain_db(
     gains = []
     noise = torch.Generator().manual_seed(0)
     with torch.inference_mode(), torch.autocast(device.split(":")[0], torch.bfloat16, enabled=recipe.optimiser.bf16):
-        for lr, hr in zip(torch.from_numpy(batch.lr).split(16), torch.from_numpy(batch.hr).split(16), strict=True):
+        for lr, hr in zip(
+            torch.split(torch.from_numpy(batch.lr), 16), torch.split(torch.from_numpy(batch.hr), 16), strict=True
+        ):
             x_t = torch.randn(lr.shape, generator=noise).to(device)
             f = model(x_t, _input(lr.to(device), residual_std), torch.full((len(lr),), condition, device=device))
             x0 = (a * x_t + b * f.float()).cpu()
@@ -217,7 +273,7 @@ def _tensors(batch: Batch, residual_std: float | None, device: str) -> tuple[Ten
 
 
 def _input(lr: Tensor, residual_std: float | None) -> Tensor:
-    """The conditioning image as the network sees it: in [-1, 1] for the paper's system, as it is for the residual one."""
+    """The conditioning image as the network sees it: in [-1, 1] for the paper's system, unchanged for the residual."""
     return lr * 2 - 1 if residual_std is None else lr
 
 
@@ -242,11 +298,32 @@ def _save_checkpoint(
         "model": model.state_dict(),
         "optimisers": [o.state_dict() for o in optimisers],
         "average": average,
-        "state": {"step": state.step, "best_gain_db": state.best_gain_db, "residual_std": state.residual_std},
+        "state": asdict(state),
     }
-    partial = path.with_suffix(".partial")
-    torch.save(record, partial)
-    partial.rename(path)
+    with replacing(path) as partial:
+        torch.save(record, partial)
+
+
+def _load_checkpoint(
+    path: Path,
+    model: nn.Module,
+    optimisers: list[torch.optim.Optimizer],
+    average: dict[str, Tensor],
+    device: str,
+) -> State:
+    """Put a checkpoint into model, optimisers and average, and return where the run stood."""
+    try:
+        saved = torch.load(path, map_location=device, weights_only=True)
+        model.load_state_dict(saved["model"])
+        for optimiser, record in zip(optimisers, saved["optimisers"], strict=True):
+            optimiser.load_state_dict(record)
+        average.update(saved["average"])
+        return State(**saved["state"])
+    except Exception as error:  # torch.load and load_state_dict raise anything from EOFError to UnpicklingError
+        raise UsageError(
+            f"{path} does not belong to this recipe or is damaged: go on with the recipe that it was trained with, or "
+            "leave out --resume to start anew"
+        ) from error
 
 
 def _write_summary(out: Path, recipe: Recipe, state: State, description: str) -> None:
@@ -257,4 +334,4 @@ def _write_summary(out: Path, recipe: Recipe, state: State, description: str) ->
         "validation_gain_db": state.best_gain_db,
         "residual_std": state.residual_std,
     }
-    (out / "training.json").write_text(json.dumps(record, indent=2) + "\n")
+    write_json_atomic(out / "training.json", record)

@@ -34,8 +34,8 @@ def diffusion_loss(
 ) -> Tensor:
     """Mean loss of one batch: x0, lr (batch, 1, y, x) on the model's device, brightness (batch,) or None.
 
-    With ``brightness`` every frame counts by its own range, as PSNR does, not by the series'.  For the linear schedule the
-    noise level is drawn continuously, sqrt(gamma) ~ U(sqrt(gamma_(t-1)), sqrt(gamma_t)) (Chen et al. 2021; SR3; eq. 9).
+    With ``brightness`` every frame counts by its own range, as PSNR does, not by the series'. For the linear schedule
+    the noise level is drawn continuously, sqrt(gamma) ~ U(sqrt(gamma_(t-1)), sqrt(gamma_t)) (Chen et al. 2021; eq. 9).
     """
     n = x0.shape[0]
     t = draw_times(schedule, n, share_at_noise, generator)
@@ -52,7 +52,7 @@ def diffusion_loss(
     device = x0.device
     a, s = (v.float().to(device)[:, None, None, None] for v in (alpha, sigma))
     eps = torch.randn(x0.shape, generator=generator).to(device)
-    predicted = model(a * x0 + s * eps, lr, condition.float().to(device)).float()
+    predicted: Tensor = model(a * x0 + s * eps, lr, condition.float().to(device)).float()
     target = {"v": a * eps - s * x0, "x0": x0, "eps": eps}[schedule.prediction]
     error = predicted - target
     per_image = (error.abs() if loss == "l1" else error.square()).mean((1, 2, 3))

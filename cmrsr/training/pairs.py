@@ -17,12 +17,15 @@ class PairConfig:
     crop: int
     fraction: tuple[float, float]
     phase_share: float
-    brightness: tuple[float, float] = (0.3, 1.3)  # frame scale / series scale: a frame may be far dimmer than its series
+    brightness: tuple[float, float] = (0.3, 1.3)  # frame scale / series scale: a frame may be far dimmer than others
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """lr, hr: (batch, 1, crop, crop) float32 in units of the series scale, phase encoding along y; brightness: (batch,)."""
+    """lr, hr: (batch, 1, crop, crop) float32 in units of the series' scale, phase encoding along y.
+
+    brightness: (batch,), the scale of the frame in the same units.
+    """
 
     lr: NDArray[np.float32]
     hr: NDArray[np.float32]
@@ -58,11 +61,12 @@ def _degrade(image: NDArray[np.float32], config: PairConfig, rng: np.random.Gene
     low, high = (0.25, 0.8) if wide else config.fraction
     lines = n_lines(rng.uniform(low, high), image.shape[0])
     if rng.random() >= config.phase_share:
-        return np.abs(truncate(image, lines, 0))
+        return np.asarray(np.abs(truncate(image, lines, 0)))
     y, x = (np.linspace(-1, 1, n) for n in image.shape)
-    slopes = rng.normal(0, 2, 5)
-    phase = slopes[0] * y[:, None] + slopes[1] * x + slopes[2] * np.outer(y, x) + slopes[3] * y[:, None] ** 2 + slopes[4] * x**2
-    return np.abs(truncate(image * np.exp(1j * phase).astype(np.complex64), lines, 0))
+    y = y[:, None]
+    a = rng.normal(0, 2, 5)
+    phase = a[0] * y + a[1] * x + a[2] * (y * x) + a[3] * y**2 + a[4] * x**2
+    return np.asarray(np.abs(truncate(image * np.exp(1j * phase).astype(np.complex64), lines, 0)))
 
 
 def _corner(shape: tuple[int, ...], crop: int, rng: np.random.Generator) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cmrsr.errors import UsageError
 
@@ -43,35 +43,52 @@ class Diffusion(_Strict):
     n_train: int = 1000
     loss: Literal["l1", "l2"] = "l2"
     residual: bool = True
-    share_at_noise: float = Field(0.25, ge=0, le=1, description="share of the samples trained at t = T")
+    share_at_noise: float = Field(default=0.25, ge=0, le=1, description="share of the samples trained at t = T")
+
+    @model_validator(mode="after")
+    def _defined(self) -> "Diffusion":
+        if self.schedule == "cosine" and self.prediction == "eps":
+            raise ValueError("eps-prediction is undefined at the zero SNR of the cosine schedule: use v or x0")
+        return self
 
 
 class Data(_Strict):
     """Pairs are made by the degradation; ``phantom`` renders virtual patients, a folder is searched for series."""
 
     source: str = "phantom"
-    n_chests: int = Field(1500, ge=2)
-    n_validation: int = Field(24, ge=1, description="virtual chests, or share of the patients x 100 for a folder")
-    crop: int = Field(64, ge=16)
+    n_chests: int = Field(default=1500, ge=2)
+    n_validation: int = Field(default=24, ge=1, description="virtual chests that are held out")
+    crop: int = Field(default=64, ge=16)
     fraction: tuple[float, float] = (0.3, 0.5)
-    phase_share: float = Field(0.15, ge=0, le=1, description="share of pairs with image phase before truncation")
-    folds: int = Field(1, ge=1)
-    fold: int = Field(0, ge=0)
+    phase_share: float = Field(
+        default=0.15, ge=0, le=1, description="share of pairs with image phase before truncation"
+    )
+    folds: int = Field(default=1, ge=1, description="of a folder's patients; with 1, every fifth patient is held out")
+    fold: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _in_range(self) -> "Data":
+        low, high = self.fraction
+        if not 0 < low <= high <= 1:
+            raise ValueError(f"fraction {low:g} to {high:g}: expected two shares of the lines, 0 < low <= high <= 1")
+        if self.fold >= self.folds:
+            raise ValueError(f"fold {self.fold}: expected 0 to {self.folds - 1} of {self.folds} folds")
+        return self
 
 
 class Optimiser(_Strict):
     """``muon`` orthogonalises the momentum of the matrix-shaped convolutions (Jordan 2024); AdamW does the rest."""
 
     name: Literal["adamw", "muon"] = "adamw"
-    steps: int = Field(20000, ge=1)
-    batch_size: int = Field(16, ge=1)
-    learning_rate: float = Field(6e-4, gt=0)
+    steps: int = Field(default=20000, ge=1)
+    batch_size: int = Field(default=16, ge=1)
+    learning_rate: float = Field(default=6e-4, gt=0)
     weight_decay: float = 0.0
     warmup: int = 200
     decay: Literal["cosine", "none"] = "cosine"
     clip: float = 1.0
     ema: float = 0.995
-    ema_every: int = 4
+    ema_every: int = Field(default=4, ge=1)
     bf16: bool = True
 
 
@@ -84,12 +101,22 @@ class Recipe(_Strict):
     diffusion: Diffusion = Diffusion()
     data: Data = Data()
     optimiser: Optimiser = Optimiser()
-    checkpoint_every: int = Field(500, ge=1)
-    validate_every: int = Field(500, ge=1)
+    checkpoint_every: int = Field(default=500, ge=1)
+    validate_every: int = Field(default=500, ge=1)
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Recipe":
+        # perfgen-s fades its noisy input out by cos(pi t / 2), so its conditioning has to be the time
+        if self.model.name == "perfgen-s" and self.diffusion.schedule != "cosine":
+            raise ValueError("perfgen-s needs the cosine schedule")
+        return self
 
 
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
-    """A recipe by the name of a shipped one or the path of a TOML file, with ``key.sub=value`` overrides (TOML values)."""
+    """A recipe by the name of a shipped one or by the path of a TOML file.
+
+    overrides: ``key.sub=value``, the value as in TOML. UsageError: no such recipe, an unknown key, a bad value.
+    """
     path = Path(name_or_path)
     if path.suffix != ".toml":
         path = RECIPES / f"{name_or_path}.toml"
@@ -101,12 +128,20 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         for override in overrides:
             _override(tree, override)
         return Recipe.model_validate(tree)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path} is not valid TOML: {error}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"recipe {path}: {where}: {first['msg']} (got {first['input']!r})") from error
+        raise UsageError(f"recipe {path}: {first_problem(error)}") from error
+    except ValueError as error:  # not TOML, or not UTF-8
+        raise UsageError(f"{path} is not valid TOML: {error}") from error
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first thing that pydantic found wrong, in one line: where, what, and the value."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {where}"
+    got = "" if isinstance(first["input"], dict) else f" (got {first['input']!r})"
+    return ": ".join(filter(None, (where, first["msg"].removeprefix("Value error, ")))) + got
 
 
 def _override(tree: dict[str, Any], override: str) -> None:
@@ -120,4 +155,6 @@ def _override(tree: dict[str, Any], override: str) -> None:
     *parents, leaf = key.strip().split(".")
     for parent in parents:
         tree = tree.setdefault(parent, {})
+        if not isinstance(tree, dict):
+            raise UsageError(f"--set {override!r}: {parent} is a value, not a table of the recipe")
     tree[leaf] = value

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cmrsr.errors import CmrsrError, UnusableError
+from cmrsr.errors import CmrsrError, UnusableError, UsageError
 from cmrsr.io.discover import discover
 from cmrsr.io.patient import patient_of
 from cmrsr.training.loop import Images
@@ -22,14 +22,23 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cmrsr"
 
 
-def load_images(recipe: Recipe, data: str | None, cache: Path, on_item: Callable[[int, int], None] | None = None) -> Images:
-    """The images of a recipe, or of ``data`` instead; ``on_item`` is told (done, total) while they are rendered or read."""
+def load_images(
+    recipe: Recipe, data: str | None, cache: Path, on_item: Callable[[int, int], None] | None = None
+) -> Images:
+    """The images of a recipe, or of ``data`` instead; ``on_item`` is told (done, total) as they are rendered or read.
+
+    UnusableError: the folder holds too few patients. UsageError: every virtual chest is held out.
+    """
     source = data or recipe.data.source
     return _phantom(recipe, cache, on_item) if source == "phantom" else _folder(recipe, Path(source), on_item)
 
 
 def _phantom(recipe: Recipe, cache: Path, on_item: Callable[[int, int], None] | None) -> Images:
     virtual = VirtualSet(n_chests=recipe.data.n_chests)
+    if recipe.data.n_validation >= virtual.n_chests:
+        raise UsageError(
+            f"data.n_validation {recipe.data.n_validation}: expected fewer than the {virtual.n_chests} virtual chests"
+        )
     total = virtual.n_chests
     images = load(virtual, cache, None if on_item is None else lambda done: on_item(done, total))
     per_chest = virtual.n_scans * virtual.n_frames

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
@@ -18,12 +20,13 @@ from cmrsr.phantom.perfusion import (
     draw_sequence,
     region_signals,
     render,
+    typical_peak,
 )
 from cmrsr.phantom.scanner import acquire, draw_scanner
 from cmrsr.phantom.tissue import draw_regions
 
 FULL_SCALE = 65535  # images are stored as uint16 of their own maximum
-RENDERER = 1  # raise when the phantom changes what it draws, so that old caches are not used
+RENDERER = 2  # raise when the phantom changes what it draws, so that old caches are not used
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,14 +46,26 @@ class VirtualSet:
 
 
 def load(virtual: VirtualSet, cache: Path, on_chest: Callable[[int], None] | None = None) -> NDArray[np.uint16]:
-    """The images (n, matrix, matrix), memory-mapped from ``cache``; rendered there first where they are missing."""
+    """The images (n, matrix, matrix), memory-mapped from ``cache``; rendered there first where they are missing.
+
+    Under torchrun the first process of each machine renders and the others wait for it.
+    """
     path = cache / f"perfusion-{virtual.digest()}.npy"
+    while int(os.environ.get("LOCAL_RANK", 0)) > 0 and not path.exists():
+        time.sleep(1)
     if not path.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        per_chest = virtual.n_scans * virtual.n_frames
-        shape = (virtual.n_chests * per_chest, virtual.matrix, virtual.matrix)
-        out = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint16, shape=shape)
+        _render(virtual, path, on_chest)
+    images: NDArray[np.uint16] = np.load(path, mmap_mode="r")
+    return images
+
+
+def _render(virtual: VirtualSet, path: Path, on_chest: Callable[[int], None] | None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.partial")  # another run may be rendering the same
+    per_chest = virtual.n_scans * virtual.n_frames
+    shape = (virtual.n_chests * per_chest, virtual.matrix, virtual.matrix)
+    out = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint16, shape=shape)
+    try:
         jobs = [(virtual, i) for i in range(virtual.n_chests)]
         with get_context("spawn").Pool() as pool:
             for i, images in enumerate(pool.imap(_chest_images, jobs, chunksize=4)):
@@ -58,9 +73,9 @@ def load(virtual: VirtualSet, cache: Path, on_chest: Callable[[int], None] | Non
                 if on_chest:
                     on_chest(i + 1)
         out.flush()
-        partial.rename(path)
-    images: NDArray[np.uint16] = np.load(path, mmap_mode="r")
-    return images
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _chest_images(job: tuple[VirtualSet, int]) -> NDArray[np.uint16]:
@@ -77,7 +92,7 @@ def _chest_images(job: tuple[VirtualSet, int]) -> NDArray[np.uint16]:
             signals = rng.random((passage.times_s.size, chest.regions.rho.size)).astype(np.float32) ** rng.uniform(1, 2)
         else:
             signals = region_signals(chest, passage, draw_sequence(rng))
-        signals = signals / np.quantile(signals.max(0), 0.9)
+        signals = signals / typical_peak(signals)
         scanner = draw_scanner(rng, FINE, virtual.matrix)
         motion = draw_motion(rng, passage.times_s)
         for t in rng.choice(passage.times_s.size, virtual.n_frames, replace=False):

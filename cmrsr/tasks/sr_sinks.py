@@ -1,0 +1,119 @@
+"""Where the frames of one super-resolved series go: NIfTI files, or DICOM images and a Parametric Map."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmrsr.io.derivation import Derivation
+from cmrsr.io.outputs import output_errors, replacing
+from cmrsr.io.series import Series
+from cmrsr.tasks.sr import SrFrame, SrPlan
+
+
+class Sink(Protocol):
+    """Takes the frames of one case in order; ``notes`` and ``outputs`` are complete once its context is left."""
+
+    notes: list[str]
+
+    def write(self, frame: SrFrame) -> None: ...
+    def outputs(self) -> list[Path]: ...
+
+
+@dataclass(slots=True)
+class _NiftiSink:
+    image: Any
+    std: Any
+    paths: list[Path]
+    notes: list[str] = field(default_factory=list)
+
+    def write(self, frame: SrFrame) -> None:
+        self.image.write(frame.output)
+        if self.std is not None:
+            self.std.write(frame.std)
+
+    def outputs(self) -> list[Path]:
+        return self.paths
+
+
+@contextmanager
+def nifti_sink(target: Path, series: Series, plan: SrPlan, derivation: Derivation, with_std: bool) -> Iterator[Sink]:
+    """``<target>.nii.gz``, and ``<target>_std.nii.gz`` in float32; both appear only when all went well."""
+    from cmrsr.io.nifti import nifti_writer
+
+    def writer(path: Path, dtype: Literal["same", "float32"]) -> AbstractContextManager[Any]:
+        return nifti_writer(
+            path, series, shape=(*series.shape[:2], *plan.shape_yx), affine=plan.affine, times_ms=series.times_ms,
+            dtype=dtype, description=derivation.describe(),
+        )  # fmt: skip
+
+    paths = [target.with_name(f"{target.name}.nii.gz")]
+    with ExitStack() as stack:
+        image = stack.enter_context(writer(paths[0], "same"))
+        std = None
+        if with_std:
+            paths.append(target.with_name(f"{target.name}_std.nii.gz"))
+            std = stack.enter_context(writer(paths[1], "float32"))
+        yield _NiftiSink(image, std, paths)
+
+
+@dataclass(slots=True)
+class _DicomSink:
+    writer: Any
+    std: NDArray[np.float32] | None
+    folder: Path
+    map_path: Path | None
+    notes: list[str] = field(default_factory=list)
+    written: int = 0
+
+    def write(self, frame: SrFrame) -> None:
+        self.writer.write(frame.output)
+        if self.std is not None and frame.std is not None:
+            self.std[self.written] = frame.std
+        self.written += 1
+
+    def outputs(self) -> list[Path]:
+        return sorted(self.folder.glob("*.dcm")) + ([self.map_path] if self.map_path else [])
+
+
+@contextmanager
+def dicom_sink(target: Path, series: Series, plan: SrPlan, derivation: Derivation, with_std: bool) -> Iterator[Sink]:
+    """The folder ``<target>`` of MR images, and ``<target>_std.dcm``; both appear only when all went well."""
+    from cmrsr.io.dicom_write import dicom_writer
+
+    shape = (*series.shape[:2], *plan.shape_yx)
+    with ExitStack() as stack:
+        map_path = std = None
+        if with_std:
+            map_path = target.with_name(f"{target.name}_std.dcm")
+            # The map is complete before the folder of images appears, and takes its name after it.
+            map_partial = stack.enter_context(replacing(map_path))
+            std = stack.enter_context(_scratch_array(target.with_name(f".{target.name}_std.npy.partial"), shape))
+        with dicom_writer(
+            target, series, derivation, shape=shape, affine=plan.affine, times_ms=series.times_ms
+        ) as writer:
+            sink = _DicomSink(writer, std, target, map_path)
+            yield sink
+            if std is not None:
+                from cmrsr.io.dicom_parametric import write_parametric_map
+
+                write_parametric_map(
+                    map_partial, series, derivation, std, affine=plan.affine, shape=shape, label="Standard deviation"
+                )
+        sink.notes.extend(writer.notes)
+
+
+@contextmanager
+def _scratch_array(path: Path, shape: tuple[int, ...]) -> Iterator[NDArray[np.float32]]:
+    """An array on disk, gone afterwards."""
+    try:
+        with output_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+        yield array
+    finally:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,191 @@
+"""Speed and memory of ``cmrsr sr``, as ratios measured side by side in one run: ``python tests/benchmarks/sr.py``.
+
+Nothing here is asserted: figures depend on the machine and on what else it does. Needs the extra ``dev``.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cmrsr.io.nifti import nifti_writer
+from cmrsr.io.series import Series
+from cmrsr.physics.kspace import degrade
+from cmrsr.runtime.bundle import Bundle, load
+from cmrsr.runtime.engine import DeviceChoice, default_threads, load_step
+
+SIZE, BATCH = 96, 8
+
+
+def seconds(call: Callable[[], Any], repeats: int = 5, warm_up: int = 2) -> float:
+    """Median time of a call."""
+    for _ in range(warm_up):
+        call()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))
+
+
+def denoiser(bundle: Bundle) -> dict[str, float]:
+    """One evaluation against the sum of its own convolutions run alone, both in OpenVINO at the default precision."""
+    rng = np.random.default_rng(0)
+    engine = load_step(bundle, (BATCH, SIZE, SIZE), DeviceChoice())
+    image = rng.standard_normal((2, BATCH, 1, SIZE, SIZE)).astype(np.float32)
+    coefficients = np.array([0.5, 0.7, -0.7, 0.5, 0.5], np.float32)
+    low_pass = np.zeros((SIZE, SIZE), np.float32)
+    whole = seconds(lambda: engine(image[0], image[1], coefficients, low_pass))
+    layers, flop = layer_seconds(bundle)
+    # measured again after the layers, so that a drift of the machine shows
+    again = seconds(lambda: engine(image[0], image[1], coefficients, low_pass))
+    time_whole = min(whole, again)
+    return {
+        "ms_per_image": 1000 * time_whole / BATCH,
+        "ms_per_image_layers_alone": 1000 * layers / BATCH,
+        "share_of_layers_ceiling": layers / time_whole,
+        "tflop_s": bundle.manifest.step.gflop_96 * BATCH / time_whole / 1000,
+        "tflop_s_layers": flop * BATCH / layers / 1e12,
+    }
+
+
+def layer_seconds(bundle: Bundle) -> tuple[float, float]:
+    """Total time and arithmetic (per image) of every convolution of the graph, each compiled and run alone."""
+    import openvino as ov
+    from openvino import opset13 as ops
+
+    core = ov.Core()
+    model = core.read_model(bundle.step_path)
+    image = [BATCH, 1, SIZE, SIZE]
+    model.reshape({"x_t": image, "lr": image, "low_pass": [SIZE, SIZE]})
+    total, flop = 0.0, 0.0
+    for node in model.get_ops():
+        if node.get_type_name() != "Convolution":
+            continue
+        data = list(node.input(0).get_shape())
+        weights = list(node.input(1).get_shape())
+        out = list(node.output(0).get_shape())
+        attributes = node.get_attributes()
+        x = ops.parameter(data, np.float32)
+        w = ops.constant(np.random.default_rng(0).standard_normal(weights).astype(np.float32))
+        convolution = ops.convolution(
+            x, w, attributes["strides"], attributes["pads_begin"], attributes["pads_end"], attributes["dilations"]
+        )
+        hint = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": default_threads()}
+        request = core.compile_model(ov.Model([convolution], [x]), "CPU", hint).create_infer_request()
+        values = np.random.default_rng(1).standard_normal(data).astype(np.float32)
+        total += seconds(lambda request=request, values=values: request.infer([values], share_inputs=True))
+        flop += 2 * float(np.prod(weights)) * out[2] * out[3]
+    return total, flop
+
+
+def truncated_series(n_frames: int, size: int = SIZE) -> Series:
+    """A moving scene of ``n_frames``, one slice, 35 % of the phase lines; frames are made one at a time."""
+    rng = np.random.default_rng(0)
+    scene = rng.random((size, size)).astype(np.float32)
+    scene = np.abs(degrade(np.kron(scene[: size // 8, : size // 8], np.ones((8, 8), np.float32)), size // 2)) * 400
+
+    def frame(t: int) -> Any:
+        return degrade(np.roll(scene, t % 7, 1)[None] * (1 + 0.5 * np.sin(t / 9)), round(0.35 * size), -2)
+
+    return Series(shape=(n_frames, 1, size, size), affine=np.diag([2.3, 2.3, 10.0, 1.0]), reader=frame, phase_axis="y")
+
+
+def write(series: Series, path: Path) -> None:
+    with nifti_writer(path, series, shape=series.shape, affine=series.affine, description="benchmark") as writer:
+        for image in series:
+            writer.write(image)
+
+
+def command(*arguments: str) -> tuple[float, float]:
+    """Wall seconds and peak memory (MB) of one ``cmrsr`` process."""
+    code = "import resource,sys,cmrsr.cli as c;r=c.run(sys.argv[1:]);print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss);sys.exit(r)"
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    return time.perf_counter() - start, int(done.stdout.split()[-1]) / 1024
+
+
+def processes(engine: str) -> dict[str, Any]:
+    """Whole processes: frames per second, the share of time outside the denoiser, memory from 60 to 600 frames."""
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        for n in (60, 180, 600):
+            write(truncated_series(n), root / f"f{n}.nii.gz")
+        common = ("--engine", engine, "--force", "-q")
+        command("sr", str(root / "f60.nii.gz"), "-o", str(root / "warm"), *common)
+        wall = [command("sr", str(root / "f180.nii.gz"), "-o", str(root / "o1"), *common)[0] for _ in range(3)]
+        found["frames_per_s_180_frames_1_step"] = 180 / float(np.median(wall))
+        plain = [command("sr", str(root / "f180.nii.gz"), "-o", str(root / "o1"), *common, "--no-report")[0] for _ in range(3)]
+        found["frames_per_s_180_frames_1_step_no_report"] = 180 / float(np.median(plain))
+        four = [command("sr", str(root / "f180.nii.gz"), "-o", str(root / "o4"), *common, "--steps", "4")[0] for _ in range(3)]
+        found["seconds_180_frames_4_steps"] = float(np.median(four))
+        for n in (60, 600):
+            found[f"peak_mb_{n}_frames"] = command("sr", str(root / f"f{n}.nii.gz"), "-o", str(root / f"m{n}"), *common)[1]
+        helps = []
+        for _ in range(5):
+            start = time.perf_counter()
+            subprocess.run([sys.executable, "-m", "cmrsr", "--help"], capture_output=True, check=True)
+            helps.append(time.perf_counter() - start)
+        found["help_seconds"] = float(np.median(helps))
+    return found
+
+
+def paper(n_timed: int = 3) -> dict[str, float]:
+    """The paper's network in PyTorch: a few of its 2000 ancestral steps are timed, the rest extrapolated."""
+    import torch
+
+    from cmrsr.diffusion.ddim import ancestral
+    from cmrsr.diffusion.schedule import Schedule
+    from cmrsr.models import build_model
+
+    model = build_model({"name": "perfgen-paper"}).eval().to(memory_format=torch.channels_last)
+    schedule = Schedule(name="linear", prediction="eps", n_train=2000)
+    lr = torch.rand(BATCH, 1, SIZE, SIZE)
+    times = {}
+    for name, bf16 in (("f32", False), ("bf16", True)):
+
+        def denoise(x: torch.Tensor, c: float, bf16: bool = bf16) -> torch.Tensor:
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                out: torch.Tensor = model(x, lr, torch.full((BATCH,), c)).float()
+            return out
+
+        noises = iter(lambda: torch.randn(BATCH, 1, SIZE, SIZE), None)
+        with torch.inference_mode():
+            denoise(lr, 0.5)
+            start = time.perf_counter()
+            ancestral(denoise, torch.randn(BATCH, 1, SIZE, SIZE), schedule, noises, n_last=n_timed)
+            times[name] = (time.perf_counter() - start) / n_timed / BATCH
+    return {f"paper_seconds_per_image_2000_steps_torch_{k}_extrapolated": 2000 * v for k, v in times.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--engine", default="perfgen-s")
+    parser.add_argument("--no-paper", action="store_true", help="leave out the 92 M-parameter network")
+    options = parser.parse_args()
+    bundle = load(options.engine, "sr")
+    found: dict[str, Any] = {"processors": default_threads(), **denoiser(bundle), **processes(options.engine)}
+    # 180 frames through 4 evaluations at the speed measured alone; the rest of the process is everything else
+    alone = 180 * 4 * found["ms_per_image"] / 1000
+    found["share_outside_denoiser_4_steps"] = 1 - alone / found["seconds_180_frames_4_steps"]
+    if not options.no_paper:
+        found |= paper()
+        for name in ("f32", "bf16"):
+            seconds_paper = found[f"paper_seconds_per_image_2000_steps_torch_{name}_extrapolated"]
+            found[f"times_faster_than_paper_torch_{name}"] = seconds_paper / (found["ms_per_image"] / 1000)
+    found["peak_mb_this_process"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in found.items()}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
