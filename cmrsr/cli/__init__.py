@@ -1,4 +1,7 @@
-"""The command line: parse, one library call, print, exit code. ``main`` turns every error into one line and its code."""
+"""The command line: parse, one library call, print, exit code.
+
+``main`` turns every error into one line and its code.
+"""
 
 import logging
 import os
@@ -6,8 +9,10 @@ import signal
 import sys
 from types import FrameType
 
-from cmrsr.errors import CmrsrError
+from cmrsr.errors import CmrsrError, DeviceError, UsageError
 
+DEBUG = "CMRSR_DEBUG"  # set to anything: errors come with their traceback, as with --debug
+UNEXPECTED = 1
 INTERRUPTED = 130
 
 
@@ -21,33 +26,42 @@ def run(arguments: list[str]) -> int:
     from cmrsr.cli.app import app
 
     logging.basicConfig(format="cmrsr: %(message)s", level=logging.WARNING, stream=sys.stderr)
-    if "--debug" in arguments:
+    debug = "--debug" in arguments
+    before = signal.signal(signal.SIGTERM, _terminated), os.environ.get(DEBUG)
+    if debug:
         arguments = [a for a in arguments if a != "--debug"]
-        os.environ["CMRSR_DEBUG"] = "1"
-    before = signal.signal(signal.SIGTERM, _terminated)
+        os.environ[DEBUG] = "1"
     try:
-        result = app(arguments, prog_name="cmrsr", standalone_mode=False)
+        result = app(arguments, prog_name="cmrsr", standalone_mode=False, obj=arguments)
         return result if isinstance(result, int) else 0
     except KeyboardInterrupt:
         print("cmrsr: interrupted; what was finished is kept, nothing half-written is left", file=sys.stderr)
         return INTERRUPTED
     except CmrsrError as error:
-        return _fail(error, error.exit_code)
+        return _fail(error, error.exit_code, str(error))
+    except MemoryError as error:
+        return _fail(error, DeviceError.exit_code, "out of memory")
     except Exception as error:
-        # Typer's own errors (unknown option, missing argument) know how to say themselves
+        # Typer's own errors (unknown option, missing argument) know how to say themselves.
         if hasattr(error, "format_message"):
-            return _fail(error, 2, error.format_message())
+            message = error.format_message()
+            return _fail(error, UsageError.exit_code, f"{message.rstrip('.')}; see --help") if message else 2
         if type(error).__name__ == "Abort":
             return INTERRUPTED
-        return _fail(error, 1, f"unexpected {type(error).__name__}: {error}; run again with --debug and report it")
+        message = f"unexpected {type(error).__name__}: {error}; run again with --debug and report it"
+        return _fail(error, UNEXPECTED, message)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, before[0])
+        if debug:
+            os.environ.pop(DEBUG)
+            if before[1] is not None:
+                os.environ[DEBUG] = before[1]
 
 
-def _fail(error: BaseException, code: int, message: str | None = None) -> int:
-    if os.environ.get("CMRSR_DEBUG"):
+def _fail(error: BaseException, code: int, message: str) -> int:
+    if os.environ.get(DEBUG):
         raise error
-    print(f"cmrsr: {message or error}", file=sys.stderr)
+    print(f"cmrsr: {' '.join(message.split())}", file=sys.stderr)
     return code
 
 

@@ -8,12 +8,16 @@ import typer
 
 HELP = """Super-resolution of cardiac MR by few-step diffusion. Research software, not a medical device.
 
-Exit codes: 0 ok, 1 unexpected, 2 usage, 3 no readable input, 4 unusable input, 5 engine, 6 device or memory,
-7 cannot write, 8 some cases failed, 130 interrupted. Add --debug to any command for a traceback.
+Exit codes: 0 ok, 1 unexpected, 2 usage, 3 no readable input, 4 unusable input, 5 engine, 6 device or memory, \
+7 cannot write, 8 some cases failed, 130 interrupted.
+
+Add --debug to any command for a traceback.
 """
 
 app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-evaluate_app = typer.Typer(help="Measure a task on your own good data, beside the obvious baselines.", no_args_is_help=True)
+evaluate_app = typer.Typer(
+    help="Measure a task on your own good data, beside the obvious baselines.", no_args_is_help=True
+)
 app.add_typer(evaluate_app, name="evaluate")
 
 
@@ -63,12 +67,12 @@ Out = Annotated[Path | None, typer.Option("-o", "--out", help="Output folder; de
 Engine = Annotated[str, typer.Option("--engine", help="A shipped engine's name, or the folder of a bundle.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 BackendOption = Annotated[Backend, typer.Option("--backend", help="What runs the engine.")]
-PrecisionOption = Annotated[Precision, typer.Option("--precision", help="Arithmetic of the engine; auto: the fast one.")]
+PrecisionOption = Annotated[Precision, typer.Option("--precision", help="Of the engine's arithmetic; auto: the fast.")]
 Strict = Annotated[bool, typer.Option("--strict-device", help="An absent device is an error, not a fallback.")]
 Threads = Annotated[int | None, typer.Option("--threads", help="Processors to use; default all.")]
 Seed = Annotated[int, typer.Option("--seed", help="Of the noise; the same seed gives the same bits.")]
 TimeAxisOption = Annotated[
-    str | None, typer.Option("--time-axis", help="Array axis of time in NIfTI files (0 to 3), or none: a single volume.")
+    str | None, typer.Option("--time-axis", help="Array axis of time in NIfTI files (0 to 3); none: a single volume.")
 ]
 OnMissingOption = Annotated[OnMissing, typer.Option("--on-missing", help="What to do with holes in a DICOM series.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only errors.")]
@@ -77,7 +81,7 @@ Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more about e
 
 @app.callback(invoke_without_command=True)
 def _root(
-    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
 ) -> None:
     if version:
         from cmrsr import __version__
@@ -88,17 +92,21 @@ def _root(
 
 @app.command()
 def sr(
+    context: typer.Context,
     inputs: Inputs,
     out: Out = None,
     steps: Annotated[
-        int, typer.Option("--steps", help="1: best estimate. 5 with --samples 8: mean and uncertainty. 50: a fine sample.")
+        int,
+        typer.Option("--steps", help="1: best estimate; 5 with --samples 8: mean and uncertainty; 50: fine sample."),
     ] = 1,
-    samples: Annotated[int, typer.Option("--samples", help="The output is their mean; above 1 also the uncertainty.")] = 1,
+    samples: Annotated[int, typer.Option("--samples", help="The output is their mean, and their spread if many.")] = 1,
     seed: Seed = 0,
     engine: Engine = "perfgen-s",
-    phase_axis: Annotated[PhaseAxis, typer.Option("--phase-axis", help="auto: spectrum, then header.")] = PhaseAxis.auto,
+    phase_axis: Annotated[
+        PhaseAxis, typer.Option("--phase-axis", help="Of phase encoding; auto: as the spectrum and the header say.")
+    ] = PhaseAxis.auto,
     consistency: Annotated[
-        str, typer.Option("--consistency", help="Weight of the projection on the acquired k-space: auto, off or 0 to 1.")
+        str, typer.Option("--consistency", help="Weight of the projection on acquired k-space: auto, off or 0 to 1.")
     ] = "auto",
     roi: Annotated[str, typer.Option("--roi", help="full, heart (found by itself), or X,Y,W,H in pixels.")] = "full",
     batch_size: Annotated[int, typer.Option("--batch-size", help="Images at a time; does not change the result.")] = 8,
@@ -112,7 +120,7 @@ def sr(
     strict_device: Strict = False,
     force: Annotated[bool, typer.Option("--force", help="Do again what is already done.")] = False,
     shard: Annotated[
-        str | None, typer.Option("--shard", help="I/N: this process's part of the batch; Slurm arrays set it.")
+        str | None, typer.Option("--shard", help="I/N: this process's part of the batch; an array job sets it.")
     ] = None,
     no_report: Annotated[bool, typer.Option("--no-report", help="Leave out report.html.")] = False,
     quiet: Quiet = False,
@@ -123,11 +131,11 @@ def sr(
 
     return run_sr_command(
         SrRequest(
-            inputs=inputs, out=out, steps=steps, samples=samples, seed=seed, engine=engine, phase_axis=phase_axis.value,
-            consistency=consistency, roi=roi, batch_size=batch_size, format=format_.value, time_axis=time_axis,
-            on_missing=on_missing.value, device=device, backend=backend.value, precision=precision.value,
-            threads=threads, strict_device=strict_device, force=force, shard=shard, report=not no_report,
-            quiet=quiet, verbose=verbose,
+            arguments=context.obj, inputs=inputs, out=out, steps=steps, samples=samples, seed=seed, engine=engine,
+            phase_axis=phase_axis.value, consistency=consistency, roi=roi, batch_size=batch_size, format=format_.value,
+            time_axis=time_axis, on_missing=on_missing.value, device=device, backend=backend.value,
+            precision=precision.value, threads=threads, strict_device=strict_device, force=force, shard=shard,
+            report=not no_report, quiet=quiet, verbose=verbose,
         )
     )  # fmt: skip
 

@@ -11,7 +11,15 @@ from cmrsr.errors import UsageError
 
 
 def run_phantom_command(
-    out: Path, subjects: int, seed: int, file_format: str, frames: int, slices: int, matrix: int, fraction: float, quiet: bool
+    out: Path,
+    subjects: int,
+    seed: int,
+    file_format: str,
+    frames: int,
+    slices: int,
+    matrix: int,
+    fraction: float,
+    quiet: bool,
 ) -> None:
     """Write ``subjects`` virtual patients below ``out``."""
     from cmrsr.io.outputs import output_errors
@@ -24,8 +32,8 @@ def run_phantom_command(
     with output_errors(out):
         out.mkdir(parents=True, exist_ok=True)
     numbers = range(subjects)
-    shown = quiet or not sys.stderr.isatty()
-    for subject in track(numbers, "virtual patients", console=console, disable=shown, transient=True):
+    hidden = quiet or not sys.stderr.isatty()
+    for subject in track(numbers, "virtual patients", console=console, disable=hidden, transient=True):
         write_perfusion(out, seed, subject, request, cast(Any, file_format))
     if not quiet:
         console.print(f"{subjects} virtual patient{'s' if subjects > 1 else ''} in {out}")

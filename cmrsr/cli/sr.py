@@ -1,25 +1,30 @@
 """``cmrsr sr``."""
 
 import os
+import re
 import shlex
-import sys
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from cmrsr.cli.console import BatchConsole
+from cmrsr.cli.console import BatchConsole, searching
 from cmrsr.errors import UsageError
 
 if TYPE_CHECKING:
+    from cmrsr.evaluate.report import ReportCase
     from cmrsr.io.nifti_header import TimeAxis
+    from cmrsr.runtime.bundle import Bundle
+    from cmrsr.tasks.batch import CaseResult
+    from cmrsr.tasks.sr import SrOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SrRequest:
-    """The command line of ``cmrsr sr``."""
+    """The command line of ``cmrsr sr``; ``arguments`` as they were typed."""
 
+    arguments: list[str]
     inputs: list[Path]
     out: Path | None
     steps: int
@@ -48,11 +53,11 @@ class SrRequest:
 def run_sr_command(request: SrRequest) -> int:
     """Find the series, super-resolve each, write ``run.json`` and ``report.html``; the exit code of the batch."""
     from cmrsr import __version__
-    from cmrsr.io.discover import discover
-    from cmrsr.io.outputs import remove_partials, resolve_output
+    from cmrsr.io.discover import Candidate, Refused, discover
+    from cmrsr.io.outputs import refuse_overwriting
     from cmrsr.runtime.bundle import load
     from cmrsr.runtime.engine import DeviceChoice
-    from cmrsr.tasks.batch import exit_code, mine, parse_shard, run_batch
+    from cmrsr.tasks.batch import exit_code, mine, output_folder, parse_shard, run_batch, shard_file
     from cmrsr.tasks.sr import SrOptions
     from cmrsr.tasks.sr_files import SrFiles
 
@@ -66,40 +71,72 @@ def run_sr_command(request: SrRequest) -> int:
         threads=request.threads, strict=request.strict_device,
     )  # fmt: skip
     shard = parse_shard(request.shard, os.environ)
+    time_axis = parse_time_axis(request.time_axis)
     bundle = load(request.engine, "sr")
-    candidates, refused, _ = discover(
-        request.inputs, time_axis=parse_time_axis(request.time_axis), on_missing=cast(Any, request.on_missing)
-    )
-    if len(candidates) == 1 and not refused:
-        # A single bad series is a plain error with its own exit code, and leaves nothing behind.
-        candidates[0].open()
-    out = resolve_output(request.inputs, request.out)
-    remove_partials(out)
-    files = SrFiles(
-        bundle=bundle, options=options, choice=choice, out=out, format=cast(Any, request.format), force=request.force
-    )
-    command = shlex.join(["cmrsr", *sys.argv[1:]])
-    record = {
-        "software": f"cmrsr {__version__}", "task": "sr", "command": command, "started": started.isoformat(),
-        "engine": {"name": bundle.manifest.name, "digest": bundle.digest}, "parameters": files.parameters(),
-        "shard": shard,
-    }  # fmt: skip
-    n_mine = sum(mine(c.name, shard) for c in (*candidates, *refused))
-    with BatchConsole(n_mine, quiet=request.quiet, verbose=request.verbose) as console:
-        results = run_batch(candidates, refused, files.process, out, console, record, shard=shard)
-    if request.report:
+    with searching(quiet=request.quiet):
+        candidates, refused, _ = discover(request.inputs, time_axis=time_axis, on_missing=cast(Any, request.on_missing))
+    cases: list[Candidate | Refused] = [*candidates, *refused]
+    n_mine = sum(mine(case.name, shard) for case in cases)
+    command = shlex.join(["cmrsr", *request.arguments])
+    with output_folder(request.inputs, request.out) as out:
+        files = SrFiles(
+            bundle=bundle, options=options, choice=choice, out=out, format=cast(Any, request.format),
+            force=request.force, command=command,
+        )  # fmt: skip
+        outputs = [path for one in candidates for path in files.planned(one)]
+        refuse_overwriting(outputs, [path for case in cases for path in case.paths])
+        record = {
+            "software": f"cmrsr {__version__}", "task": "sr", "command": command, "started": started.isoformat(),
+            "engine": {"name": bundle.manifest.name, "digest": bundle.digest}, "parameters": files.parameters(),
+            "shard": shard,
+        }  # fmt: skip
+        pages = SrPages(bundle, options) if request.report else None
+        with SrConsole(n_mine, pages, quiet=request.quiet, verbose=request.verbose) as console:
+            if shard and not request.quiet:
+                part = f"shard {shard[0]} of {shard[1]}: {n_mine} of {len(cases)} series"
+                console.console.print(f"{part} (--shard 1/1 takes all)")
+            results = run_batch(candidates, refused, files.process, out, console, record, shard=shard)
+    page = out / shard_file("report.html", shard)
+    # A run that found everything done leaves the report of the run that did it.
+    if pages and (any(r.status != "skipped" for r in results) or not page.exists()):
         from cmrsr.evaluate.report import ReportRun, write_report
-        from cmrsr.evaluate.sr_report import report_case
 
-        page = out / ("report.html" if shard is None else f"report-{shard[0]}-of-{shard[1]}.html")
         run = ReportRun(
             title="Perfusion super-resolution", command=command, version=__version__, started=started,
             seconds=time.monotonic() - clock, engine=bundle.manifest.name, engine_digest=bundle.digest,
         )  # fmt: skip
-        write_report(page, [report_case(result, bundle, options) for result in results], run)
+        write_report(page, pages.cases, run)
         if not request.quiet:
             console.console.print(f"report: {page}")
     return exit_code(results)
+
+
+class SrPages:
+    """The report's cases, each made as it ends: what is held of hundreds of series are a few pictures."""
+
+    def __init__(self, bundle: "Bundle", options: "SrOptions") -> None:
+        self.cases: list[ReportCase] = []
+        self._bundle, self._options = bundle, options
+
+    def add(self, result: "CaseResult") -> None:
+        from cmrsr.evaluate.report import MAX_ILLUSTRATED
+        from cmrsr.evaluate.sr_report import report_case
+
+        illustrated = sum(bool(case.pictures) for case in self.cases) < MAX_ILLUSTRATED
+        self.cases.append(report_case(result, self._bundle, self._options, illustrated=illustrated))
+
+
+class SrConsole(BatchConsole):
+    """The batch's console, which also feeds the report."""
+
+    def __init__(self, n_cases: int, pages: SrPages | None, *, quiet: bool, verbose: bool) -> None:
+        super().__init__(n_cases, quiet=quiet, verbose=verbose)
+        self._pages = pages
+
+    def case_ended(self, result: "CaseResult") -> None:
+        super().case_ended(result)
+        if self._pages:
+            self._pages.add(result)
 
 
 def parse_consistency(text: str) -> float | None:
@@ -117,7 +154,7 @@ def parse_roi(text: str) -> Any:
     if text in ("full", "heart"):
         return text
     parts = text.split(",")
-    if len(parts) != 4 or not all(p.strip().isdigit() for p in parts):
+    if len(parts) != 4 or not all(re.fullmatch(" *[0-9]+ *", p) for p in parts):
         raise UsageError(f"--roi {text}: expected full, heart or X,Y,W,H in pixels, for instance 40,30,96,96")
     return tuple(int(p) for p in parts)
 

@@ -14,7 +14,14 @@ if TYPE_CHECKING:
 
 
 def run_train_command(
-    recipe_name: str, out: Path, data: str | None, overrides: list[str], resume: bool, device: str, cache: Path | None, quiet: bool
+    recipe_name: str,
+    out: Path,
+    data: str | None,
+    overrides: list[str],
+    resume: bool,
+    device: str,
+    cache: Path | None,
+    quiet: bool,
 ) -> None:
     """Train one recipe into ``out/<recipe>``."""
     need("train", "torch", "safetensors")
@@ -28,19 +35,21 @@ def run_train_command(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=quiet or not sys.stderr.isatty()) as bar:
         preparing = bar.add_task("images", total=None)
-        images = load_images(
-            recipe, data, cache or default_cache(), lambda done, total: bar.update(preparing, completed=done, total=total)
-        )
+
+        def prepared(done: int, total: int) -> None:
+            bar.update(preparing, completed=done, total=total)
+
+        images = load_images(recipe, data, cache or default_cache(), prepared)
         bar.remove_task(preparing)
         task = bar.add_task("training", total=recipe.optimiser.steps)
 
         def show(progress: "TrainingProgress") -> None:
-            bar.update(
-                task, completed=progress.step, description=f"loss {progress.loss:.3f}, {progress.samples_per_s:.0f} crops/s"
-            )
+            description = f"loss {progress.loss:.3f}, {progress.samples_per_s:.0f} crops/s"
+            bar.update(task, completed=progress.step, description=description)
             if progress.gain_db is not None and not quiet:
                 console.print(f"step {progress.step}: validation gain over zero-filling {progress.gain_db:+.3f} dB")
 
         train(recipe, images, folder, resume=resume, device=device, on_step=show)
     if not quiet:
-        console.print(f"weights: {folder / 'weights.safetensors'}; next: cmrsr export {folder} -o engines/{folder.name}")
+        console.print(f"weights: {folder / 'weights.safetensors'}")
+        console.print(f"next: cmrsr export {folder} -o engines/{folder.name}")

@@ -64,7 +64,7 @@ def load_step(bundle: Bundle, shape: tuple[int, int, int], choice: DeviceChoice)
         on_gpu = _cuda_step(bundle, choice)
         if on_gpu:
             return on_gpu
-    backend = choice.backend if choice.backend != "auto" else "openvino"
+    backend: BackendName = choice.backend if choice.backend != "auto" else "openvino"
     if importlib.util.find_spec(backend) is None:
         other: BackendName = "onnxruntime" if backend == "openvino" else "openvino"
         if importlib.util.find_spec(other) is None:

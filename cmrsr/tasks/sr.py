@@ -79,6 +79,12 @@ class SrPlan:
     def shape_yx(self) -> tuple[int, int]:
         return self.window[3], self.window[2]
 
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Voxel size (z, y, x) of the result."""
+        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(z), float(y), float(x)
+
 
 @dataclass(frozen=True, slots=True)
 class SrFrame:

@@ -25,7 +25,7 @@ from cmrsr.tasks.sr_sinks import dicom_sink, nifti_sink
 
 Array = NDArray[np.float32]
 Format = Literal["same", "nifti", "dicom"]
-SHOWN_FRAMES = 96  # frames kept for the report, evenly chosen: its memory is bounded whatever the series' length
+SHOWN_FRAMES = 240  # frames kept for the report, evenly chosen: its memory is bounded whatever the series' length
 SHOWN_WINDOW = 112  # pixels around the heart
 
 

@@ -1,0 +1,109 @@
+"""Engine bundles: found by name or path, and refused when anything about them is not as their manifest says."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cmrsr.errors import EngineError
+from cmrsr.runtime import bundle
+from cmrsr.runtime.bundle import find, load, shipped
+from tests.engines import write_engine
+
+
+def test_a_valid_bundle_loads(engine: Path) -> None:
+    loaded = load(str(engine), "sr")
+    assert loaded.manifest.name == "tiny"
+    assert loaded.step_path.is_file()
+    assert len(loaded.digest) == 64
+
+
+def test_the_digest_follows_the_manifest(engine: Path, tmp_path: Path) -> None:
+    assert load(str(write_engine(tmp_path / "same")), "sr").digest == load(str(engine), "sr").digest
+    assert load(str(write_engine(tmp_path / "other", version="2")), "sr").digest != load(str(engine), "sr").digest
+
+
+def test_every_shipped_engine_loads() -> None:
+    for folder in shipped():
+        assert load(folder.name, "sr").path == folder
+
+
+def test_a_shipped_engine_is_found_by_its_name(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle, "engines_folder", lambda: engine.parent)
+    assert find("tiny") == engine
+    with pytest.raises(EngineError, match=r"no engine 'huge'.*\(tiny\)"):
+        find("huge")
+
+
+@pytest.mark.parametrize("name", ["", ".", "nowhere", "/dev/null"])
+def test_what_is_no_engine_is_refused(name: str) -> None:
+    with pytest.raises(EngineError, match="not a folder with a bundle.json"):
+        load(name, "sr")
+
+
+@pytest.mark.parametrize("position", [0, 100, -1])
+def test_one_changed_byte_is_refused(tmp_path: Path, position: int) -> None:
+    folder = write_engine(tmp_path / "engine")
+    graph = folder / "step.onnx"
+    data = bytearray(graph.read_bytes())
+    data[position] ^= 1
+    graph.write_bytes(data)
+    with pytest.raises(EngineError, match=r"damaged: .*step\.onnx has sha256"):
+        load(str(folder), "sr")
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    folder = write_engine(tmp_path / "engine")
+    (folder / "step.onnx").unlink()
+    with pytest.raises(EngineError, match=r"incomplete: .*step\.onnx cannot be read"):
+        load(str(folder), "sr")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"format": 2}, r"format 2, this version of cmrsr reads format 1"),
+        ({"name": None}, r"name: Input should be a valid string"),
+        ({"surprise": 1}, r"surprise: Extra inputs are not permitted"),
+        ({"sha256": {}}, r"no sha256 for step\.onnx"),
+        ({"spread": {"five": 1.0}}, r"spread"),
+        ({"defaults": {"steps": 0, "samples": 1, "consistency": 0}}, r"defaults\.steps"),
+        ({"defaults": {"steps": 1, "samples": 1, "consistency": 2}}, r"defaults\.consistency"),
+        (
+            {"diffusion": {"schedule": "cosine", "prediction": "eps", "n_train": 10, "residual_std": None}},
+            r"eps-prediction is undefined",
+        ),
+    ],
+)
+def test_an_invalid_manifest_is_refused(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(EngineError, match=rf"bundle\.json is not a valid engine manifest: .*{reason}"):
+        load(str(write_engine(tmp_path / "engine", **changes)), "sr")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "\xff\xfe", "null"])
+def test_a_manifest_that_is_no_json_object_is_refused(tmp_path: Path, text: str) -> None:
+    folder = write_engine(tmp_path / "engine")
+    (folder / "bundle.json").write_text(text, encoding="latin-1")
+    with pytest.raises(EngineError, match="not a valid engine manifest"):
+        load(str(folder), "sr")
+
+
+def test_a_graph_with_other_inputs_is_refused(tmp_path: Path) -> None:
+    folder = write_engine(tmp_path / "engine")
+    manifest = json.loads((folder / "bundle.json").read_text())
+    manifest["step"]["inputs"][0]["name"] = "x"
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    with pytest.raises(EngineError, match="inputs x, lr, coefficients, low_pass, expected x_t, lr"):
+        load(str(folder), "sr")
+
+
+def test_an_engine_for_another_task_is_refused(engine: Path) -> None:
+    with pytest.raises(EngineError, match="engine tiny is for `cmrsr sr`, not for `cmrsr mie`"):
+        load(str(engine), "mie")
+
+
+def test_the_spread_factor_is_that_of_the_nearest_number_of_steps(tmp_path: Path) -> None:
+    loaded = load(str(write_engine(tmp_path / "engine", spread={"5": 1.5, "50": 1.1})), "sr")
+    assert [loaded.spread_factor(n) for n in (1, 5, 20, 40, 500)] == [1.5, 1.5, 1.5, 1.1, 1.1]
+    assert load(str(write_engine(tmp_path / "none", spread={})), "sr").spread_factor(5) is None
