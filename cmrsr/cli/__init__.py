@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import warnings
 from types import FrameType
 
 from cmrsr.errors import CmrsrError, DeviceError, UsageError
@@ -25,9 +26,13 @@ def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; messages go to standard error."""
     from cmrsr.cli.app import app
 
-    logging.basicConfig(format="cmrsr: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    log = logging.getLogger("cmrsr")
+    if not log.handlers:
+        log.addHandler(_Messages())
+    logging.getLogger("pydicom").setLevel(logging.ERROR)  # it warns as well, and a warning says it once
     debug = "--debug" in arguments
-    before = signal.signal(signal.SIGTERM, _terminated), os.environ.get(DEBUG)
+    before = signal.signal(signal.SIGTERM, _terminated), os.environ.get(DEBUG), warnings.showwarning
+    warnings.showwarning = _show_warning
     if debug:
         arguments = [a for a in arguments if a != "--debug"]
         os.environ[DEBUG] = "1"
@@ -52,6 +57,7 @@ def run(arguments: list[str]) -> int:
         return _fail(error, UNEXPECTED, message)
     finally:
         signal.signal(signal.SIGTERM, before[0])
+        warnings.showwarning = before[2]
         if debug:
             os.environ.pop(DEBUG)
             if before[1] is not None:
@@ -63,6 +69,17 @@ def _fail(error: BaseException, code: int, message: str) -> int:
         raise error
     print(f"cmrsr: {' '.join(message.split())}", file=sys.stderr)
     return code
+
+
+class _Messages(logging.Handler):
+    """The package's log messages as lines like every other."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"cmrsr: {record.getMessage()}", file=sys.stderr)
+
+
+def _show_warning(message: Warning | str, *_: object) -> None:
+    print(f"cmrsr: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:

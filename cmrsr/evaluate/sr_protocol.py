@@ -1,4 +1,4 @@
-"""The protocol of the PerfGen paper on anybody's full-resolution series: truncate, restore, compare inside the heart."""
+"""The protocol of the PerfGen paper on anybody's full-resolution series: truncate, restore, compare in the heart."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -67,7 +67,7 @@ class Protocol:
 
 @dataclass(slots=True)
 class SeriesResult:
-    """One series along one axis: metrics by method (one value an image), curves by region and method, a frame to show."""
+    """One series along one axis: metrics by method (one value an image), curves by region and method, a frame."""
 
     name: str
     patient: str
@@ -75,7 +75,9 @@ class SeriesResult:
     metrics: dict[str, dict[str, NDArray[np.float64]]]
     curves: dict[str, dict[str, NDArray[np.float64]]] = field(default_factory=dict)
     curve_errors: dict[str, dict[str, float]] = field(default_factory=dict)
-    spread: dict[str, tuple[float, float]] = field(default_factory=dict)  # method: (rms of the std map, rmse of the mean)
+    spread: dict[str, tuple[float, float]] = field(
+        default_factory=dict
+    )  # method: (rms of the std map, rmse of the mean)
     shown: dict[str, Frames] = field(default_factory=dict)
 
     @property
@@ -90,11 +92,15 @@ def parse_settings(text: str) -> list[Setting]:
         run, _, weight = part.strip().partition("@")
         steps, _, samples = run.partition("x")
         try:
-            settings.append(
-                Setting(steps=int(steps), samples=int(samples or 1), consistency=float(weight) if weight else None)
+            setting = Setting(
+                steps=int(steps), samples=int(samples or 1), consistency=float(weight) if weight else None
             )
         except ValueError:
-            raise UsageError(f"--settings {part!r}: expected STEPSxSAMPLES[@CONSISTENCY], for instance 5x8 or 1x1@0.5") from None
+            raise UsageError(
+                f"--settings {part!r}: expected STEPSxSAMPLES[@CONSISTENCY], for instance 5x8 or 1x1@0.5"
+            ) from None
+        SrOptions(steps=setting.steps, samples=setting.samples, consistency=setting.consistency)  # checks the ranges
+        settings.append(setting)
     return settings
 
 
@@ -219,10 +225,14 @@ def _add_curves(result: SeriesResult, images: dict[str, Frames], labels: NDArray
                 }
     for region, pool in blood_pools(images["reference"][:, plane]).items():
         if region not in result.curves:
-            result.curves[region] = {name: roi_curves(stack[:, plane], {region: pool})[region] for name, stack in images.items()}
+            result.curves[region] = {
+                name: roi_curves(stack[:, plane], {region: pool})[region] for name, stack in images.items()
+            }
     for region, curves in result.curves.items():
         result.curve_errors[region] = {
-            name: float(temporal_nrmse(curve, curves["reference"])) for name, curve in curves.items() if name != "reference"
+            name: float(temporal_nrmse(curve, curves["reference"]))
+            for name, curve in curves.items()
+            if name != "reference"
         }
 
 

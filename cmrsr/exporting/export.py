@@ -3,6 +3,7 @@
 import json
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -118,19 +119,24 @@ def _to_onnx(step: Step, path: Path, stride: int, recipe: ExportRecipe) -> None:
     batch = dim("batch", min=1, max=256)
     rows, columns = (stride * dim(name, min=2, max=256) for name in ("rows", "columns"))
     image = {0: batch, 2: rows, 3: columns}
-    program = torch.onnx.export(
-        step,
-        example_inputs(2, 8 * stride, 6 * stride, seed=0),
-        dynamo=True,
-        opset_version=recipe.opset,
-        input_names=list(INPUTS),
-        output_names=list(OUTPUTS),
-        dynamic_shapes=(image, image, None, {0: rows, 1: rows}),
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        # of the exporter's own making: a deprecation, and the names of axes that two inputs share
+        warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)
+        warnings.filterwarnings("ignore", "# The axis name", UserWarning)
+        program = torch.onnx.export(
+            step,
+            example_inputs(2, 8 * stride, 6 * stride, seed=0),
+            dynamo=True,
+            opset_version=recipe.opset,
+            input_names=list(INPUTS),
+            output_names=list(OUTPUTS),
+            dynamic_shapes=(image, image, None, {0: rows, 1: rows}),
+            verbose=False,
+        )
     assert program is not None
     model = program.model_proto
     del model.metadata_props[:]
+    del model.graph.metadata_props[:]
     for node in model.graph.node:
         del node.metadata_props[:]  # stack traces with the paths of the exporting machine
         node.doc_string = ""

@@ -159,7 +159,8 @@ def _named(candidate: Candidate, message: str) -> str:
     """The message in one line, which tells the reader of a long list what it is about."""
     message = " ".join(message.split())
     words = (Path(candidate.name).name, *(path.name for path in candidate.paths))
-    return message if any(word in message for word in words) else f"{candidate.name}: {message}"
+    said = any(re.search(rf"(?<!\w){re.escape(word)}(?!\w)", message) for word in words)
+    return message if said else f"{candidate.name}: {message}"
 
 
 def _refused(one: Refused) -> CaseResult:

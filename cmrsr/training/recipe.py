@@ -29,7 +29,7 @@ class PaperModel(_Strict):
     """perfgen-paper: the SR3 U-Net of the publication, see ``cmrsr.models.sr3``."""
 
     name: Literal["perfgen-paper"]
-    base: int = 64
+    base: int = Field(default=64, multiple_of=32, gt=0, description="channels; the norms have 32 groups")
     multipliers: tuple[int, ...] = (1, 2, 4, 8, 8)
     n_blocks: int = 2
     dropout: float = 0.2

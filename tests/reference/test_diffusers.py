@@ -16,7 +16,12 @@ with warnings.catch_warnings():
 
 N_TRAIN = 1000
 FLOAT64 = 1e-9
-BETAS: dict[str, Any] = {"beta_start": 1e-4, "beta_end": 0.02, "num_train_timesteps": N_TRAIN, "beta_schedule": "linear"}
+BETAS: dict[str, Any] = {
+    "beta_start": 1e-4,
+    "beta_end": 0.02,
+    "num_train_timesteps": N_TRAIN,
+    "beta_schedule": "linear",
+}
 
 
 def _schedule(prediction: str) -> Schedule:
@@ -53,25 +58,27 @@ def _betas64(scheduler: Any) -> Any:
 
 
 def _dpm(prediction: str) -> Any:
-    scheduler = _betas64(
+    return _betas64(
         diffusers.DPMSolverMultistepScheduler(
             **BETAS, solver_order=1, timestep_spacing="trailing", prediction_type=prediction, final_sigmas_type="zero"
         )
     )
-    return scheduler
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # theirs
 @pytest.mark.parametrize("n_steps", [1, 2, 3, 4, 6, 7, 10, 16, 25, 37, 50])
 @pytest.mark.parametrize(("ours", "theirs"), [("eps", "epsilon"), ("v", "v_prediction"), ("x0", "sample")])
 def test_ddim_is_first_order_dpm_solver(ours: str, theirs: str, n_steps: int) -> None:
-    # they keep their sigmas in float32, whatever the betas
+    # They keep their sigmas in float32, whatever the betas. Not every N can be compared: for 48 or 80 a time falls half
+    # way between two steps, and for 61 they take 62.
     wanted = _theirs(_dpm(theirs), n_steps)
     got = ddim(_network, _noise(), _schedule(ours), n_steps)
     torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("n_steps", [1, 2, 4, 5, 8, 10])  # others: their DDIM steps to t - T // N, not to the next entry
+@pytest.mark.parametrize(
+    "n_steps", [1, 2, 4, 5, 8, 10]
+)  # others: their DDIM steps to t - T // N, not to the next entry
 @pytest.mark.parametrize(("ours", "theirs"), [("eps", "epsilon"), ("v", "v_prediction"), ("x0", "sample")])
 def test_ddim_is_their_ddim(ours: str, theirs: str, n_steps: int) -> None:
     scheduler = _betas64(

@@ -38,7 +38,7 @@ def test_a_shipped_engine_is_found_by_its_name(engine: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize("name", ["", ".", "nowhere", "/dev/null"])
 def test_what_is_no_engine_is_refused(name: str) -> None:
-    with pytest.raises(EngineError, match="not a folder with a bundle.json"):
+    with pytest.raises(EngineError, match=r"not a folder with a bundle\.json"):
         load(name, "sr")
 
 

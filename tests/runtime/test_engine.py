@@ -39,13 +39,14 @@ def inputs(batch: int = 3, height: int = 24, width: int = 20) -> tuple[Array, Ar
 def expected(x_t: Array, lr: Array, coefficients: Array, low_pass: Array) -> tuple[Array, Array]:
     """The step in numpy."""
     condition, read_x, read_f, next_x0, next_x = coefficients.astype(np.float64)
-    f = np.stack([
-        scipy.signal.correlate2d((1 - condition) * a[0], SEEN_X_T, "same") + scipy.signal.correlate2d(b[0], SEEN_LR, "same")
-        for a, b in zip(x_t, lr, strict=True)
-    ])[:, None]  # fmt: skip
+    f = seen((1 - condition) * x_t, SEEN_X_T) + seen(lr, SEEN_LR)
     x0 = read_x * x_t + read_f * f
     x0 = x0 - low_pass @ x0
     return next_x0 * x0 + next_x * x_t, x0
+
+
+def seen(images: NDArray[Any], kernel: Array) -> NDArray[Any]:
+    return np.stack([scipy.signal.correlate2d(image[0], kernel, "same") for image in images])[:, None]
 
 
 def error(found: Array, wanted: Array) -> float:
@@ -95,7 +96,7 @@ def test_outputs_are_not_overwritten_by_the_next_call(bundle: Bundle) -> None:
 
 @pytest.mark.parametrize("device", ["foo", "", "gpu", "cuda:", "cuda:x", "cuda:²", "cpu:1", "auto:0", "CUDA"])
 def test_unknown_devices_are_refused(device: str) -> None:
-    with pytest.raises(UsageError, match="--device .*expected auto, cpu, cuda or cuda:N"):
+    with pytest.raises(UsageError, match=r"--device .*expected auto, cpu, cuda or cuda:N"):
         DeviceChoice(device=device)
 
 

@@ -1,0 +1,83 @@
+from pathlib import Path
+
+import pytest
+
+from cmrsr.errors import UsageError
+from cmrsr.training.recipe import RECIPES, load_recipe
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in RECIPES.glob("*.toml")))
+def test_shipped_recipes_are_valid(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.system == "sr"
+    assert recipe.model.name == name
+    assert load_recipe(str(RECIPES / f"{name}.toml")) == recipe
+
+
+def test_paper_recipe_is_the_published_one() -> None:
+    recipe = load_recipe("perfgen-paper")
+    d, o = recipe.diffusion, recipe.optimiser
+    assert (d.schedule, d.prediction, d.n_train, d.loss, d.residual) == ("linear", "eps", 2000, "l1", False)
+    assert (o.name, o.steps, o.batch_size, o.learning_rate, o.decay) == ("adamw", 50000, 128, 3e-5, "none")
+    assert recipe.data.crop == 96
+    assert recipe.data.fraction == (0.3, 0.5)
+
+
+def test_overrides_are_toml_values() -> None:
+    recipe = load_recipe(
+        "perfgen-s",
+        ["optimiser.steps=7", "model.widths=[8, 16]", "data.source=/some/folder", "optimiser.bf16=false", "seed = 3"],
+    )
+    assert recipe.optimiser.steps == 7
+    assert recipe.model.model_dump()["widths"] == (8, 16)
+    assert recipe.data.source == "/some/folder"
+    assert recipe.optimiser.bf16 is False
+    assert recipe.seed == 3
+    assert recipe.diffusion == load_recipe("perfgen-s").diffusion
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimiser.step=7", "unknown key optimiser.step"),
+        ("colour=1", "unknown key colour"),
+        ("model.base=64", "unknown key model.perfgen-s.base"),
+        ("model.name=unet", "model.*'unet'"),
+        ("system=cine", "system: .*'sr'.* \\(got 'cine'\\)"),
+        ("optimiser.steps=0", "optimiser.steps: .*greater than or equal to 1 \\(got 0\\)"),
+        ("optimiser.learning_rate=fast", "optimiser.learning_rate: .*number.* \\(got 'fast'\\)"),
+        ("optimiser.ema_every=0", "optimiser.ema_every"),
+        ("diffusion.share_at_noise=1.5", "diffusion.share_at_noise"),
+        ("diffusion.prediction=eps", "eps-prediction is undefined at the zero SNR"),
+        ("diffusion.schedule=linear", "perfgen-s needs the cosine schedule"),
+        ("data.fraction=[0.5, 0.3]", "data: fraction 0.5 to 0.3"),
+        ("data.fraction=[0.5, 1.5]", "data: fraction 0.5 to 1.5"),
+        ("data.fold=1", "data: fold 1: expected 0 to 0 of 1 folds"),
+        ("seed", "expected key=value"),
+        ("system.name=1", "system is a value, not a table"),
+        ("seed.x.y=1", "seed is a value, not a table"),
+    ],
+)
+def test_wrong_overrides_are_named_in_one_line(override: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as error:
+        load_recipe("perfgen-s", ["seed=1", override])
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 250
+
+
+def test_channels_of_the_paper_network_go_into_groups() -> None:
+    with pytest.raises(UsageError, match="multiple of 32"):
+        load_recipe("perfgen-paper", ["model.base=20"])
+
+
+def test_files_that_are_no_recipes(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no recipe 'perfgen-xl': .* perfgen-paper, perfgen-s"):
+        load_recipe("perfgen-xl")
+    with pytest.raises(UsageError, match="no recipe"):
+        load_recipe(str(tmp_path / "absent.toml"))
+    for content in (b"system = ", b"\xff\xfe\x00"):
+        (tmp_path / "bad.toml").write_bytes(content)
+        with pytest.raises(UsageError, match="is not valid TOML"):
+            load_recipe(str(tmp_path / "bad.toml"))
+    (tmp_path / "own.toml").write_text('system = "sr"\n[model]\nname = "perfgen-s"\n')
+    assert load_recipe(str(tmp_path / "own.toml")).optimiser.name == "adamw"
