@@ -9,6 +9,7 @@ import signal
 import sys
 import warnings
 from types import FrameType
+from typing import TextIO
 
 from cmrsr.errors import CmrsrError, DeviceError, UsageError
 
@@ -38,10 +39,11 @@ def run(arguments: list[str]) -> int:
         os.environ[DEBUG] = "1"
     try:
         result = app(arguments, prog_name="cmrsr", standalone_mode=False, obj=arguments)
+        if result == INTERRUPTED:  # what Typer makes of a KeyboardInterrupt
+            return _interrupted()
         return result if isinstance(result, int) else 0
     except KeyboardInterrupt:
-        print("cmrsr: interrupted; what was finished is kept, nothing half-written is left", file=sys.stderr)
-        return INTERRUPTED
+        return _interrupted()
     except CmrsrError as error:
         return _fail(error, error.exit_code, str(error))
     except MemoryError as error:
@@ -51,8 +53,8 @@ def run(arguments: list[str]) -> int:
         if hasattr(error, "format_message"):
             message = error.format_message()
             return _fail(error, UsageError.exit_code, f"{message.rstrip('.')}; see --help") if message else 2
-        if type(error).__name__ == "Abort":
-            return INTERRUPTED
+        if type(error).__name__ == "Abort":  # as above, in other versions of Typer
+            return _interrupted()
         message = f"unexpected {type(error).__name__}: {error}; run again with --debug and report it"
         return _fail(error, UNEXPECTED, message)
     finally:
@@ -71,6 +73,11 @@ def _fail(error: BaseException, code: int, message: str) -> int:
     return code
 
 
+def _interrupted() -> int:
+    print("cmrsr: interrupted; what was finished is kept, nothing half-written is left", file=sys.stderr)
+    return INTERRUPTED
+
+
 class _Messages(logging.Handler):
     """The package's log messages as lines like every other."""
 
@@ -78,7 +85,14 @@ class _Messages(logging.Handler):
         print(f"cmrsr: {record.getMessage()}", file=sys.stderr)
 
 
-def _show_warning(message: Warning | str, *_: object) -> None:
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     print(f"cmrsr: {' '.join(str(message).split())}", file=sys.stderr)
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Derivation:
-    """One processing of one series. Equal derivations of equal inputs get equal identifiers, so a re-run is idempotent."""
+    """One processing of one series. Equal derivations of equal inputs get equal identifiers: a re-run is idempotent."""
 
     task: Literal["sr", "interp4d", "mie", "function", "phantom"]
     engine: str

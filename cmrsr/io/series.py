@@ -36,7 +36,7 @@ class Series:
     affine: (4, 4) float64, voxel indices (x, y, z) to RAS+ millimetres. It belongs to the series, never to an array.
     times_ms: (t,) or (t, z) float64, strictly increasing along t; None where the file does not say.
     phase_axis: the in-plane axis of phase encoding, None where unknown.
-    acquired_fraction: acquired phase lines / matrix size along ``phase_axis`` as the header states it, None where it does not.
+    acquired_fraction: acquired phase lines / matrix size along ``phase_axis`` by the header, None where it is silent.
     """
 
     shape: Shape
@@ -49,7 +49,8 @@ class Series:
     source: Source = field(default_factory=lambda: Source(name="series"))
 
     def __post_init__(self) -> None:
-        assert len(self.shape) == 4 and min(self.shape) >= 1, self.shape
+        assert len(self.shape) == 4, self.shape
+        assert min(self.shape) >= 1, self.shape
         assert self.affine.shape == (4, 4), self.affine.shape
         assert self.times_ms is None or self.times_ms.shape[0] == self.shape[0], (self.times_ms, self.shape)
 

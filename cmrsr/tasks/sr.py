@@ -97,6 +97,7 @@ class SrFrame:
 
 def plan_sr(series: Series, found: Survey, bundle: Bundle, options: SrOptions) -> SrPlan:
     """Decide phase axis, band, matrix, window and projection for one series; UnusableError where it cannot be."""
+    _refuse_maps(series)
     notes: list[str] = []
     _, _, n_y, n_x = series.shape
     bands = {"x": detect_band(found.power_x), "y": detect_band(found.power_y)}
@@ -146,6 +147,15 @@ def plan_sr(series: Series, found: Survey, bundle: Bundle, options: SrOptions) -
         affine=cropped(affine, x, y), scale=found.scale, digest=found.digest, consistency=weight, low_pass=low_pass,
         padded=padded, notes=tuple(notes),
     )  # fmt: skip
+
+
+def _refuse_maps(series: Series) -> None:
+    """Phase images wrap, and maps hold other quantities: neither is what the network has learnt."""
+    if series.source.format == "dicom":
+        component = series.source.header.table[0][0].component
+        if component != "magnitude":
+            kind = "a map of another quantity" if component == "map" else f"{component} images"
+            raise UnusableError(f"{series.source.name}: {kind}, expected magnitude images; leave them out")
 
 
 def _phase_axis(series: Series, bands: dict[str, Band], asked: PhaseAxis, notes: list[str]) -> tuple[Axis, str]:

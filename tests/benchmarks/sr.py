@@ -108,7 +108,10 @@ def write(series: Series, path: Path) -> None:
 
 def command(*arguments: str) -> tuple[float, float]:
     """Wall seconds and peak memory (MB) of one ``cmrsr`` process."""
-    code = "import resource,sys,cmrsr.cli as c;r=c.run(sys.argv[1:]);print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss);sys.exit(r)"
+    code = (
+        "import resource, sys, cmrsr.cli; code = cmrsr.cli.run(sys.argv[1:]); "
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss); sys.exit(code)"
+    )
     start = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
     return time.perf_counter() - start, int(done.stdout.split()[-1]) / 1024
@@ -122,15 +125,19 @@ def processes(engine: str) -> dict[str, Any]:
         for n in (60, 180, 600):
             write(truncated_series(n), root / f"f{n}.nii.gz")
         common = ("--engine", engine, "--force", "-q")
+
+        def wall(*arguments: str) -> float:
+            source, out = str(root / "f180.nii.gz"), str(root / "out")
+            return float(np.median([command("sr", source, "-o", out, *common, *arguments)[0] for _ in range(3)]))
+
         command("sr", str(root / "f60.nii.gz"), "-o", str(root / "warm"), *common)
-        wall = [command("sr", str(root / "f180.nii.gz"), "-o", str(root / "o1"), *common)[0] for _ in range(3)]
-        found["frames_per_s_180_frames_1_step"] = 180 / float(np.median(wall))
-        plain = [command("sr", str(root / "f180.nii.gz"), "-o", str(root / "o1"), *common, "--no-report")[0] for _ in range(3)]
-        found["frames_per_s_180_frames_1_step_no_report"] = 180 / float(np.median(plain))
-        four = [command("sr", str(root / "f180.nii.gz"), "-o", str(root / "o4"), *common, "--steps", "4")[0] for _ in range(3)]
-        found["seconds_180_frames_4_steps"] = float(np.median(four))
+        found["frames_per_s_180_frames_1_step"] = 180 / wall()
+        found["frames_per_s_180_frames_1_step_no_report"] = 180 / wall("--no-report")
+        found["seconds_180_frames_4_steps"] = wall("--steps", "4")
         for n in (60, 600):
-            found[f"peak_mb_{n}_frames"] = command("sr", str(root / f"f{n}.nii.gz"), "-o", str(root / f"m{n}"), *common)[1]
+            found[f"peak_mb_{n}_frames"] = command(
+                "sr", str(root / f"f{n}.nii.gz"), "-o", str(root / f"m{n}"), *common
+            )[1]
         helps = []
         for _ in range(5):
             start = time.perf_counter()

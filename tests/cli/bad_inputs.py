@@ -118,6 +118,15 @@ def nothing(folder: Path) -> None:
 
 
 def phase_images(folder: Path) -> None:
+    write_series(folder / "phase", images(4, 1, 32, 24), ImageType=["ORIGINAL", "PRIMARY", "P", "ND"])
+
+
+def t1_map(folder: Path) -> None:
+    tags = {"ImageType": ["DERIVED", "PRIMARY", "M", "T1 MAP"], "SeriesDescription": "T1MAP"}
+    write_series(folder / "map", images(1, 1, 32, 24), **tags)
+
+
+def complex_voxels(folder: Path) -> None:
     nib.save(nib.Nifti1Image(np.zeros((32, 24, 1, 5), np.complex64), np.eye(4)), folder / "complex.nii.gz")
 
 
@@ -139,5 +148,7 @@ BAD = {
     "one pixel": BadInput(one_pixel, 4, "1x1"),
     "one pixel dicom": BadInput(one_pixel_dicom, 4, "1x1"),
     "time first": BadInput(time_first, 4, "time_first.nii.gz.*--time-axis"),
-    "complex": BadInput(phase_images, 4, "complex.nii.gz"),
+    "phase images": BadInput(phase_images, 4, "phase images, expected magnitude images"),
+    "t1 map": BadInput(t1_map, 4, "a map of another quantity, expected magnitude images"),
+    "complex": BadInput(complex_voxels, 4, "complex.nii.gz"),
 }

@@ -1,0 +1,144 @@
+"""Rooms: imports run one way, and nothing that a hospital runs needs torch."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "cmrsr"
+# What each room may import of the others, besides errors and itself.
+ARROWS = {
+    "physics": set(),
+    "diffusion": set(),
+    "io": {"physics"},
+    "phantom": {"io", "physics"},
+    "runtime": {"diffusion", "io"},
+    "tasks": {"runtime", "diffusion", "physics", "io"},
+    "evaluate": {"tasks", "runtime", "diffusion", "physics", "io"},
+    "models": set(),
+    "training": {"models", "diffusion", "phantom", "physics", "io"},
+    "exporting": {"training", "models", "diffusion", "runtime", "io"},
+    "cli": {"evaluate", "exporting", "training", "tasks", "runtime", "phantom", "io"},
+}
+TORCH = {"torch", "safetensors", "onnx", "onnxscript", "tensorboard"}
+WITHOUT_TORCH = ("physics", "diffusion", "io", "phantom", "runtime", "tasks", "evaluate", "cli")
+
+
+def imported(path: Path, *, at_start_only: bool = False) -> set[str]:
+    """Modules that a file imports; ``at_start_only`` leaves out those inside functions."""
+    tree = ast.parse(path.read_text())
+    nodes = list(ast.walk(tree))
+    if at_start_only:
+        inside = {n for f in nodes if isinstance(f, ast.FunctionDef) for n in ast.walk(f)}
+        nodes = [node for node in nodes if node not in inside]
+    names: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} if node.module == "cmrsr" else set()
+    return names
+
+
+def test_every_room_is_on_the_map() -> None:
+    assert {p.name for p in PACKAGE.iterdir() if (p / "__init__.py").exists()} == set(ARROWS)
+
+
+@pytest.mark.parametrize("room", ARROWS)
+def test_imports_run_one_way(room: str) -> None:
+    allowed = {room, "errors", "__version__", *ARROWS[room]}
+    wrong = {
+        f"{path.relative_to(PACKAGE)} imports {name}"
+        for path in (PACKAGE / room).rglob("*.py")
+        for name in imported(path)
+        if name.startswith("cmrsr.") and name.split(".")[1] not in allowed
+    }
+    assert not wrong
+
+
+def test_the_map_has_no_circles() -> None:
+    left = dict(ARROWS)
+    while left:
+        free = [room for room, needs in left.items() if not needs & set(left)]
+        assert free, f"a circle among {sorted(left)}"
+        for room in free:
+            del left[room]
+
+
+@pytest.mark.parametrize("room", WITHOUT_TORCH)
+def test_inference_files_do_not_name_torch(room: str) -> None:
+    for path in (PACKAGE / room).rglob("*.py"):
+        assert not {name.split(".")[0] for name in imported(path)} & TORCH, path
+
+
+def test_the_command_line_starts_light() -> None:
+    """Heavy packages are imported inside the functions that use them."""
+    for path in (PACKAGE / "cli").glob("*.py"):
+        roots = {name.split(".")[0] for name in imported(path, at_start_only=True)}
+        assert not roots & {"numpy", "scipy", "matplotlib", "nibabel", "pydicom"} or path.name == "evaluate.py", path
+
+
+SCRIPT = """
+import importlib, pkgutil, sys
+BLOCKED = {blocked!r}
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in BLOCKED:
+            raise ModuleNotFoundError(f"no module named {{name}}", name=name)
+sys.meta_path.insert(0, Refuse())
+import cmrsr
+{body}
+print("fine")
+"""
+
+
+def in_a_new_process(body: str, blocked: set[str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    script = SCRIPT.format(blocked=sorted(blocked), body=body)
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", script, *arguments],
+        cwd=PACKAGE.parent, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_everything_but_training_imports_without_torch() -> None:
+    done = in_a_new_process(
+        f"""
+for room in {WITHOUT_TORCH!r}:
+    package = importlib.import_module("cmrsr." + room)
+    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+        importlib.import_module(module.name)
+cmrsr.super_resolve, cmrsr.Series, cmrsr.SrOptions, cmrsr.DeviceChoice
+""",
+        TORCH | {"onnxruntime", "tensorrt"} - {"onnxruntime"},
+    )
+    assert (done.returncode, done.stdout) == (0, "fine\n"), done.stderr
+
+
+def test_sr_runs_without_torch_and_onnx(engine: Path, tmp_path: Path) -> None:
+    from tests.conftest import save_nifti
+    from tests.engines import acquired_frames
+
+    save_nifti(tmp_path / "p1.nii.gz", acquired_frames(3))
+    done = in_a_new_process(
+        "from cmrsr.cli import run\nassert run(sys.argv[1:]) == 0",
+        TORCH | {"onnxruntime"},
+        "sr", str(tmp_path / "p1.nii.gz"), "--engine", str(engine), "-q",
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "fine\n", "")
+    assert (tmp_path / "p1_cmrsr" / "report.html").is_file()
+
+
+def test_training_without_its_extra_says_what_to_install(tmp_path: Path) -> None:
+    body = """
+import importlib.util
+there = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name in BLOCKED else there(name, *rest)
+from cmrsr.cli import run
+assert run(["train", "perfgen-s"]) == 2
+"""
+    done = in_a_new_process(body, TORCH)
+    assert done.stdout == "fine\n", done.stderr
+    assert "pip install 'cmrsr[train]'" in done.stderr
