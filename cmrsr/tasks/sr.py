@@ -135,13 +135,12 @@ def plan_sr(series: Series, found: Survey, bundle: Bundle, options: SrOptions) -
     stride = bundle.manifest.step.stride
     along, across = (width, height) if axis == "x" else (height, width)
     padded = (-(-along // stride) * stride, -(-across // stride) * stride)
-    start = x if axis == "x" else y
     low_pass = np.zeros((padded[0], padded[0]), np.float32)
     if band.lines == band.size:
         weight = 0.0  # the projection on everything would return the input
     if weight > 0:
         whole = low_pass_matrix(band_window(band.lines, band.size, bundle.manifest.defaults.taper))
-        low_pass[:along, :along] = weight * whole[start : start + along, start : start + along]
+        low_pass[:along, :along] = weight * whole[:along, :along]  # circulant: the same wherever the window lies
     return SrPlan(
         axis=axis, axis_source=axis_source, band=band, matrix=matrix, zero_fill=fill, window=window, heart=heart,
         affine=cropped(affine, x, y), scale=found.scale, digest=found.digest, consistency=weight, low_pass=low_pass,
