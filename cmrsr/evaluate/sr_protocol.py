@@ -118,12 +118,15 @@ def evaluate_series(
     whole = candidate.open()
     chosen = list(range(0, whole.n_frames, protocol.every))
     reference = whole.with_frames(np.stack([whole.frame(t) for t in chosen]), times_ms=_times(whole, chosen))
-    window = _window(reference, protocol.crop)
+    window = _window(whole, protocol.crop)  # every n-th frame would hide the passage of contrast
     x, y, width, height = window
     hr = reference.array()[:, :, y : y + height, x : x + width]
     labels = _labels_beside(candidate, whole, chosen)
     if labels is not None:
         labels = labels[:, :, y : y + height, x : x + width]
+    plane = whole.shape[1] // 2
+    passage = np.stack([whole.frame(t)[plane, y : y + height, x : x + width] for t in range(whole.n_frames)])
+    pools = blood_pools(passage)
     for axis in protocol.axes:
         lr_series, lines = _truncated(reference, axis, protocol.fraction)
         found = survey(lr_series)
@@ -152,8 +155,8 @@ def evaluate_series(
         for name in order:
             scored = images[name].reshape(flat.shape)[usable]
             result.metrics[name] = {metric: f(scored, flat[usable]) for metric, f in METRICS.items()}
-        _add_curves(result, {"reference": hr, **{name: images[name] for name in order}}, labels)
-        middle, plane = len(hr) // 3, hr.shape[1] // 2
+        _add_curves(result, {"reference": hr, **{name: images[name] for name in order}}, labels, pools)
+        middle = len(hr) // 3
         result.shown = {"reference": hr[middle, plane], **{name: images[name][middle, plane] for name in order}}
         yield result
 
@@ -177,11 +180,11 @@ def _truncated(reference: Series, axis: Axis, fraction: float) -> tuple[Series, 
     return replace(reference, reader=lambda t: degrade(reference.frame(t), lines, index), phase_axis=axis), lines
 
 
-def _window(reference: Series, crop: int) -> tuple[int, int, int, int]:
-    _, _, n_y, n_x = reference.shape
+def _window(whole: Series, crop: int) -> tuple[int, int, int, int]:
+    _, _, n_y, n_x = whole.shape
     if not crop:
         return 0, 0, n_x, n_y
-    return window_around(heart_centre(reference, survey(reference).variance)[0], (n_y, n_x), crop)
+    return window_around(heart_centre(whole, survey(whole).variance)[0], (n_y, n_x), crop)
 
 
 def _interpolations(lr: Series, axis: Axis, lines: int, window: tuple[int, int, int, int]) -> dict[str, Frames]:
@@ -212,7 +215,12 @@ def _labels_beside(candidate: Candidate, whole: Series, chosen: list[int]) -> ND
     return np.stack([labels.frame(t).round().astype(np.uint8) for t in chosen])
 
 
-def _add_curves(result: SeriesResult, images: dict[str, Frames], labels: NDArray[np.uint8] | None) -> None:
+def _add_curves(
+    result: SeriesResult,
+    images: dict[str, Frames],
+    labels: NDArray[np.uint8] | None,
+    pools: dict[str, NDArray[np.bool_]],
+) -> None:
     """Signal-time curves in the labelled tissues (frames with labels), else in the blood pools found by themselves."""
     plane = images["reference"].shape[1] // 2
     if labels is not None:
@@ -223,7 +231,7 @@ def _add_curves(result: SeriesResult, images: dict[str, Frames], labels: NDArray
                 result.curves[region] = {
                     name: np.array([stack[t, plane][mask[t]].mean() for t in frames]) for name, stack in images.items()
                 }
-    for region, pool in blood_pools(images["reference"][:, plane]).items():
+    for region, pool in pools.items():
         if region not in result.curves:
             result.curves[region] = {
                 name: roi_curves(stack[:, plane], {region: pool})[region] for name, stack in images.items()

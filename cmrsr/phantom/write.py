@@ -106,9 +106,7 @@ def write_perfusion(
         if file_format == "nifti":
             _write_nifti(folder / f"perfusion_{scan.name}.nii.gz", series, "virtual perfusion, not a patient")
         else:
-            _write_dicom(
-                folder / f"perfusion_{scan.name}", series, seed, request, number=1 if scan.name == "stress" else 2
-            )
+            _write_dicom(folder / f"perfusion_{scan.name}", scan, seed, request)
         _write_nifti(
             folder / f"perfusion_{scan.name}_label.nii.gz",
             series.with_frames(scan.labels),
@@ -128,16 +126,17 @@ def _write_nifti(path: Path, series: Series, description: str) -> None:
             writer.write(frame)
 
 
-def _write_dicom(folder: Path, series: Series, seed: int, request: PerfusionRequest, *, number: int) -> None:
+def _write_dicom(folder: Path, scan: VirtualScan, seed: int, request: PerfusionRequest) -> None:
     from cmrsr.io.dicom_write import dicom_writer
 
+    series = scan.series
     derivation = Derivation(
         task="phantom", engine="virtual patient", engine_version="1", engine_digest="0" * 64,
         software_version=__version__, parameters={"seed": seed, "fraction": request.fraction},
     )  # fmt: skip
     with dicom_writer(
         folder, series, derivation, shape=series.shape, affine=series.affine, times_ms=series.times_ms,
-        series_offset=number, description_suffix="perfusion",
+        series_offset=1 if scan.name == "stress" else 2, description_suffix=scan.name,
     ) as writer:  # fmt: skip
         for frame in series:
             writer.write(frame)

@@ -302,10 +302,11 @@ def test_two_processes_stop_together(tmp_path: Path) -> None:
         for rank in range(2)
     ]
     try:
-        outputs = [worker.communicate(timeout=60) for worker in workers]
+        outputs = [worker.communicate(timeout=300) for worker in workers]
     finally:
         for worker in workers:
             worker.kill()
+            worker.communicate()
     assert [w.returncode for w in workers] == [0, 0], outputs
     assert outputs[1][0].split() == ["told", "1", "left", "1"]
     assert outputs[0][0].split() == ["left", "0"]
