@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cmrsr.io.series import Series
-    from cmrsr.runtime.engine import DeviceChoice
+    from cmrsr.runtime.choice import DeviceChoice
     from cmrsr.tasks.sr import SrOptions, super_resolve
 
 try:
@@ -17,7 +17,7 @@ except PackageNotFoundError:  # a checkout that is not installed
 __all__ = ["DeviceChoice", "Series", "SrOptions", "__version__", "super_resolve"]
 
 _HOME = {
-    "DeviceChoice": "cmrsr.runtime.engine",
+    "DeviceChoice": "cmrsr.runtime.choice",
     "Series": "cmrsr.io.series",
     "SrOptions": "cmrsr.tasks.sr",
     "super_resolve": "cmrsr.tasks.sr",

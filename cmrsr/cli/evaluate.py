@@ -56,7 +56,7 @@ def run_evaluate_sr_command(request: EvaluateRequest) -> int:
     from cmrsr.io.discover import discover
     from cmrsr.io.outputs import resolve_output, write_json_atomic, write_text_atomic
     from cmrsr.runtime.bundle import load
-    from cmrsr.runtime.engine import DeviceChoice
+    from cmrsr.runtime.choice import DeviceChoice
 
     started, clock = datetime.now(UTC), time.monotonic()
     if not request.axes or set(request.axes) - {"x", "y"}:

@@ -35,7 +35,8 @@ def gather() -> dict[str, Any]:
     from cmrsr import __version__
     from cmrsr.errors import EngineError
     from cmrsr.runtime.bundle import load, shipped
-    from cmrsr.runtime.engine import backends, default_threads
+    from cmrsr.runtime.choice import default_threads
+    from cmrsr.runtime.engine import backends
 
     engines: list[dict[str, Any]] = []
     for folder in shipped():

@@ -56,7 +56,7 @@ def run_sr_command(request: SrRequest) -> int:
     from cmrsr.io.discover import Candidate, Refused, discover
     from cmrsr.io.outputs import refuse_overwriting
     from cmrsr.runtime.bundle import load
-    from cmrsr.runtime.engine import DeviceChoice
+    from cmrsr.runtime.choice import DeviceChoice
     from cmrsr.tasks.batch import exit_code, mine, output_folder, parse_shard, run_batch, shard_file
     from cmrsr.tasks.sr import SrOptions
     from cmrsr.tasks.sr_files import SrFiles

@@ -62,17 +62,21 @@ def ddim(denoise: Callable[[Any, float], Any], x_t: Any, schedule: Schedule, n_s
 
 
 def ancestral(
-    denoise: Callable[[Any, float], Any], x_t: Any, schedule: Schedule, noises: Iterator[Any], n_last: int | None = None
+    denoise: Callable[[Any, float], Any],
+    x_t: Any,
+    schedule: Schedule,
+    noises: Iterator[Any],
+    n_first: int | None = None,
 ) -> Any:
     """The paper's sampler: every one of the ``n_train`` steps, fresh noise at each but the last (PerfGen eq. 8).
 
     y_(t-1) = (y_t - (1 - alpha_t)/sqrt(1 - gamma_t) eps) / sqrt(alpha_t) + sqrt(1 - alpha_t) z, for an eps-predictor.
-    n_last: stop after so many steps (to time a few of them); None runs all.
+    n_first: stop after so many steps (to time a few of them); None runs all.
     """
     if schedule.prediction != "eps" or schedule.name != "linear":
         raise ValueError("the ancestral sampler is defined for eps-prediction on the linear schedule")
     gammas = schedule.gammas()
-    stop = 0 if n_last is None else schedule.n_train - n_last
+    stop = 0 if n_first is None else schedule.n_train - n_first
     for i in range(schedule.n_train, stop, -1):
         alpha = float(gammas[i] / gammas[i - 1])
         eps = denoise(x_t, float(gammas[i]) ** 0.5)

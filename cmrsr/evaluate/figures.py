@@ -39,11 +39,15 @@ def key_frames(curves: Mapping[str, NDArray[Any]]) -> dict[str, int]:
 
 
 def _first_peak(curve: NDArray[np.float64]) -> int:
-    """The first peak that stands out by a fifth of the curve's range in its upper half, else the maximum."""
-    from scipy.signal import find_peaks
-
-    found, _ = find_peaks(curve, height=(curve.min() + curve.max()) / 2, prominence=max(0.2 * np.ptp(curve), 1e-12))
-    return int(found[0] if found.size else np.argmax(curve))
+    """The first frame in the upper half of the range after which the curve falls by a fifth of it, else the maximum."""
+    low, span = curve.min(), np.ptp(curve)
+    best = 0
+    for t, value in enumerate(curve):
+        if value > curve[best]:
+            best = t
+        elif curve[best] >= low + 0.5 * span and value <= curve[best] - 0.2 * span:
+            return best
+    return int(np.argmax(curve))
 
 
 def before_after(
@@ -263,27 +267,27 @@ def movie(lr: NDArray[Any], sr: NDArray[Any], fps: float = 12.0, *, aspect: floa
 
     shown = np.unique(np.linspace(0, len(lr) - 1, min(len(lr), MOVIE_FRAMES)).round().astype(int))
     low, high = style.grey_window(lr[shown], sr[shown])
-    width = 510
+    width = 336
     height = round(width * lr.shape[1] * aspect / lr.shape[2])
-    font = ImageFont.load_default(size=15)
+    font = ImageFont.load_default(size=13)
 
     def page(t: int) -> Image.Image:
-        sheet = Image.new("L", (2 * width + 6, height + 26), 24)
+        sheet = Image.new("L", (2 * width + 6, height + 24), 24)
         draw = ImageDraw.Draw(sheet)
         for x, name, stack in ((0, "input", lr), (width + 6, "super-resolved", sr)):
             grey = (255 * np.clip((stack[t] - low) / (high - low), 0, 1)).round().astype(np.uint8)
-            sheet.paste(Image.fromarray(grey).resize((width, height), Image.Resampling.BICUBIC), (x, 26))
+            sheet.paste(Image.fromarray(grey).resize((width, height), Image.Resampling.BICUBIC), (x, 24))
             draw.text((x + 6, 4), name, fill=235, font=font)
         draw.text((2 * width - 2, 4), f"frame {t + 1} / {len(lr)}", fill=150, font=font, anchor="ra")
         return sheet
 
     pages = [page(int(t)) for t in shown]
     duration = max(20, round(1000 * len(lr) / (fps * len(pages))))
-    for quality in (80, 60, 40, 20):
+    for quality in (70, 45, 20):
         buffer = BytesIO()
         pages[0].save(
             buffer, format="WEBP", save_all=True, append_images=pages[1:], duration=duration, loop=0,
-            quality=quality, method=2,
+            quality=quality, method=0,
         )  # fmt: skip
         if buffer.tell() <= MOVIE_BYTES:
             break

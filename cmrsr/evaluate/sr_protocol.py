@@ -18,7 +18,7 @@ from cmrsr.io.survey import survey
 from cmrsr.physics.kspace import degrade, n_lines
 from cmrsr.physics.passage import blood_pools
 from cmrsr.runtime.bundle import Bundle
-from cmrsr.runtime.engine import DeviceChoice, StepEngine
+from cmrsr.runtime.choice import DeviceChoice, StepEngine
 from cmrsr.tasks.heart import heart_centre
 from cmrsr.tasks.sr import SrOptions, SrPlan, load_sr_engine, plan_sr, run_sr, window_around
 

@@ -95,7 +95,7 @@ def acquire(signal: NDArray[np.float32], scanner: Scanner, rng: Generator, noisy
     k = fftnc(signal * scanner.shading, (0, 1))
     k = centre_crop(centre_crop(k, m, 0), m, 1) * (m / n)
     if scanner.blur > 0:
-        f = np.arange(m) / m - 0.5
+        f = (np.arange(m) - m // 2) / m
         k = k * np.exp(-2 * (np.pi * scanner.blur) ** 2 * (f[:, None] ** 2 + f**2))
     if noisy:
         white = rng.standard_normal((2, m, m), dtype=np.float32)

@@ -1,57 +1,13 @@
-"""A loaded step graph, whatever runs it, and the choice of what runs it."""
+"""The choice of what runs an engine, and what there is to choose from."""
 
 import importlib.util
-import os
-import re
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from cmrsr.errors import CmrsrWarning, DeviceError, UsageError
+from cmrsr.errors import CmrsrWarning, DeviceError
 from cmrsr.runtime.bundle import Bundle
-
-Array = NDArray[np.float32]
-BackendName = Literal["auto", "openvino", "onnxruntime"]
-Precision = Literal["auto", "bf16", "f32"]
-
-
-class StepEngine(Protocol):
-    """One DDIM step on one device. Shapes are static: (batch, 1, y, x); what runs it is in the three names."""
-
-    backend: str
-    device: str
-    precision: str
-
-    def __call__(self, x_t: Array, lr: Array, coefficients: Array, low_pass: Array) -> tuple[Array, Array]:
-        """(x_next, x0); see ``cmrsr.exporting.graph.Step``."""
-        ...
-
-    def close(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceChoice:
-    """What the user asked for; ``threads`` None takes all processors."""
-
-    device: str = "auto"
-    backend: BackendName = "auto"
-    precision: Precision = "auto"
-    threads: int | None = None
-    strict: bool = False
-
-    def __post_init__(self) -> None:
-        if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", self.device):
-            raise UsageError(f"--device {self.device}: expected auto, cpu, cuda or cuda:N")
-        if self.device.startswith("cuda") and self.backend == "openvino":
-            raise UsageError(
-                f"--device {self.device} with --backend openvino, which runs on the CPU: leave one of them out"
-            )
-        if self.threads is not None and self.threads < 1:
-            raise UsageError(f"--threads {self.threads}: expected at least 1")
+from cmrsr.runtime.choice import BackendName, DeviceChoice, StepEngine
 
 
 def load_step(bundle: Bundle, shape: tuple[int, int, int], choice: DeviceChoice) -> StepEngine:
@@ -125,17 +81,6 @@ def cuda_provider() -> bool:
     import onnxruntime
 
     return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
-
-
-def first_line(error: Exception) -> str:
-    """What a backend says of a failure, without the C++ call stack behind it."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    return next((line for line in lines if line and not line.startswith("Exception from")), type(error).__name__)
-
-
-def default_threads() -> int:
-    """Processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def backends() -> list[dict[str, Any]]:

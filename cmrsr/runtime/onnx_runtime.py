@@ -7,7 +7,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from cmrsr.errors import DeviceError, EngineError
-from cmrsr.runtime.engine import default_threads, first_line
+from cmrsr.runtime.choice import default_threads, first_line
 
 Array = NDArray[np.float32]
 

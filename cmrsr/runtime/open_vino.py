@@ -8,7 +8,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from cmrsr.errors import DeviceError, EngineError
-from cmrsr.runtime.engine import Precision, default_threads, first_line
+from cmrsr.runtime.choice import Precision, default_threads, first_line
 
 Array = NDArray[np.float32]
 

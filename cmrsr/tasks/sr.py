@@ -15,7 +15,8 @@ from cmrsr.io.survey import Survey
 from cmrsr.physics.band import Band, coarse_axis, detect_band
 from cmrsr.physics.kspace import band_window, low_pass_matrix, n_lines, zero_fill
 from cmrsr.runtime.bundle import Bundle
-from cmrsr.runtime.engine import DeviceChoice, StepEngine, load_step
+from cmrsr.runtime.choice import DeviceChoice, StepEngine
+from cmrsr.runtime.engine import load_step
 from cmrsr.tasks.geometry import cropped, zero_filled
 from cmrsr.tasks.heart import heart_centre
 from cmrsr.tasks.noise import keyed_noise
@@ -26,6 +27,7 @@ PhaseAxis = Literal["auto", "row", "col", "x", "y"]
 HEART_WINDOW = 96  # pixels, the crop of the PerfGen paper
 MIN_WINDOW = 16
 ANISOTROPIC = 1.25  # pixels longer by this along one axis: the scanner did not zero-fill, so we do
+CONTRADICTION_DB = 6.0  # an edge in the spectrum that outweighs a header which names the other axis
 FULL_BAND = 0.9  # acquired share of the matrix above which nothing is missing
 STRETCHED = 4.0  # pixels longer by this are no image to look at: the header is wrong
 ASSUMED = "assumed"
@@ -162,6 +164,8 @@ def _phase_axis(series: Series, bands: dict[str, Band], asked: PhaseAxis, notes:
         # DICOM's words: ROW = phase encoding runs along a row, which is x
         return ("x" if asked in ("row", "x") else "y"), "--phase-axis"
     seen = coarse_axis(bands["x"], bands["y"])
+    if seen and series.phase_axis and series.phase_axis != seen and bands[seen].edge_db < CONTRADICTION_DB:
+        seen = None
     if seen:
         if series.phase_axis and series.phase_axis != seen:
             notes.append(

@@ -18,7 +18,7 @@ from cmrsr.io.outputs import sha256_file, write_json_atomic
 from cmrsr.io.series import Series
 from cmrsr.io.survey import survey
 from cmrsr.runtime.bundle import Bundle
-from cmrsr.runtime.engine import DeviceChoice, StepEngine
+from cmrsr.runtime.choice import DeviceChoice, StepEngine
 from cmrsr.tasks.batch import CaseResult, Listener, already_done, case_key, remove_stale
 from cmrsr.tasks.sr import SrFrame, SrOptions, SrPlan, load_sr_engine, plan_sr, run_sr, window_around
 from cmrsr.tasks.sr_sinks import dicom_sink, nifti_sink

@@ -20,7 +20,8 @@ from cmrsr.io.nifti import nifti_writer
 from cmrsr.io.series import Series
 from cmrsr.physics.kspace import degrade
 from cmrsr.runtime.bundle import Bundle, load
-from cmrsr.runtime.engine import DeviceChoice, default_threads, load_step
+from cmrsr.runtime.choice import DeviceChoice, default_threads
+from cmrsr.runtime.engine import load_step
 
 SIZE, BATCH = 96, 8
 

@@ -15,7 +15,7 @@ from cmrsr.evaluate.sr_protocol import ZERO_FILLING, EngineCache, Protocol, Sett
 from cmrsr.io.discover import Candidate, discover
 from cmrsr.physics.kspace import degrade, n_lines
 from cmrsr.runtime.bundle import load
-from cmrsr.runtime.engine import DeviceChoice
+from cmrsr.runtime.choice import DeviceChoice
 from tests.conftest import perfusion_frames, save_nifti
 
 ROUNDING = 1e-3  # dB: float32 images

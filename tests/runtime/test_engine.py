@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from cmrsr.errors import CmrsrWarning, DeviceError, EngineError, UsageError
 from cmrsr.runtime import engine as runtime
 from cmrsr.runtime.bundle import Bundle, load
-from cmrsr.runtime.engine import DeviceChoice, backends, default_threads, load_step
+from cmrsr.runtime.choice import DeviceChoice, default_threads
+from cmrsr.runtime.engine import backends, load_step
 from cmrsr.runtime.open_vino import best_precision
 from tests.engines import SEEN_LR, SEEN_X_T, write_engine
 

@@ -8,7 +8,8 @@ import pytest
 
 from cmrsr.diffusion.ddim import ddim_coefficients
 from cmrsr.runtime.bundle import Bundle, load, shipped
-from cmrsr.runtime.engine import DeviceChoice, load_step
+from cmrsr.runtime.choice import DeviceChoice
+from cmrsr.runtime.engine import load_step
 from cmrsr.runtime.open_vino import best_precision
 from cmrsr.tasks.sr import COEFFICIENTS
 

@@ -19,7 +19,8 @@ from cmrsr.io.series import Series
 from cmrsr.io.survey import survey
 from cmrsr.physics.fourier import fft1c
 from cmrsr.runtime.bundle import Bundle, load
-from cmrsr.runtime.engine import DeviceChoice, load_step
+from cmrsr.runtime.choice import DeviceChoice
+from cmrsr.runtime.engine import load_step
 from cmrsr.tasks.noise import keyed_noise
 from cmrsr.tasks.sr import SrFrame, SrOptions, SrPlan, plan_sr, run_sr
 from tests.conftest import oblique_affine, perfusion_frames
