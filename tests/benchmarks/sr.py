@@ -171,7 +171,7 @@ def paper(n_timed: int = 3) -> dict[str, float]:
         with torch.inference_mode():
             denoise(lr, 0.5)
             start = time.perf_counter()
-            ancestral(denoise, torch.randn(BATCH, 1, SIZE, SIZE), schedule, noises, n_last=n_timed)
+            ancestral(denoise, torch.randn(BATCH, 1, SIZE, SIZE), schedule, noises, n_first=n_timed)
             times[name] = (time.perf_counter() - start) / n_timed / BATCH
     return {f"paper_seconds_per_image_2000_steps_torch_{k}_extrapolated": 2000 * v for k, v in times.items()}
 
