@@ -15,6 +15,11 @@ settings.register_profile("cmrsr", derandomize=True, deadline=None, database=Non
 settings.load_profile("cmrsr")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Training first: torch crashed in it after hundreds of tests of the inference engines in the same process."""
+    items.sort(key=lambda item: "tests/training/" not in item.nodeid)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real scans (see CMRSR_TEST_DATA); the test is skipped where it is absent."""
