@@ -199,6 +199,7 @@ def phantom(
 
 @evaluate_app.command("sr")
 def evaluate_sr(
+    context: typer.Context,
     inputs: Inputs,
     out: Out = None,
     fraction: Annotated[float, typer.Option("--fraction", help="Share of the phase lines that is kept.")] = 0.35,
@@ -223,8 +224,8 @@ def evaluate_sr(
 
     return run_evaluate_sr_command(
         EvaluateRequest(
-            inputs=inputs, out=out, fraction=fraction, axes=axes, crop=crop, every=every, engine=engine,
-            settings=settings, seed=seed, batch_size=batch_size, time_axis=time_axis, device=device,
+            arguments=context.obj, inputs=inputs, out=out, fraction=fraction, axes=axes, crop=crop, every=every,
+            engine=engine, settings=settings, seed=seed, batch_size=batch_size, time_axis=time_axis, device=device,
             backend=backend.value, precision=precision.value, threads=threads, quiet=quiet,
         )
     )  # fmt: skip

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluateRequest:
-    """The command line of ``cmrsr evaluate sr``."""
+    """The command line of ``cmrsr evaluate sr``; ``arguments`` is what was typed."""
 
+    arguments: list[str]
     inputs: list[Path]
     out: Path | None
     fraction: float
@@ -104,7 +105,7 @@ def run_evaluate_sr_command(request: EvaluateRequest) -> int:
     write_text_atomic(out / "evaluation.csv", as_csv(results, methods))
     run = ReportRun(
         title="Evaluation of perfusion super-resolution",
-        command=shlex.join(["cmrsr", *sys.argv[1:]]), version=__version__,
+        command=shlex.join(["cmrsr", *request.arguments]), version=__version__,
         started=started, seconds=time.monotonic() - clock, engine=bundle.manifest.name, engine_digest=bundle.digest,
     )  # fmt: skip
     write_evaluation_report(

@@ -1,7 +1,6 @@
 """``cmrsr export``."""
 
 import logging
-import warnings
 from pathlib import Path
 
 from rich.console import Console
@@ -19,9 +18,7 @@ def run_export_command(source: Path, out: Path | None) -> None:
     recipe = load_export_recipe(source)
     folder = out or Path("engines") / recipe.name
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports every absent optional package
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecations inside the exporter, which a user cannot act on
-        manifest = export(recipe, folder)
+    manifest = export(recipe, folder)
     size = (folder / manifest.step.file).stat().st_size / 1e6
     Console(highlight=False).print(
         f"{folder}: {manifest.step.parameters / 1e6:.2f} M parameters, {size:.1f} MB, "
