@@ -173,28 +173,67 @@ def export(
 
 
 class PhantomKind(StrEnum):
+    study = "study"
+    cine = "cine"
     perfusion = "perfusion"
+    t1 = "t1"
+    lge = "lge"
+
+
+class PhantomGroup(StrEnum):
+    """The groups of the ACDC challenge."""
+
+    mixed = "mixed"
+    normal = "normal"
+    infarct = "infarct"
+    dilated = "dilated"
+    hypertrophic = "hypertrophic"
+    rv = "rv"
 
 
 @app.command()
 def phantom(
     out: Annotated[Path, typer.Argument(help="Folder to write to.")],
-    kind: Annotated[PhantomKind, typer.Option("--kind", help="What to simulate.")] = PhantomKind.perfusion,
+    kind: Annotated[
+        PhantomKind, typer.Option("--kind", help="Which scan; study: all four of the same body.")
+    ] = PhantomKind.study,
     subjects: Annotated[int, typer.Option("--subjects", help="How many virtual patients.")] = 1,
     seed: Seed = 0,
-    format_: Annotated[FileFormat, typer.Option("--format", help="Of the images.")] = FileFormat.nifti,
-    frames: Annotated[int, typer.Option("--frames", help="Heart beats of a perfusion series.")] = 60,
-    slices: Annotated[int, typer.Option("--slices", help="Short-axis slices.")] = 3,
-    matrix: Annotated[int, typer.Option("--matrix", help="Pixels along x and y.")] = 160,
+    format_: Annotated[FileFormat, typer.Option("--format", help="Of the scans; the truth is NIfTI and JSON.")] = (
+        FileFormat.nifti
+    ),
+    group: Annotated[PhantomGroup, typer.Option("--group", help="Of disease, as in ACDC.")] = PhantomGroup.mixed,
+    ef: Annotated[
+        float | None, typer.Option("--ef", help="Left-ventricular ejection fraction, percent; default drawn.")
+    ] = None,
+    frames: Annotated[
+        int | None, typer.Option("--frames", help="Phases of a cine, beats of a perfusion series; default drawn.")
+    ] = None,
+    slices: Annotated[
+        int | None,
+        typer.Option("--slices", help="Short-axis slices; default: cine and LGE cover the heart, the others have 3."),
+    ] = None,
+    matrix: Annotated[int | None, typer.Option("--matrix", help="Pixels along x and y; default drawn.")] = None,
     fraction: Annotated[
-        float, typer.Option("--fraction", help="Share of the phase lines that is acquired; below 1 gives input for sr.")
+        float,
+        typer.Option("--fraction", help="Share of perfusion's phase lines that is acquired; below 1: input for sr."),
     ] = 1.0,
+    long_axis: Annotated[bool, typer.Option("--long-axis", help="Cine also in 2-, 3- and 4-chamber view.")] = False,
+    workers: Annotated[
+        int | None, typer.Option("--workers", help="Patients made at a time; default all cores.")
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Write scans of virtual patients, with the truth beside them."""
-    from cmrsr.cli.phantom import run_phantom_command
+    """Write scans of virtual patients (cine, perfusion, T1, LGE of one body), with the truth beside them."""
+    from cmrsr.cli.phantom import PhantomRequest, run_phantom_command
 
-    run_phantom_command(out, subjects, seed, format_.value, frames, slices, matrix, fraction, quiet)
+    run_phantom_command(
+        PhantomRequest(
+            out=out, kind=kind.value, subjects=subjects, seed=seed, format=format_.value, group=group.value, ef=ef,
+            frames=frames, slices=slices, matrix=matrix, fraction=fraction, long_axis=long_axis, workers=workers,
+            quiet=quiet,
+        )
+    )  # fmt: skip
 
 
 @evaluate_app.command("sr")

@@ -1,39 +1,59 @@
 """``cmrsr phantom``."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from rich.console import Console
 from rich.progress import track
 
-from cmrsr.errors import UsageError
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhantomRequest:
+    """The command line of ``cmrsr phantom``."""
+
+    out: Path
+    kind: str
+    subjects: int
+    seed: int
+    format: str
+    group: str
+    ef: float | None
+    frames: int | None
+    slices: int | None
+    matrix: int | None
+    fraction: float
+    long_axis: bool
+    workers: int | None
+    quiet: bool
 
 
-def run_phantom_command(
-    out: Path,
-    subjects: int,
-    seed: int,
-    file_format: str,
-    frames: int,
-    slices: int,
-    matrix: int,
-    fraction: float,
-    quiet: bool,
-) -> None:
-    """Write ``subjects`` virtual patients below ``out``."""
-    from cmrsr.io.outputs import output_errors
-    from cmrsr.phantom.write import PerfusionRequest, write_perfusion
+def run_phantom_command(request: PhantomRequest) -> None:
+    """Write virtual patients below the output folder, several at a time."""
+    from cmrsr.errors import UsageError
+    from cmrsr.phantom.scans import KINDS, Protocol
+    from cmrsr.phantom.write import Study, write_study
 
-    if subjects < 1:
-        raise UsageError(f"--subjects {subjects}: expected at least 1")
-    request = PerfusionRequest(n_frames=frames, n_slices=slices, matrix=matrix, fraction=fraction)
+    if request.workers is not None and request.workers < 1:
+        raise UsageError(f"--workers {request.workers}: expected at least 1")
+    study = Study(
+        out=request.out,
+        n_subjects=request.subjects,
+        seed=request.seed,
+        protocol=Protocol(
+            kinds=KINDS if request.kind == "study" else (cast(Any, request.kind),), n_slices=request.slices,
+            n_frames=request.frames, matrix=request.matrix, fraction=request.fraction, long_axis=request.long_axis,
+        ),
+        file_format=cast(Any, request.format),
+        group=None if request.group == "mixed" else cast(Any, request.group),
+        ef_percent=request.ef,
+    )  # fmt: skip
     console = Console(stderr=True, highlight=False)
-    with output_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
-    numbers = range(subjects)
-    hidden = quiet or not sys.stderr.isatty()
-    for subject in track(numbers, "virtual patients", console=console, disable=hidden, transient=True):
-        write_perfusion(out, seed, subject, request, cast(Any, file_format))
-    if not quiet:
-        console.print(f"{subjects} virtual patient{'s' if subjects > 1 else ''} in {out}")
+    hidden = request.quiet or not sys.stderr.isatty()
+    done = write_study(study, request.workers)
+    for _ in track(done, "virtual patients", study.n_subjects, console=console, disable=hidden, transient=True):
+        pass
+    if not request.quiet:
+        n = study.n_subjects
+        console.print(f"{n} virtual patient{'s' if n > 1 else ''} in {study.out}", soft_wrap=True)

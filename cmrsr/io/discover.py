@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from cmrsr.io.dicom_time import OnMissing
 
 _LABEL = re.compile(r"(^|[_\-. ])(label|mask|seg|gt$)", re.IGNORECASE)
-_LABEL_FOLDER = re.compile(r"(^|[_\-. ])(labels?|masks?|segmentations?)(Tr|Ts)?$", re.IGNORECASE)
+# "truth": everything that is known of a virtual patient, of which much looks like a scan.
+_LABEL_FOLDER = re.compile(r"^truth$|(^|[_\-. ])(labels?|masks?|segmentations?)(Tr|Ts)?$", re.IGNORECASE)
 _TASKS = ("sr", "interp4d", "mie", "function")
 _RESULT = re.compile(r"(?P<case>.+)_(sr|interp4d|mie|scar|std)$")
 _DICOM_SUFFIXES = {".dcm", ".dicom", ".ima"}
@@ -74,8 +75,8 @@ def discover(
     """All series in the inputs in natural order, what had to be refused, and the folder that names are relative to.
 
     An input is a file, a folder (searched through) or a ``.txt`` list of both. In folders, hidden files, earlier
-    results and label or mask files are left out, which is logged; a file named directly is always taken. A DICOM file
-    named directly stands for itself alone, not for the series around it: name the folder for that.
+    results, label or mask files and those in a folder ``truth`` are left out, which is logged; a file named directly is
+    always taken. A DICOM file named directly stands for itself alone: name the folder for the series around it.
     ``progress`` is told how many possible DICOM files have been looked at so far.
     UnreadableError: a named path is missing, or nothing is found. UnusableError: only images of no use (CT, colour).
     """

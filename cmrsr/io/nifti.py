@@ -5,13 +5,14 @@ A frame of a standard file (x, y, z, t) is one contiguous block, x fastest: read
 
 import functools
 import gzip
+import json
 import re
 import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from cmrsr.errors import UnreadableError
 from cmrsr.io.nifti_header import (
     Affine,
     FileAxes,
+    StoredType,
     TimeAxis,
     check_dtype,
     choose_axes,
@@ -38,6 +40,8 @@ from cmrsr.io.series import Kind, Series, Shape, Source
 
 _CACHED_FRAMES = 8  # going back in a gzip stream means starting over: keep what a batch or a pair of neighbours needs
 _GZIP_LEVEL = 1
+# In this order: inversion times that differ from frame to frame are the axis of a T1 series, whenever it was acquired.
+_SIDECAR_TIMES = ("InversionTime", "FrameTimes", "TriggerTime")
 _KINDS: tuple[tuple[str, Kind], ...] = (
     (r"perf", "perfusion"),
     (r"(?<![a-z])cine", "cine"),
@@ -58,6 +62,7 @@ def read_nifti(path: Path, *, time_axis: TimeAxis = None) -> Series:
     time_axis: the file axis that is time, 0 the first; "none" for a single volume. Needed for 3-D files that may be
     either. With time first the others are taken as z, y, x (an array (t, [z,] y, x) saved as it was), otherwise as
     x, y, z. A file whose time axis is not the last is held in memory in its stored type.
+    Times are taken from a BIDS sidecar where one lies beside the file and lists them, otherwise from the header's step.
     UnreadableError: not NIfTI, or truncated (also when a frame is read).
     UnusableError: ambiguous or too many axes, complex or colour voxels, a geometry that is none.
     """
@@ -76,15 +81,47 @@ def read_nifti(path: Path, *, time_axis: TimeAxis = None) -> Series:
         header = standard_header(header, in_file, axes)
         notes.append(f"time is axis {axes.t} of the file, as asked for")
     stem = nifti_stem(path)
+    times_ms = _sidecar_times_ms(path.with_name(f"{stem}.json"), (n_t, n_z), notes)
     return Series(
         shape=shape,
         affine=read_affine(path, header, notes),
         reader=functools.lru_cache(maxsize=_CACHED_FRAMES)(frames.read),
-        times_ms=read_times_ms(header, n_t, notes),
+        times_ms=read_times_ms(header, n_t, notes) if times_ms is None else times_ms,
         kind=next((kind for pattern, kind in _KINDS if re.search(pattern, stem.lower())), "unknown"),
         phase_axis=read_phase_axis(header),
         source=Source(name=stem, format="nifti", paths=(path,), header=header, notes=tuple(notes)),
     )
+
+
+def _sidecar_times_ms(path: Path, shape: tuple[int, int], notes: list[str]) -> NDArray[np.float64] | None:
+    """(t,) or (t, z) times of ``shape`` = (t, z) images by a BIDS sidecar (JSON, seconds); None where it lists none.
+
+    The first of ``_SIDECAR_TIMES`` that increases from frame to frame. What cannot be used is noted, never an error.
+    """
+    if shape[0] == 1 or not path.is_file():
+        return None
+    try:
+        sidecar = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        notes.append(f"{path.name} was not used: {reason(error)}")
+        return None
+    for key in _SIDECAR_TIMES:
+        listed = sidecar.get(key) if isinstance(sidecar, dict) else None
+        if not isinstance(listed, list):  # one number for all frames is no time axis
+            continue
+        try:
+            with np.errstate(over="ignore"):
+                times_ms = np.array(listed, dtype=np.float64) * 1000
+        except (TypeError, ValueError, OverflowError):
+            times_ms = np.empty(0)
+        if times_ms.shape not in (shape[:1], shape):
+            notes.append(f"{key} of {path.name} was not used: expected {shape[0]} numbers, one for each frame")
+        elif not (np.isfinite(times_ms).all() and np.diff(times_ms, axis=0).min() > 0):
+            notes.append(f"{key} of {path.name} does not increase from frame to frame and was not used")
+        else:
+            notes.append(f"times from {key} of {path.name}")
+            return times_ms
+    return None
 
 
 @contextmanager
@@ -217,7 +254,7 @@ def nifti_writer(
     shape: Shape,
     affine: Affine,
     times_ms: NDArray[np.float64] | None = None,
-    dtype: Literal["same", "float32"] = "same",
+    dtype: StoredType = "same",
     description: str,
 ) -> Iterator[NiftiWriter]:
     """Write a series frame by frame to ``path`` (``.nii`` or ``.nii.gz``), which appears only when all went well.
@@ -225,6 +262,7 @@ def nifti_writer(
     The header of a NIfTI ``like`` is kept (stored type and scaling, units, both matrices with their codes, extensions);
     float types become float32, and only what ``shape``, ``affine`` and ``times_ms`` change is rewritten.
     A ``like`` of another origin gets a new float32 header: the range of its values is not known before the last frame.
+    Any other ``dtype`` is stored without a scale: whole numbers are rounded and clipped to the type.
     times_ms: None where unknown. NIfTI holds one step only: of uneven times it gets the mean, the sidecar has them all.
     OutputError if it cannot be written.
     """

@@ -20,6 +20,7 @@ from cmrsr.io.series import Axis, Series, Shape
 
 Affine = NDArray[np.float64]
 TimeAxis = int | Literal["none"] | None
+StoredType = Literal["same", "float32", "int16", "uint8"]
 
 _MM = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
 _MS = {"sec": 1000.0, "msec": 1.0, "usec": 0.001}
@@ -209,7 +210,7 @@ def output_header(
     shape: Shape,
     affine: Affine,
     times_ms: NDArray[np.float64] | None,
-    dtype: Literal["same", "float32"],
+    dtype: StoredType,
     description: str,
 ) -> Any:
     """The header of a result of ``like``; see ``nifti_writer`` for what is kept."""
@@ -222,10 +223,10 @@ def output_header(
         header.set_xyzt_units("mm", "sec")
         header.set_dim_info(*{"x": (1, 0, 2), "y": (0, 1, 2), None: (None, None, None)}[like.phase_axis])
     header.set_data_shape(shape[::-1][:n_dims])
-    if dtype == "float32" or not from_nifti or header.get_data_dtype().kind == "f":
-        header.set_data_dtype(np.float32)
+    if dtype != "same" or not from_nifti or header.get_data_dtype().kind == "f":
+        header.set_data_dtype(np.dtype("float32" if dtype == "same" else dtype))
         header["scl_slope"], header["scl_inter"] = 1.0, 0.0
-    if dtype == "float32":
+    if dtype != "same":
         header["cal_min"] = header["cal_max"] = 0  # the display window belongs to the input's intensities
     if not from_nifti:
         header.set_qform(affine, 1)

@@ -29,8 +29,15 @@ class Scanner:
     bend: NDArray[np.float32] | None  # (2, matrix, matrix) gradient distortion correction, in pixels
 
 
-def draw_scanner(rng: Generator, n: int, matrix: int) -> Scanner:
-    """Draw settings wide enough that clinical scanners fall inside."""
+FIRST_PASS_NOISE = (0.02, 0.12)  # made in a quarter of a second a slice
+HARD_NOISE = (0.03, 0.28)  # what frames of real first-pass series differ by where nothing moves, at its worst
+BREATH_HOLD_NOISE = (0.012, 0.07)  # cine, T1 and LGE have a breath-hold for a slice
+
+
+def draw_scanner(
+    rng: Generator, n: int, matrix: int, noise: tuple[float, float] = HARD_NOISE, distorted: bool = True
+) -> Scanner:
+    """Draw settings wide enough that clinical scanners fall inside; ``distorted`` bends some of the images."""
     y, x = np.meshgrid(np.linspace(-1, 1, n), np.linspace(-1, 1, n), indexing="ij")
     sensitivity = np.zeros((n, n))
     for _ in range(rng.integers(2, 6)):
@@ -52,7 +59,7 @@ def draw_scanner(rng: Generator, n: int, matrix: int) -> Scanner:
         both = float(rng.uniform(0.45, 0.8))
         sampled = (both * float(rng.uniform(0.7, 1.0)), both)
     bend = None
-    if rng.random() < 0.6:
+    if rng.random() < 0.6 and distorted:
         size = rng.uniform(0.5, 6.0)
         bend = size * np.stack([smooth_field(rng, matrix, 2.5, 0.06), smooth_field(rng, matrix, 2.5, 0.06)])
     return Scanner(
@@ -61,7 +68,7 @@ def draw_scanner(rng: Generator, n: int, matrix: int) -> Scanner:
         filter_strength=float(rng.uniform(0.1, 0.95)) if rng.random() < 0.85 else 0.0,
         filter_start=float(rng.uniform(0.1, 0.8)),
         blur=float(rng.uniform(0.0, 0.4)),
-        noise=float(np.exp(rng.uniform(np.log(0.03), np.log(0.28)))),
+        noise=float(np.exp(rng.uniform(*np.log(noise)))),
         partial_fourier=float(rng.uniform(0.65, 0.95)) if rng.random() < 0.15 else 1.0,
         shading=(sensitivity * np.exp(1j * phase)).astype(np.complex64),
         correction=np.maximum(small, 0.05).astype(np.float32) ** np.float32(corrected),

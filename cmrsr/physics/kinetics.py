@@ -35,19 +35,26 @@ def arterial_input(t: Array, onset_s: float, peak: float = PEAK_MMOL_L, b_s: flo
     return np.asarray(gamma_variate(t, onset_s, peak, b_s=b_s) + second + plateau)
 
 
-def fermi_response(t: Array, mbf: float, delay_s: float = 0.0) -> Array:
+def fermi_response(t: Array, mbf: float, delay_s: float = 0.0, alpha: float = FERMI, beta: float = FERMI) -> Array:
     """Fermi impulse response in 1/s for a blood flow ``mbf`` in mL/g/min; its value at the front is the flow.
 
-    R(t) = F (1 + alpha) / (1 + alpha exp(beta (t - delay))), F = mbf density / 60.
+    R(t) = F (1 + alpha) / (1 + alpha exp(beta (t - delay))), F = mbf density / 60; alpha > 0, beta >= 0 in 1/s.
     Source: Jerosch-Herold 1998; constants of MRXCAT.
     """
     flow = mbf * DENSITY / 60
-    late = np.clip(t - delay_s, 0.0, None)
-    value = flow * (1 + FERMI) / (1 + FERMI * np.exp(FERMI * late))
-    return np.where(t < delay_s, 0.0, value)
+    fall = np.exp(-beta * np.clip(t - delay_s, 0.0, None))  # falling, so that late times cannot overflow
+    return np.where(t < delay_s, 0.0, flow * (1 + alpha) * fall / (fall + alpha))
 
 
-def tissue_concentration(t: Array, aif: Array, mbf: float, delay_s: float = 0.0) -> Array:
-    """Convolution of the arterial input with the Fermi response on an even time grid ``t`` (s)."""
-    step = float(t[1] - t[0])
-    return np.convolve(aif, fermi_response(t - t[0], mbf, delay_s))[: t.size] * step
+def tissue_concentration(
+    t: Array, aif: Array, mbf: float, delay_s: float = 0.0, alpha: float = FERMI, beta: float = FERMI
+) -> Array:
+    """Convolution of the arterial input with the Fermi response on an even time grid ``t`` (s), from 0 at its start.
+
+    The trapezoid rule, of second order in the time step. The delay shifts the result: the jump of a delayed response
+    inside a step would cost the second order.
+    """
+    response = fermi_response(t - t[0], mbf, alpha=alpha, beta=beta)
+    both_ends = (aif[0] * response + aif * response[0]) / 2
+    undelayed = (np.convolve(aif, response)[: t.size] - both_ends) * float(t[1] - t[0])
+    return np.asarray(undelayed if delay_s == 0 else np.interp(t - delay_s, t, undelayed, left=0.0))

@@ -5,28 +5,26 @@ import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cmrsr.phantom.anatomy import FINE, draw_chest
-from cmrsr.phantom.perfusion import (
-    displace,
-    draw_motion,
-    draw_passage,
-    draw_sequence,
-    region_signals,
-    render,
-    typical_peak,
-)
+from cmrsr.phantom.breath import draw_breath
+from cmrsr.phantom.chest import draw_chest
+from cmrsr.phantom.contrast import draw_passage, draw_sequence, first_pass_signals
+from cmrsr.phantom.patient import VirtualPatient, draw_patient
+from cmrsr.phantom.plane import FINE, Plane
+from cmrsr.phantom.render import Pose, Section
 from cmrsr.phantom.scanner import acquire, draw_scanner
-from cmrsr.phantom.tissue import draw_regions
+from cmrsr.phantom.scans import typical_peak
+from cmrsr.phantom.tissue import redraw_materials
 
 FULL_SCALE = 65535  # images are stored as uint16 of their own maximum
-RENDERER = 2  # raise when the phantom changes what it draws, so that old caches are not used
+_STREAM = 9  # of a patient's random numbers
+RENDERER = 3  # raise when the phantom changes what it draws, so that old caches are not used
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,22 +79,40 @@ def _render(virtual: VirtualSet, path: Path, on_chest: Callable[[int], None] | N
 def _chest_images(job: tuple[VirtualSet, int]) -> NDArray[np.uint16]:
     """All images of one chest; depends on the set's seed and the chest's number alone."""
     virtual, index = job
-    rng = np.random.default_rng((virtual.seed, index))
-    chest = draw_chest(rng, float(rng.uniform(260, 420)))
+    patient = draw_patient(virtual.seed, index + 1)
+    rng = patient.rng(_STREAM)
+    chest = draw_chest(patient)
+    section = Section(patient, chest, _draw_plane(rng, patient))
     images = []
     for _ in range(virtual.n_scans):
-        stress = bool(rng.random() < 0.5)
-        passage = draw_passage(rng, 60, stress)
-        chest = replace(chest, regions=draw_regions(rng, chest.kinds, chest.regions.segment))
+        # the same shapes in other tissues, at another time, on another scanner
+        materials = redraw_materials(rng, chest.materials, float(rng.choice([1.5, 3.0])))
+        passage = draw_passage(rng, patient, 60, bool(rng.random() < 0.5))
         if rng.random() < virtual.random_contrast:
-            signals = rng.random((passage.times_s.size, chest.regions.rho.size)).astype(np.float32) ** rng.uniform(1, 2)
+            signals = rng.random((passage.times_s.size, materials.rho.size), np.float32) ** rng.uniform(1, 2)
         else:
-            signals = region_signals(chest, passage, draw_sequence(rng))
+            signals = first_pass_signals(materials, passage, draw_sequence(rng))
         signals = signals / typical_peak(signals)
         scanner = draw_scanner(rng, FINE, virtual.matrix)
-        motion = draw_motion(rng, passage.times_s)
+        breath = draw_breath(rng, passage.times_s[-1], (0.0, 2.0, 7.0))
+        activation = rng.random()  # the phase of the cycle that triggering happens to hit
         for t in rng.choice(passage.times_s.size, virtual.n_frames, replace=False):
-            moved = displace(render(chest, signals[t]), chest, motion, int(t))
-            image = acquire(moved.astype(np.float32), scanner, rng)
+            moment = section.at(Pose(activation=activation, breath_mm=breath.at(passage.times_s[t])))
+            image = acquire(moment.signal(signals[t], materials.texture), scanner, rng)
             images.append((image * (FULL_SCALE / image.max())).astype(np.uint16))
     return np.stack(images)
+
+
+def _draw_plane(rng: np.random.Generator, patient: VirtualPatient) -> Plane:
+    """A slice through the heart: short-axis, leaning a little or, for variety, a lot, turned in any way."""
+    lean = rng.choice([0.1, 0.8], p=[0.8, 0.2])
+    normal = patient.turn[:, 2] + lean * rng.normal(size=3)
+    normal /= np.linalg.norm(normal)
+    along_x = np.cross(normal, rng.normal(size=3))
+    along_x /= np.linalg.norm(along_x)
+    heart = patient.heart.lv
+    centre = patient.apex_mm + patient.turn[:, 2] * (heart.base_z * rng.uniform(0.15, 0.95)) + rng.normal(0, 10, 3)
+    return Plane(
+        centre=centre, along_y=np.cross(normal, along_x), along_x=along_x, fov=float(rng.uniform(260, 420)),
+        thickness=float(rng.uniform(5, 10)),
+    )  # fmt: skip

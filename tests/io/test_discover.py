@@ -118,6 +118,16 @@ def test_names_that_only_look_like_labels_are_kept(tmp_path: Path, name: str) ->
     assert names(discover([tmp_path])[0]) == [name]
 
 
+def test_the_truth_of_a_virtual_patient_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It looks like a scan: only the folder tells."""
+    clean = save_volume(tmp_path / "subject001" / "truth" / "cine_sax_clean.nii.gz")
+    save_volume(tmp_path / "subject001" / "cine_sax.nii.gz")
+    save_volume(tmp_path / "truthful" / "t1.nii.gz")
+    assert names(discover([tmp_path])[0]) == ["subject001/cine_sax", "truthful/t1"]
+    assert "left out: 1 x label or mask file" in caplog.text
+    assert names(discover([clean.parent])[0]) == names(discover([clean])[0]) == ["cine_sax_clean"]
+
+
 def test_our_own_results_are_left_out(tmp_path: Path) -> None:
     for name in ("a", "a_sr", "a_std", "b_sr", "a_sr_std"):
         save_volume(tmp_path / f"{name}.nii.gz")

@@ -292,6 +292,74 @@ def test_unknown_times_stay_unknown(tmp_path: Path, tiny_series: Series) -> None
     assert read_nifti(copy(tiny_series, tmp_path / "y.nii", times_ms=None)).times_ms is None
 
 
+def with_sidecar(folder: Path, text: str, *, shape: tuple[int, ...] = (4, 4, 2, 3)) -> Series:
+    """A file of 0.5 s a frame beside a sidecar."""
+    (folder / "x.json").write_text(text)
+    return read_nifti(save(folder / "x.nii.gz", numbers(shape)))
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "times_ms"),
+    [
+        ('{"InversionTime": [0.1, 1.02, 3.9]}', "InversionTime", [100, 1020, 3900]),
+        ('{"FrameTimes": [0, 0.8, 1.7]}', "FrameTimes", [0, 800, 1700]),
+        ('{"TriggerTime": [0.02, 0.06, 0.1]}', "TriggerTime", [20, 60, 100]),
+        ('{"FrameTimes": [[0, 0.1], [0.8, 0.9], [1.7, 1.8]]}', "FrameTimes", [[0, 100], [800, 900], [1700, 1800]]),
+        ('{"FrameTimes": [0, 0.8, 1.7], "InversionTime": [0.1, 1, 2]}', "InversionTime", [100, 1000, 2000]),
+        ('{"TriggerTime": [0.06, 0.062, 0.061], "FrameTimes": [0, 0.8, 1.7]}', "FrameTimes", [0, 800, 1700]),
+        ('\ufeff{"InversionTime": 0.3, "FrameTimes": [0, 0.8, 1.7]}', "FrameTimes", [0, 800, 1700]),
+    ],
+)
+def test_times_of_a_sidecar(tmp_path: Path, text: str, key: str, times_ms: list[float]) -> None:
+    series = with_sidecar(tmp_path, text)
+    assert series.times_ms is not None
+    np.testing.assert_allclose(series.times_ms, times_ms)
+    assert series.source.notes == (f"times from {key} of x.json",)
+
+
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        ("", "x.json was not used"),
+        ('{"FrameTimes": [0, 0.8', "x.json was not used"),
+        ("[" * 100_000, "x.json was not used"),
+        ('{"FrameTimes": [0, 0.8]}', "expected 3 numbers"),
+        ('{"FrameTimes": [[0, 0, 0], [1, 1, 1], [2, 2, 2]]}', "expected 3 numbers"),
+        ('{"FrameTimes": [0, [0.8], 1.7]}', "expected 3 numbers"),
+        ('{"FrameTimes": [0, "later", null]}', "expected 3 numbers"),
+        ('{"FrameTimes": [0, 0.8, {}]}', "expected 3 numbers"),
+        ('{"FrameTimes": [0, 0.8, 0.8]}', "FrameTimes of x.json does not increase"),
+        ('{"FrameTimes": [[0, 1], [1, 2], [2, 2]]}', "FrameTimes of x.json does not increase"),
+        ('{"FrameTimes": [0, 1, NaN]}', "FrameTimes of x.json does not increase"),
+        ('{"FrameTimes": [0, 1, 1e307]}', "FrameTimes of x.json does not increase"),
+        ('{"InversionTime": 0.3, "EchoTime": [0, 1, 2], "TriggerTime": null}', None),
+        ("[0, 1, 2]", None),
+        ("null", None),
+    ],
+)
+def test_a_sidecar_without_usable_times_is_no_error(tmp_path: Path, text: str, note: str | None) -> None:
+    series = with_sidecar(tmp_path, text)
+    np.testing.assert_allclose(series.times_ms, [0, 500, 1000])  # type: ignore[arg-type]
+    assert len(series.source.notes) == (note is not None)
+    assert note is None or note in series.source.notes[0]
+
+
+def test_a_sidecar_of_bytes_or_of_one_frame(tmp_path: Path) -> None:
+    (tmp_path / "y.json").write_bytes(b"\xff\xfe\x00{")
+    series = read_nifti(save(tmp_path / "y.nii", numbers((4, 4, 2, 3))))
+    assert series.times_ms is not None
+    assert any("y.json was not used" in note for note in series.source.notes)
+    assert with_sidecar(tmp_path, '{"FrameTimes": [0.3]}', shape=(4, 4, 2, 1)).times_ms is None
+
+
+def test_the_step_of_a_file_with_a_sidecar(tmp_path: Path) -> None:
+    """The header's own step stays with an unchanged series, and new times make a new step."""
+    series = with_sidecar(tmp_path, '{"InversionTime": [0.1, 1.02, 3.9]}')
+    assert nib.load(copy(series, tmp_path / "y.nii")).header.get_zooms()[3] == 0.5
+    finer = nib.load(copy(series, tmp_path / "z.nii", times_ms=np.array([0.0, 20, 40])))
+    assert finer.header.get_zooms()[3] == pytest.approx(0.02)
+
+
 # --- which axis is time -----------------------------------------------------------------------------------------------
 
 
@@ -615,6 +683,24 @@ def test_float32_on_request_drops_scaling_and_window(tmp_path: Path) -> None:
     assert out.get_data_dtype() == np.float32
     assert out.header["cal_max"] == 0
     np.testing.assert_array_equal(np.asarray(out.dataobj).transpose(3, 2, 1, 0), series.array())
+
+
+@pytest.mark.parametrize(("dtype", "limits"), [("int16", (-32768, 32767)), ("uint8", (0, 255))])
+@pytest.mark.parametrize("origin", ["memory", "nifti"])
+def test_whole_numbers_on_request(tmp_path: Path, dtype: Any, limits: tuple[int, int], origin: str) -> None:
+    series = Series.from_array(numbers((3, 1, 4, 4), np.float32))
+    if origin == "nifti":
+        series = read_nifti(save(tmp_path / "x.nii", numbers((4, 4, 1, 3), np.float32), scl_slope=0.5, scl_inter=7))
+    frames = np.array([-1e6, -0.4, 0.6, 99.7, 1e6, *range(11)], np.float32).reshape(1, 1, 4, 4)
+    with nifti_writer(
+        tmp_path / "y.nii", series, shape=(1, 1, 4, 4), affine=series.affine, dtype=dtype, description=""
+    ) as writer:
+        writer.write(frames[0])
+    stored = nib.load(tmp_path / "y.nii")
+    assert stored.get_data_dtype() == np.dtype(dtype)
+    assert stored.header.get_slope_inter() in ((None, None), (1, 0))
+    expected = [limits[0], 0, 1, 100, limits[1], *range(11)]
+    np.testing.assert_array_equal(np.asarray(stored.dataobj).ravel(order="F"), expected)
 
 
 # --- names and real files ---------------------------------------------------------------------------------------------
