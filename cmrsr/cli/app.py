@@ -222,6 +222,7 @@ def phantom(
     workers: Annotated[
         int | None, typer.Option("--workers", help="Patients made at a time; default all cores.")
     ] = None,
+    no_picture: Annotated[bool, typer.Option("--no-picture", help="Leave out each patient's overview.png.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Write scans of virtual patients (cine, perfusion, T1, LGE of one body), with the truth beside them."""
@@ -231,7 +232,7 @@ def phantom(
         PhantomRequest(
             out=out, kind=kind.value, subjects=subjects, seed=seed, format=format_.value, group=group.value, ef=ef,
             frames=frames, slices=slices, matrix=matrix, fraction=fraction, long_axis=long_axis, workers=workers,
-            quiet=quiet,
+            picture=not no_picture, quiet=quiet,
         )
     )  # fmt: skip
 

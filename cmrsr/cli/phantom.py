@@ -26,13 +26,17 @@ class PhantomRequest:
     fraction: float
     long_axis: bool
     workers: int | None
+    picture: bool
     quiet: bool
 
 
 def run_phantom_command(request: PhantomRequest) -> None:
     """Write virtual patients below the output folder, several at a time."""
     from cmrsr.errors import UsageError
-    from cmrsr.phantom.scans import KINDS, Protocol
+    from cmrsr.evaluate.study_figure import study_figure
+    from cmrsr.evaluate.style import png
+    from cmrsr.io.outputs import replacing
+    from cmrsr.phantom.examination import KINDS, Protocol
     from cmrsr.phantom.write import Study, write_study
 
     if request.workers is not None and request.workers < 1:
@@ -52,8 +56,10 @@ def run_phantom_command(request: PhantomRequest) -> None:
     console = Console(stderr=True, highlight=False)
     hidden = request.quiet or not sys.stderr.isatty()
     done = write_study(study, request.workers)
-    for _ in track(done, "virtual patients", study.n_subjects, console=console, disable=hidden, transient=True):
-        pass
+    for folder in track(done, "virtual patients", study.n_subjects, console=console, disable=hidden, transient=True):
+        if request.picture:
+            with replacing(folder / "overview.png") as partial:
+                partial.write_bytes(png(study_figure(folder)))
     if not request.quiet:
         n = study.n_subjects
         console.print(f"{n} virtual patient{'s' if n > 1 else ''} in {study.out}", soft_wrap=True)

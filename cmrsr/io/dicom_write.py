@@ -103,13 +103,13 @@ def dicom_writer(
                 _write_files(partial, writer, result)
         with output_errors(folder):
             (partial / "frames.scratch").unlink()
-            _take_place(partial, folder)
+            take_place(partial, folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
 
 
-def _take_place(partial: Path, folder: Path) -> None:
+def take_place(partial: Path, folder: Path) -> None:
     """Rename onto ``folder``; an earlier result is set aside first, because only an empty folder can be replaced."""
     old = folder.with_name(f".{folder.name}.old.partial")
     shutil.rmtree(old, ignore_errors=True)
@@ -126,8 +126,8 @@ def _write_files(folder: Path, writer: DicomWriter, result: Result) -> None:
         for z, pixels in enumerate(frame):
             ds, mended = image_header(result, t, z)
             notes.update(dict.fromkeys(mended))
-            _put_pixels(ds, pixels, scale, writer.window)
-            _save(ds, folder / f"IM_{t * result.shape[1] + z + 1:04d}.dcm")
+            put_pixels(ds, pixels, scale, writer.window)
+            save_dicom(ds, folder / f"IM_{t * result.shape[1] + z + 1:04d}.dcm")
     writer.notes.extend(notes)
 
 
@@ -142,7 +142,7 @@ def _scale(writer: DicomWriter, like: Series) -> Scale:
     return choose_scale(low, max(writer.high, low), scales.pop() if len(scales) == 1 else None)
 
 
-def _put_pixels(ds: Dataset, pixels: NDArray[np.float32], scale: Scale, window: list[float]) -> None:
+def put_pixels(ds: Dataset, pixels: NDArray[np.float32], scale: Scale, window: list[float]) -> None:
     low, high = window
     put(ds, "SamplesPerPixel", 1)
     put(ds, "Rows", pixels.shape[0])
@@ -162,7 +162,7 @@ def _put_pixels(ds: Dataset, pixels: NDArray[np.float32], scale: Scale, window: 
     ds.add_new("PixelData", "OW", scale.store(pixels).tobytes())
 
 
-def _save(ds: Dataset, path: Path) -> None:
+def save_dicom(ds: Dataset, path: Path) -> None:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = MRImageStorage
     meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID

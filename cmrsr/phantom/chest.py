@@ -17,7 +17,7 @@ from cmrsr.phantom.tissue import KINDS, Kind, Materials, draw_materials
 
 Generator = np.random.Generator
 HALF_WIDTH_MM = 215.0  # of the cube that holds leaves
-N_LEAVES, N_BRANCHES = 3600, 500  # in a cut
+N_ORGANS, N_LEAVES, N_BRANCHES = 60, 3600, 500  # in a cut
 TEXTURE_SIZE, TEXTURE_MM = 80, 1.5  # of the periodic texture volumes
 TEXTURES = ((1.9, 1.0), (1.5, 1.0), (1.2, 0.8), (0.8, 0.6))  # exponent of the amplitude's fall, share of Nyquist
 BODY: tuple[Kind, ...] = ("air", "muscle", "fat", "muscle", "bone", "fat", "lung", "liver", "bone", "lv_blood", "fat")
@@ -29,17 +29,20 @@ LEAF_KINDS: tuple[tuple[Kind, float], ...] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chest:
-    """The solids, lengths in mm. Labels: ``N_HEART`` of the heart, then ``BODY``, leaves, branches of vessels."""
+    """The solids, lengths in mm. Labels: the heart's ``N_HEART``, then ``BODY``, organs, leaves, branches."""
 
     middle: NDArray[np.float64]  # (2,) x, y of the torso's axis
     half_axes: NDArray[np.float64]  # (2,) of the torso along x, y
     layers: NDArray[np.float64]  # (5,) depth below the skin where each layer ends
     diaphragm: tuple[float, float, float]  # height under the heart, rise of the right dome, curvature (1/mm)
     mediastinum: float  # half-width
+    cushion: float  # radius of the fat and vessels about the heart
     filled: float  # share of the lungs that other tissue takes (0 lungs, 1 clutter everywhere)
     fill_wave: NDArray[np.float64]  # (3,) rad/mm and phase by the warp: where
     spine: tuple[float, float]  # distance behind the heart, radius
     aorta: tuple[float, float, float]  # x, y, radius of the descending aorta
+    liver_edge: float  # how far the liver reaches to the left of the middle
+    organs: Leaves  # stomach, spleen, bowel: large bodies under the diaphragm and between the lungs
     leaves: Leaves
     branches: Leaves
     warp: Warp
@@ -47,8 +50,12 @@ class Chest:
     materials: Materials
 
     @property
-    def first_leaf(self) -> int:
+    def first_organ(self) -> int:
         return N_HEART + len(BODY)
+
+    @property
+    def first_leaf(self) -> int:
+        return self.first_organ + len(self.organs.reach)
 
     @property
     def first_branch(self) -> int:
@@ -62,22 +69,26 @@ def draw_chest(patient: VirtualPatient, n_leaves: int = N_LEAVES) -> Chest:
     stout = np.sqrt(identity.weight_kg / (75 if identity.sex == "M" else 62)) * 176 / identity.height_cm
     pixel = 1.1  # of a typical rendering grid
     low, high = rng.uniform(1.2, 2.4), rng.uniform(35, 85)
+    organs = draw_leaves(rng, N_ORGANS, HALF_WIDTH_MM, (18.0, 60.0))
     leaves = draw_leaves(rng, n_leaves, HALF_WIDTH_MM, (low, high))
     branches = draw_leaves(
         rng, round(N_BRANCHES * rng.uniform(0.2, 1.4) * n_leaves / N_LEAVES), HALF_WIDTH_MM, (pixel, 7.0), 2.2
     )
     textures = np.stack([smooth_field(rng, TEXTURE_SIZE, e, c, 3) for e, c in TEXTURES]).astype(np.float32)
-    kinds, segment, layer = _labels(rng, len(leaves.reach), len(branches.reach))
+    kinds, segment, layer = _labels(rng, len(organs.reach), len(leaves.reach), len(branches.reach))
     return Chest(
         middle=np.array([rng.uniform(15, 45), rng.uniform(-60, -30)]),
         half_axes=np.array([rng.uniform(145, 185), rng.uniform(105, 135)]) * stout,
         layers=np.cumsum(rng.uniform([1, 3, 2, 3, 1], [4, 28, 12, 14, 5])),
         diaphragm=(float(rng.uniform(-75, -42)), float(rng.uniform(5, 30)), float(rng.uniform(1, 5) / 1000)),
         mediastinum=float(rng.uniform(22, 40)),
-        filled=float(rng.choice([0.0, rng.uniform(0, 1), 1.0], p=[0.3, 0.4, 0.3])),
+        cushion=float(rng.uniform(30, 58)),
+        filled=float(rng.choice([0.0, rng.uniform(0, 1), 1.0], p=[0.1, 0.4, 0.5])),
         fill_wave=rng.normal(0, 1, 3) * 0.02,
         spine=(float(rng.uniform(95, 125)), float(rng.uniform(17, 24))),
         aorta=(float(rng.uniform(-5, 20)), float(rng.uniform(-95, -70)), float(rng.uniform(9, 14))),
+        liver_edge=float(rng.uniform(-40, 70)),
+        organs=organs,
         leaves=leaves,
         branches=branches,
         warp=draw_warp(rng, float(rng.uniform(1.5, 6.0))),
@@ -87,7 +98,7 @@ def draw_chest(patient: VirtualPatient, n_leaves: int = N_LEAVES) -> Chest:
 
 
 def _labels(
-    rng: Generator, n_leaves: int, n_branches: int
+    rng: Generator, n_organs: int, n_leaves: int, n_branches: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Tissue, AHA segment and layer of every label of a patient."""
     segments, layers, scar = wall_parts()
@@ -97,6 +108,7 @@ def _labels(
         [index[kind] for _, kind in STRUCTURES],
         np.where(scar, index["scar"], index["myocardium"]),
         [index[kind] for kind in BODY],
+        rng.choice([index["organ"], index["muscle"], index["fat"]], n_organs, p=[0.7, 0.15, 0.15]),
         rng.choice([index[kind] for kind in names], n_leaves, p=shares),
         np.full(n_branches, index["vessel"]),
     ])  # fmt: skip
@@ -139,14 +151,14 @@ def _slice(chest: Chest, plane: Plane, depth: float) -> NDArray[np.int32]:
     height, rise, curve = chest.diaphragm
     off = x - chest.middle[0]
     belly = z < height + rise * np.clip(off / 60, 0, 1) - curve * (off**2 + (y - chest.middle[1]) ** 2) / 4
-    around = (x**2 + y**2) / 58**2 + (z / 68) ** 2 < 1  # fat and vessels about the heart
+    around = x**2 + y**2 + (z / 1.2) ** 2 < chest.cushion**2
     centre = around | ((off / chest.mediastinum) ** 2 + ((y + 50) / 90) ** 2 < 1)
     filled = np.sin(bent @ chest.fill_wave) * 0.5 + 0.5 < chest.filled
     leafy = inner & (belly | centre | filled)
     lung = inner & ~leafy
     out[lung] = N_HEART + LUNG
     out[inner & centre] = N_HEART + MEDIASTINUM
-    liver = inner & belly & (x > chest.middle[0] - 70)
+    liver = inner & belly & (x > chest.middle[0] - chest.liver_edge)
     grid = (FINE, FINE)
     image = out.reshape(grid)
     flow = np.stack([(bend @ axis).reshape(grid) for axis in (plane.along_y, plane.along_x)]) / plane.pixel
@@ -156,6 +168,7 @@ def _slice(chest: Chest, plane: Plane, depth: float) -> NDArray[np.int32]:
         shapes = cut(leaves, origin, plane.along_y, plane.along_x, plane.pixel)
         paint(image, shapes, first, where.reshape(grid), flow)
 
+    stamp(chest.organs, chest.first_organ, leafy & ~liver)
     stamp(chest.leaves, chest.first_leaf, leafy & ~liver)
     out[liver] = N_HEART + LIVER
     stamp(chest.branches, chest.first_branch, lung | liver)

@@ -18,7 +18,7 @@ from cmrsr.io.dicom_derive import IMAGE_TYPE, put_plane
 from cmrsr.io.dicom_invent import NO_DATE
 from cmrsr.io.dicom_scale import UINT16, Scale
 from cmrsr.io.dicom_uid import uid_of
-from cmrsr.io.dicom_write import WINDOW_PERCENTILES, _put_pixels, _save, _take_place
+from cmrsr.io.dicom_write import WINDOW_PERCENTILES, put_pixels, save_dicom, take_place
 from cmrsr.io.outputs import output_errors
 from cmrsr.phantom.scan import Identity, Sequence, VirtualScan
 
@@ -67,7 +67,7 @@ def write_scan_dicom(folder: Path, scan: VirtualScan, identity: Identity) -> Non
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
             _write_files(partial, scan, identity)
-            _take_place(partial, folder)
+            take_place(partial, folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -88,8 +88,8 @@ def _write_files(folder: Path, scan: VirtualScan, identity: Identity) -> None:
         for number, (t, z) in enumerate(images, start=1):
             ds = _image(shared, scan, t, z)
             put(ds, "InstanceNumber", number)
-            _put_pixels(ds, scan.frames[t, z], WHOLE_NUMBERS, [low, high])
-            _save(ds, where / f"IM_{number:04d}.dcm")
+            put_pixels(ds, scan.frames[t, z], WHOLE_NUMBERS, [low, high])
+            save_dicom(ds, where / f"IM_{number:04d}.dcm")
 
 
 def _series_of(scan: VirtualScan) -> Iterator[list[tuple[int, int]]]:
@@ -160,6 +160,8 @@ def _sequence(scan: VirtualScan) -> Dataset:
     put(ds, "ImagingFrequency", round(PROTON_MHZ_PER_TESLA * header.field_t, 6))
     put(ds, "SliceThickness", header.thickness_mm)
     put(ds, "InPlanePhaseEncodingDirection", {"x": "ROW", "y": "COL"}[header.phase_axis])
+    lines, across = header.phase_lines, scan.frames.shape[3 if header.phase_axis == "y" else 2]
+    put(ds, "AcquisitionMatrix", [0, across, lines, 0] if header.phase_axis == "y" else [across, 0, 0, lines])
     put(ds, "NominalInterval", round(header.beat_ms))
     put(ds, "HeartRate", round(60_000 / header.beat_ms))
     if header.contrast:

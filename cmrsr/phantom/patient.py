@@ -231,7 +231,7 @@ def _draw_surroundings(rng: Generator, lv: LeftVentricle) -> Surroundings:
             float(rng.uniform(0.3, 1.8)), int(rng.integers(9, 24)), float(rng.uniform(0, 6)),
             float(rng.normal(0, 0.05)),
         ),
-        fat=float(rng.uniform(1.0, 9.0)),
+        fat=float(rng.uniform(0.5, 6.0)),
         pericardium=float(rng.uniform(0.3, 2.0)),
     )  # fmt: skip
 

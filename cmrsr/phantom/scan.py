@@ -27,6 +27,7 @@ class ScanHeader:
     thickness_mm: float
     gap_mm: float  # from centre to centre of neighbouring slices
     phase_axis: Axis
+    phase_lines: int  # acquired, of as many as the image has pixels along that axis
     contrast: bool  # after a contrast agent
     trigger_ms: NDArray[np.float64]  # (t, z) since the last R wave
     acquired_s: NDArray[np.float64]  # (t, z) since the examination began

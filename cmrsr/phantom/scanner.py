@@ -1,6 +1,7 @@
 """From tissue signal to a scanner's image: coil shading, sampling, noise, raw filter, magnitude, corrections."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.ndimage
@@ -29,15 +30,25 @@ class Scanner:
     bend: NDArray[np.float32] | None  # (2, matrix, matrix) gradient distortion correction, in pixels
 
 
-FIRST_PASS_NOISE = (0.02, 0.12)  # made in a quarter of a second a slice
-HARD_NOISE = (0.03, 0.28)  # what frames of real first-pass series differ by where nothing moves, at its worst
-BREATH_HOLD_NOISE = (0.012, 0.07)  # cine, T1 and LGE have a breath-hold for a slice
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quality:
+    """How good the images of a kind of scan are."""
+
+    noise: tuple[float, float]  # sd of the complex noise, share of the signal scale
+    corrected: tuple[float, float, float]  # how often shading is left, removed, or removed in part
+    interpolated: float  # share of the scans of which a clearly smaller matrix is acquired than written
+    distorted: float  # share of the scans that a distortion correction bends
 
 
-def draw_scanner(
-    rng: Generator, n: int, matrix: int, noise: tuple[float, float] = HARD_NOISE, distorted: bool = True
-) -> Scanner:
-    """Draw settings wide enough that clinical scanners fall inside; ``distorted`` bends some of the images."""
+# Noise and edges were set by comparison with real scans. First pass: a quarter of a second a slice.
+FIRST_PASS = Quality(noise=(0.02, 0.16), corrected=(0.25, 0.5, 0.25), interpolated=0.3, distorted=0.0)
+BREATH_HOLD = Quality(noise=(0.004, 0.03), corrected=(0.6, 0.2, 0.2), interpolated=0.25, distorted=0.0)
+# For training: as bad as the worst of real first-pass series, where frames differ most even if nothing moves.
+HARD = Quality(noise=(0.03, 0.28), corrected=(0.25, 0.5, 0.25), interpolated=0.3, distorted=0.6)
+
+
+def draw_scanner(rng: Generator, n: int, matrix: int, quality: Quality) -> Scanner:
+    """Draw settings wide enough that clinical scanners fall inside; ``n``: pixels of the rendering grid."""
     y, x = np.meshgrid(np.linspace(-1, 1, n), np.linspace(-1, 1, n), indexing="ij")
     sensitivity = np.zeros((n, n))
     for _ in range(rng.integers(2, 6)):
@@ -48,18 +59,18 @@ def draw_scanner(
     phase = rng.uniform(0, 2 * np.pi) + rng.normal(0, 1.5, 2) @ np.stack([y.ravel(), x.ravel()])
     phase = phase.reshape(n, n) + rng.uniform(0, 0.8) * smooth_field(rng, n, 2.5, 0.1)
     small = centre_of(sensitivity, matrix)
-    corrected = rng.choice([0.0, 1.0, rng.uniform(0.3, 1.0)], p=[0.25, 0.5, 0.25])
+    corrected = rng.choice([0.0, 1.0, rng.uniform(0.3, 1.0)], p=quality.corrected)
     speed_up = np.exp(rng.uniform(0, 0.35) * smooth_field(rng, matrix, 2.0, 0.15))
     interpolated = rng.random()
-    if interpolated < 0.7:
+    if interpolated > quality.interpolated:
         sampled = (float(rng.uniform(0.85, 1.0)), 1.0) if rng.random() < 0.5 else (1.0, 1.0)
-    elif interpolated < 0.85:
+    elif interpolated > quality.interpolated / 2:
         sampled = (float(rng.uniform(0.6, 0.95)), float(rng.uniform(0.75, 1.0)))
     else:
         both = float(rng.uniform(0.45, 0.8))
         sampled = (both * float(rng.uniform(0.7, 1.0)), both)
     bend = None
-    if rng.random() < 0.6 and distorted:
+    if rng.random() < quality.distorted:
         size = rng.uniform(0.5, 6.0)
         bend = size * np.stack([smooth_field(rng, matrix, 2.5, 0.06), smooth_field(rng, matrix, 2.5, 0.06)])
     return Scanner(
@@ -68,13 +79,18 @@ def draw_scanner(
         filter_strength=float(rng.uniform(0.1, 0.95)) if rng.random() < 0.85 else 0.0,
         filter_start=float(rng.uniform(0.1, 0.8)),
         blur=float(rng.uniform(0.0, 0.4)),
-        noise=float(np.exp(rng.uniform(*np.log(noise)))),
+        noise=float(np.exp(rng.uniform(*np.log(quality.noise)))),
         partial_fourier=float(rng.uniform(0.65, 0.95)) if rng.random() < 0.15 else 1.0,
         shading=(sensitivity * np.exp(1j * phase)).astype(np.complex64),
         correction=np.maximum(small, 0.05).astype(np.float32) ** np.float32(corrected),
         noise_map=speed_up.astype(np.float32),
         bend=None if bend is None else bend.astype(np.float32),
     )
+
+
+def typical_peak(signals: NDArray[np.floating[Any]]) -> np.float32:
+    """The level that most regions (t, n_labels) stay below at their peak: the unit of a scanner's noise."""
+    return np.float32(np.quantile(signals.max(0), 0.9))
 
 
 def centre_of(field: NDArray[np.float64], matrix: int) -> NDArray[np.float64]:

@@ -152,7 +152,7 @@ def draw_materials(
         late[scar] = late[muscle][0] * enhanced
         late[np.isin(kinds, [KINDS.index("rv_blood"), KINDS.index("lv_blood")])] = late[muscle][0] * blood_late
     supply = np.array([int(t.supply) for t in table])[kinds]
-    return Materials(rho, t1, t2, late, texture, supply, kinds, segment, layer, rng.uniform(0.0, 1.5, len(kinds)))
+    return Materials(rho, t1, t2, late, texture, supply, kinds, segment, layer, rng.uniform(0.2, 2.2, len(kinds)))
 
 
 def redraw_materials(rng: np.random.Generator, materials: Materials, field_t: float) -> Materials:

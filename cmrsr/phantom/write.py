@@ -11,10 +11,11 @@ from cmrsr import __version__
 from cmrsr.errors import UsageError
 from cmrsr.io.outputs import output_errors, write_json_atomic
 from cmrsr.phantom.dicom import write_scan_dicom
+from cmrsr.phantom.examination import Protocol
 from cmrsr.phantom.nifti import write_scan_nifti, write_truth_volumes
 from cmrsr.phantom.patient import EF_LIMITS, Group, draw_patient
 from cmrsr.phantom.scan import LABELS
-from cmrsr.phantom.scans import Protocol, scan_patient
+from cmrsr.phantom.scans import scan_patient
 from cmrsr.phantom.truth import STRAIN_COMPONENTS, heart_truth
 
 
@@ -40,8 +41,8 @@ class Study:
             raise UsageError(f"--ef {self.ef_percent:g}: expected {low:g} to {high:g} (percent)")
 
 
-def write_study(study: Study, n_workers: int | None = None) -> Iterator[int]:
-    """Write every patient's folder, several at a time; yields the number of each as it is done, in order.
+def write_study(study: Study, n_workers: int | None = None) -> Iterator[Path]:
+    """Write every patient's folder, several at a time; yields each as it is done, in order.
 
     The same files whatever the number of workers: a patient depends on the seed and its own number alone.
     Raises OutputError when something cannot be written.
@@ -57,7 +58,7 @@ def write_study(study: Study, n_workers: int | None = None) -> Iterator[int]:
         yield from pool.imap(write_patient, jobs)
 
 
-def write_patient(job: tuple[Study, int]) -> int:
+def write_patient(job: tuple[Study, int]) -> Path:
     """One patient's folder: the scans with ``*_label.nii.gz`` beside them, ``truth/`` and ``truth.json``."""
     study, subject = job
     ef = None if study.ef_percent is None else study.ef_percent / 100
@@ -84,4 +85,4 @@ def write_patient(job: tuple[Study, int]) -> int:
         "scans": scans,
     }
     write_json_atomic(folder / "truth.json", truth)
-    return subject
+    return folder

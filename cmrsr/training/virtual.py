@@ -18,8 +18,7 @@ from cmrsr.phantom.contrast import draw_passage, draw_sequence, first_pass_signa
 from cmrsr.phantom.patient import VirtualPatient, draw_patient
 from cmrsr.phantom.plane import FINE, Plane
 from cmrsr.phantom.render import Pose, Section
-from cmrsr.phantom.scanner import acquire, draw_scanner
-from cmrsr.phantom.scans import typical_peak
+from cmrsr.phantom.scanner import HARD, acquire, draw_scanner, typical_peak
 from cmrsr.phantom.tissue import redraw_materials
 
 FULL_SCALE = 65535  # images are stored as uint16 of their own maximum
@@ -93,8 +92,8 @@ def _chest_images(job: tuple[VirtualSet, int]) -> NDArray[np.uint16]:
         else:
             signals = first_pass_signals(materials, passage, draw_sequence(rng))
         signals = signals / typical_peak(signals)
-        scanner = draw_scanner(rng, FINE, virtual.matrix)
-        breath = draw_breath(rng, passage.times_s[-1], (0.0, 2.0, 7.0))
+        scanner = draw_scanner(rng, FINE, virtual.matrix, HARD)
+        breath = draw_breath(rng, passage.times_s[-1], (1.0, 4.0, 10.0))
         activation = rng.random()  # the phase of the cycle that triggering happens to hit
         for t in rng.choice(passage.times_s.size, virtual.n_frames, replace=False):
             moment = section.at(Pose(activation=activation, breath_mm=breath.at(passage.times_s[t])))

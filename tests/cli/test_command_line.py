@@ -89,6 +89,10 @@ def test_info(capfd: Capture, engine: Path, tmp_path: Path, monkeypatch: pytest.
         (["phantom", "OUT", "--fraction", "3"], 2, "--fraction 3.0: expected 0.1 to 1"),
         (["phantom", "OUT", "--matrix", "7"], 2, "--matrix 7"),
         (["phantom", "OUT", "--kind", "moon"], 2, "--kind"),
+        (["phantom", "OUT", "--ef", "120"], 2, "--ef 120: expected 5 to 85 (percent)"),
+        (["phantom", "OUT", "--group", "tall"], 2, "--group"),
+        (["phantom", "OUT", "--frames", "3"], 2, "--frames 3: expected 8 to 500"),
+        (["phantom", "OUT", "--workers", "0"], 2, "--workers 0"),
         (["phantom", "FILE/out"], 7, "cannot be written"),
         (["train", "nope"], 2, "no recipe 'nope'"),
         (["export", "nope"], 2, "nope"),
@@ -111,10 +115,11 @@ def test_bad_requests(arguments: list[str], code: int, message: str, tmp_path: P
 def test_a_phantom_goes_through_sr(engine: Path, tmp_path: Path, capfd: Capture) -> None:
     """The README's two commands, small: truncated virtual patients in, restored ones out at the same place."""
     out = tmp_path / "phantom"
-    size = ["--frames", "8", "--slices", "1", "--matrix", "64", "--fraction", "0.4"]
+    size = ["--kind", "perfusion", "--frames", "8", "--slices", "1", "--matrix", "64", "--fraction", "0.4"]
     assert run(["phantom", str(out), *size, "-q"]) == 0
     assert run(["sr", str(out), "--engine", str(engine), "--no-report"]) == 0
-    assert "left out: 2 x label or mask file" in capfd.readouterr().err
+    assert "left out: 6 x label or mask file" in capfd.readouterr().err  # two label files beside, four in truth/
+    assert (out / "subject001" / "overview.png").read_bytes().startswith(b"\x89PNG")
     for name in ("stress", "rest"):
         before = nib.load(out / "subject001" / f"perfusion_{name}.nii.gz")
         after = nib.load(tmp_path / "phantom_cmrsr" / "subject001" / f"perfusion_{name}_sr.nii.gz")

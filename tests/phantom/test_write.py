@@ -1,3 +1,4 @@
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -5,112 +6,111 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_allclose
 
-from cmrsr.errors import UsageError
-from cmrsr.phantom.anatomy import FINE, LABELS, draw_chest
-from cmrsr.phantom.clutter import smooth_field
-from cmrsr.phantom.scanner import acquire, draw_scanner
-from cmrsr.phantom.write import PerfusionRequest, VirtualScan, labels_as_scanned, perfusion_study, write_perfusion
+from cmrsr.errors import OutputError, UsageError
+from cmrsr.io.discover import discover
+from cmrsr.phantom.examination import Protocol
+from cmrsr.phantom.scan import LABELS
+from cmrsr.phantom.write import Study, write_study
 
-REQUEST = PerfusionRequest(n_frames=8, n_slices=1, matrix=64)
+SMALL = Protocol(n_frames=8, n_slices=3, matrix=64)
+
+
+def _study(out: Path, **changes: object) -> Study:
+    study = Study(out=out, n_subjects=1, seed=4, protocol=SMALL, file_format="nifti", group="infarct", ef_percent=35.0)
+    return replace(study, **changes)  # type: ignore[arg-type]
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 @pytest.fixture(scope="module")
-def study() -> list[VirtualScan]:
-    return list(perfusion_study(4, 1, REQUEST))
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("study") / "out"
+    assert list(write_study(_study(out))) == [out / "subject001"]
+    return out
 
 
-def test_a_subject_is_the_same_however_many_are_made(study: list[VirtualScan]) -> None:
-    other = next(perfusion_study(4, 0, REQUEST))
-    again = next(perfusion_study(4, 1, REQUEST))
-    assert again.series.array().tobytes() == study[0].series.array().tobytes()
-    assert again.labels.tobytes() == study[0].labels.tobytes()
-    assert_array_equal(again.series.affine, study[0].series.affine)
-    assert other.series.array().tobytes() != study[0].series.array().tobytes()
-
-
-def test_stress_and_rest_of_one_patient(study: list[VirtualScan]) -> None:
-    assert [s.name for s in study] == ["stress", "rest"]
-    stress, rest = (s.truth["mbf_ml_g_min_by_segment"] for s in study)
-    assert stress.max() > 2 * rest.max()
-    assert_array_equal(study[0].series.affine, study[1].series.affine)
-    for scan in study:
-        assert scan.series.shape == (8, 1, 64, 64) == scan.labels.shape
-        assert (scan.series.kind, scan.series.phase_axis) == ("perfusion", "y")
-        assert_allclose(scan.series.times_ms, scan.truth["times_s"] * 1000)
-        assert set(np.unique(scan.labels)) == {0, *LABELS.values()}
-        frames = scan.series.array()
-        assert np.isfinite(frames).all()
-        assert frames.min() >= 0
-        z, y, x = scan.series.spacing_mm
-        assert z == pytest.approx(10)
-        assert y == pytest.approx(x)
-        assert 300 / 64 <= x <= 380 / 64
-        assert np.linalg.det(scan.series.affine[:3, :3]) > 0
-
-
-@pytest.mark.parametrize("matrix", [64, 65, 160])
-@pytest.mark.parametrize("bent", [False, True])
-def test_labels_lie_where_the_image_shows_them(matrix: int, bent: bool) -> None:
-    chest = draw_chest(np.random.default_rng(0), 320.0, n_leaves=10)
-    scanner = draw_scanner(np.random.default_rng(1), FINE, matrix)
-    bend = None
-    if bent:
-        rng = np.random.default_rng(2)
-        bend = 4 * np.stack([smooth_field(rng, matrix, 2.5, 0.06), smooth_field(rng, matrix, 2.5, 0.06)])
-    scanner = replace(
-        scanner, sampled=(1.0, 1.0), filter_strength=0.0, blur=0.0, partial_fourier=1.0, bend=bend,
-        shading=np.ones((FINE, FINE), np.complex64), correction=np.ones((matrix, matrix), np.float32),
-    )  # fmt: skip
-    left = np.isin(chest.truth, [LABELS["lv_blood"], LABELS["myocardium"]])  # one solid disc
-    shown = acquire(left.astype(np.float32), scanner, np.random.default_rng(0), noisy=False) > 0.5
-    labels = labels_as_scanned(chest.truth, scanner)
-    assert labels.shape == (matrix, matrix)
-    labelled = np.isin(labels, [LABELS["lv_blood"], LABELS["myocardium"]])
-    pixels = np.argwhere(shown).mean(0), np.argwhere(labelled).mean(0)
-    assert np.abs(pixels[0] - pixels[1]).max() < 0.25
-    assert 2 * (shown & labelled).sum() / (shown.sum() + labelled.sum()) > 0.96
-
-
-def test_files_of_a_subject(tmp_path: Path, study: list[VirtualScan]) -> None:
-    write_perfusion(tmp_path, 4, 1, REQUEST, "nifti")
-    folder = tmp_path / "subject002"
-    assert {p.name for p in folder.iterdir()} == {
-        "perfusion_stress.nii.gz", "perfusion_stress_label.nii.gz",
-        "perfusion_rest.nii.gz", "perfusion_rest_label.nii.gz", "truth.json",
+def test_a_study_holds_four_scans_and_their_truth(written: Path) -> None:
+    folder = written / "subject001"
+    names = {"cine_sax", "perfusion_stress", "perfusion_rest", "t1", "lge"}
+    assert {p.name for p in folder.glob("*.nii.gz")} == {f"{n}{s}.nii.gz" for n in names for s in ("", "_label")}
+    truth = {p.name.removesuffix(".nii.gz") for p in (folder / "truth").iterdir()}
+    assert truth == {f"{n}_{v}" for n in names for v in ("clean", "aha")} | {"cine_sax_strain", "cine_sax_displacement"}
+    candidates, refused, _ = discover([written])
+    assert not refused
+    kinds = {c.name.rpartition("/")[2]: c.open().kind for c in candidates}
+    assert kinds == {
+        "cine_sax": "cine", "perfusion_stress": "perfusion", "perfusion_rest": "perfusion", "t1": "t1", "lge": "lge",
     }  # fmt: skip
-    truth = json.loads((folder / "truth.json").read_text())
-    assert (truth["seed"], truth["subject"], truth["labels"]) == (4, 2, LABELS)
-    for scan in study:
-        image, labels = (nib.load(folder / f"perfusion_{scan.name}{end}.nii.gz") for end in ("", "_label"))
-        frames = np.asarray(image.dataobj, dtype=np.float32).transpose(3, 2, 1, 0)
-        assert_allclose(frames, scan.series.array(), atol=0.01 * scan.series.array().max())
-        assert_array_equal(np.asarray(labels.dataobj).transpose(3, 2, 1, 0), scan.labels)
-        assert_allclose(image.affine, scan.series.affine, atol=1e-3)
-        assert_allclose(labels.affine, image.affine)
-        assert_allclose(truth[scan.name]["mbf_ml_g_min_by_segment"], scan.truth["mbf_ml_g_min_by_segment"])
 
 
-def test_fraction_is_the_acquired_share() -> None:
-    from cmrsr.physics.fourier import fft1c
+def test_truth_says_what_was_asked_for(written: Path) -> None:
+    truth = json.loads((written / "subject001" / "truth.json").read_text())
+    assert truth["lv"]["ef_percent"] == pytest.approx(35.0, abs=0.01)
+    assert truth["group"] == "infarct"
+    assert truth["scar"]["mass_g"] > 1
+    assert len(truth["segments"]) == 17
+    assert set(truth["scans"]) == {"cine_sax", "perfusion_stress", "perfusion_rest", "t1", "lge"}
+    assert truth["labels"] == LABELS
+    labels = nib.load(written / "subject001" / "lge_label.nii.gz")
+    assert labels.get_data_dtype() == np.uint8
+    assert LABELS["scar"] in np.unique(labels.dataobj)
 
-    request = replace(REQUEST, fraction=0.4)
-    frames = next(perfusion_study(4, 1, request)).series.array()
-    power = (np.abs(fft1c(frames, 2)) ** 2).mean((0, 1, 3))
-    inside = np.abs(np.arange(64) - 32) <= 12  # 26 of 64 lines
-    assert power[inside].min() > 5 * power[~inside & (np.abs(np.arange(64) - 32) > 14)].max()
+
+def test_the_clean_image_is_the_scan_without_noise(written: Path) -> None:
+    folder = written / "subject001"
+    scan, clean = (nib.load(folder / n).get_fdata() for n in ("cine_sax.nii.gz", "truth/cine_sax_clean.nii.gz"))
+    assert 0.0 < np.abs(scan - clean).mean() < 0.05 * clean.max()
+
+
+def test_one_core_or_two_and_one_subject_or_two_give_the_same_bytes(written: Path, tmp_path: Path) -> None:
+    alone = _digests(written)
+    list(write_study(_study(tmp_path / "two", n_subjects=2), n_workers=2))
+    together = _digests(tmp_path / "two")
+    assert {name: d for name, d in together.items() if name.startswith("subject001")} == alone
+    second = {name.replace("subject002", "subject001"): d for name, d in together.items() if "subject002" in name}
+    assert second.keys() == alone.keys()
+    assert all(second[name] != alone[name] for name in alone if name.endswith(("sax.nii.gz", "truth.json")))
+
+
+def test_dicom_and_nifti_are_the_same_scan(written: Path, tmp_path: Path) -> None:
+    list(write_study(_study(tmp_path / "d", file_format="dicom", protocol=replace(SMALL, kinds=("cine", "t1")))))
+    candidates, _, _ = discover([tmp_path / "d"])
+    series = {s.kind: s for s in (c.open() for c in candidates)}
+    assert set(series) == {"cine", "t1"}
+    nifti = nib.load(written / "subject001" / "cine_sax.nii.gz")
+    points = np.array([[0, 0, 0, 1], [63, 0, 0, 1], [0, 63, 0, 1]]).T
+    flipped = np.linalg.inv(series["cine"].affine) @ nifti.affine @ points
+    assert_allclose(flipped, np.rint(flipped), atol=1e-3)
+    # both hold the same numbers at the same place
+    x, y, z = (int(round(v)) for v in (np.linalg.inv(series["cine"].affine) @ nifti.affine @ [20, 30, 1, 1])[:3])
+    assert series["cine"].frame(3)[z, y, x] == nifti.dataobj[20, 30, 1, 3]
+    assert series["t1"].shape == (8, 3, 64, 64)
+    assert (np.diff(series["t1"].times_ms, axis=0) > 0).all()
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("changes", "words"),
     [
-        ({"n_frames": 3}, "--frames 3: expected 8 to 500"),
-        ({"n_slices": 0}, "--slices 0"),
-        ({"matrix": 1000}, "--matrix 1000"),
-        ({"fraction": 0.0}, "--fraction 0.0"),
+        ({"n_subjects": 0}, "--subjects 0"),
+        ({"seed": -1}, "--seed -1"),
+        ({"ef_percent": 120.0}, "--ef 120"),
+        ({"ef_percent": 1.0}, "--ef 1: expected 5 to 85"),
     ],
 )
-def test_requests_out_of_range(change: dict[str, float], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        PerfusionRequest(**change)  # type: ignore[arg-type]
+def test_what_cannot_be(changes: dict[str, object], words: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=words):
+        _study(tmp_path, **changes)
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError):
+        list(write_study(_study(tmp_path / "file" / "out")))

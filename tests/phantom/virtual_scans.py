@@ -55,6 +55,7 @@ def virtual_scan(name: str) -> VirtualScan:
     header = ScanHeader(
         sequence=sequence, description=name.replace("_", " "), series_number=20, tr_ms=2.75, te_ms=1.2, flip_deg=35.0,
         field_t=3.0, beat_ms=880.0, thickness_mm=8.0, gap_mm=10.0, phase_axis="x" if name == "lge" else "y",
+        phase_lines=20,
         contrast=name in ("perfusion_stress", "lge"), trigger_ms=trigger, acquired_s=acquired, inversion_ms=inversion,
     )  # fmt: skip
     volumes = {
