@@ -10,8 +10,9 @@ import numpy as np
 
 from cmrsr.errors import UnusableError
 from cmrsr.evaluate import style
+from cmrsr.evaluate.image_statistics import GRADIENT_EDGES, GREY_EDGES, RADII, ImageStatistics
 from cmrsr.evaluate.population import NORMAL_VALUES, Group, HeartMeasures, confusion
-from cmrsr.evaluate.realism import GRADIENT_EDGES, GREY_EDGES, RADII, ImageStatistics, average, distance
+from cmrsr.evaluate.realism import average, distance
 from cmrsr.io.series import Kind
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from cmrsr.errors import UnusableError
-from cmrsr.evaluate.report import Picture
+from cmrsr.phantom import patient as phantom
+from cmrsr.phantom.truth import heart_truth
 
 Sex = Literal["m", "f"]
 Group = Literal["NOR", "MINF", "DCM", "HCM", "RV"]
@@ -21,14 +21,19 @@ GROUP_NAMES: Mapping[Group, str] = {
     "HCM": "hypertrophic cardiomyopathy",
     "RV": "abnormal right ventricle",
 }
+PHANTOM_GROUPS: Mapping[phantom.Group, Group] = {
+    "normal": "NOR", "infarct": "MINF", "dilated": "DCM", "hypertrophic": "HCM", "rv": "RV"
+}  # fmt: skip
 SEVERAL = 2  # segments with abnormal contraction
+LEAST_THICKENING = 0.3  # of a segment that contracts normally, relative to its wall at end diastole
+THICKENING_SOURCE = "J Cardiovasc Magn Reson 2009;11:22 (a segment that thickens by less than 30 % is infarcted)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeartMeasures:
     """What is true of one heart. Walls are of the left ventricle at end diastole; ``group``: what was asked for.
 
-    n_abnormal_segments: AHA segments that contract less than normally.
+    n_abnormal_segments: AHA segments whose wall thickens by less than ``LEAST_THICKENING`` until end systole.
     """
 
     name: str
@@ -57,6 +62,24 @@ class HeartMeasures:
         return self.rv_edv_ml / self.bsa_m2
 
 
+def measures(patient: phantom.VirtualPatient) -> HeartMeasures:
+    """The measures of a virtual patient, as they truly are; walls by AHA segment (without the apex), no image needed.
+
+    A definition speaks of segments, so ``max_wall_mm`` is the mean of the thickest one.
+    """
+    truth = heart_truth(patient)
+    lv, rv = truth["lv"], truth["rv"]
+    walls = np.array([(s["wall_ed_mm"], s["wall_es_mm"]) for s in truth["segments"] if s["wall_ed_mm"] > 0])
+    return HeartMeasures(
+        name=patient.identity.name, sex="m" if patient.identity.sex == "M" else "f", bsa_m2=patient.identity.bsa_m2,
+        lv_edv_ml=lv["edv_ml"], lv_esv_ml=lv["esv_ml"], lv_ef_percent=lv["ef_percent"], lv_mass_g=lv["mass_g"],
+        rv_edv_ml=rv["edv_ml"], rv_ef_percent=rv["ef_percent"], min_wall_mm=float(walls[:, 0].min()),
+        mean_wall_mm=float(walls[:, 0].mean()), max_wall_mm=float(walls[:, 0].max()),
+        n_abnormal_segments=int((walls[:, 1] / walls[:, 0] - 1 < LEAST_THICKENING).sum()),
+        group=PHANTOM_GROUPS[patient.group],
+    )  # fmt: skip
+
+
 # --- normal values ----------------------------------------------------------------------------------------------------
 
 
@@ -66,22 +89,24 @@ class NormalValue:
 
     measure: Measure
     title: str
+    short: str
     unit: str
     sex: Sex
     mean: float
     sd: float
 
 
+AGREEING_SD, AGREEING_SD_RATIO = 0.3, (0.7, 1.3)  # of published standard deviations
 NORMAL_SOURCE = "Kawel-Boehm et al., J Cardiovasc Magn Reson 2015;17:29 (steady-state free precession)"
-_PUBLISHED: tuple[tuple[Measure, str, str, dict[Sex, tuple[float, float]]], ...] = (
-    ("lv_edv_ml", "LV end-diastolic volume", "mL", {"m": (160.0, 27.0), "f": (132.0, 23.0)}),
-    ("lv_esv_ml", "LV end-systolic volume", "mL", {"m": (54.0, 14.0), "f": (44.0, 11.0)}),
-    ("lv_ef_percent", "LV ejection fraction", "%", {"m": (67.0, 5.0), "f": (67.0, 5.0)}),
-    ("lv_mass_g", "LV mass", "g", {"m": (134.0, 21.0), "f": (98.0, 21.0)}),
+_PUBLISHED: tuple[tuple[Measure, str, str, str, dict[Sex, tuple[float, float]]], ...] = (
+    ("lv_edv_ml", "LV end-diastolic volume", "LV EDV", "mL", {"m": (160.0, 27.0), "f": (132.0, 23.0)}),
+    ("lv_esv_ml", "LV end-systolic volume", "LV ESV", "mL", {"m": (54.0, 14.0), "f": (44.0, 11.0)}),
+    ("lv_ef_percent", "LV ejection fraction", "LV EF", "%", {"m": (67.0, 5.0), "f": (67.0, 5.0)}),
+    ("lv_mass_g", "LV mass", "LV mass", "g", {"m": (134.0, 21.0), "f": (98.0, 21.0)}),
 )
 NORMAL_VALUES = tuple(
-    NormalValue(measure=measure, title=title, unit=unit, sex=sex, mean=mean, sd=sd)
-    for measure, title, unit, by_sex in _PUBLISHED
+    NormalValue(measure=measure, title=title, short=short, unit=unit, sex=sex, mean=mean, sd=sd)
+    for measure, title, short, unit, by_sex in _PUBLISHED
     for sex, (mean, sd) in by_sex.items()
 )
 
@@ -104,11 +129,17 @@ class SummaryRow:
     def sd_ratio(self) -> float | None:
         return None if self.sd is None else self.sd / self.normal.sd
 
+    @property
+    def agrees(self) -> bool:
+        """Whether mean and spread are so close to the published ones that no reader would tell."""
+        low, high = AGREEING_SD_RATIO
+        return abs(self.difference) <= AGREEING_SD and self.sd_ratio is not None and low <= self.sd_ratio <= high
+
 
 def summarise(measures: Sequence[HeartMeasures]) -> list[SummaryRow]:
     """Mean and standard deviation of every measure and sex beside ``NORMAL_VALUES``; an absent sex has no row.
 
-    The published values are of healthy adults, so hand in healthy subjects (see ``healthy``).
+    The published values are of healthy adults, so hand in healthy subjects.
     """
     rows = []
     for normal in NORMAL_VALUES:
@@ -117,11 +148,6 @@ def summarise(measures: Sequence[HeartMeasures]) -> list[SummaryRow]:
             sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
             rows.append(SummaryRow(normal=normal, n=len(values), mean=float(np.mean(values)), sd=sd))
     return rows
-
-
-def healthy(measures: Sequence[HeartMeasures]) -> list[HeartMeasures]:
-    """Those asked for as normal, or not as anything."""
-    return [m for m in measures if m.group in (None, "NOR")]
 
 
 # --- the ACDC groups --------------------------------------------------------------------------------------------------
@@ -191,49 +217,25 @@ def confusion(measures: Sequence[HeartMeasures]) -> dict[Group, dict[str, float]
     return table
 
 
-# --- the report -------------------------------------------------------------------------------------------------------
-
-
-def population_report(measures: Sequence[HeartMeasures]) -> tuple[dict[str, Any], list[Picture]]:
-    """Healthy virtual subjects beside published values, and all beside the ACDC definitions: plain values, and drawn.
-
-    UnusableError: no measures.
-    """
-    from cmrsr.evaluate import style
-    from cmrsr.evaluate.phantom_figures import disease_figure, population_figure
-
-    if not measures:
-        raise UnusableError("found no virtual hearts to judge; expected the measures of at least one")
-    record = {
-        "n": len(measures),
+def population_record(healthy: Sequence[HeartMeasures], mixed: Sequence[HeartMeasures]) -> dict[str, Any]:
+    """Healthy virtual subjects beside published values, and all groups beside the ACDC definitions: plain values."""
+    return {
         "normal_values": {
             "source": NORMAL_SOURCE,
+            "n": len(healthy),
             "rows": [
                 {
                     "measure": row.normal.measure, "unit": row.normal.unit, "sex": row.normal.sex, "n": row.n,
                     "mean": row.mean, "sd": row.sd, "published_mean": row.normal.mean, "published_sd": row.normal.sd,
-                    "difference_in_published_sd": row.difference, "sd_ratio": row.sd_ratio,
+                    "difference_in_published_sd": row.difference, "sd_ratio": row.sd_ratio, "agrees": row.agrees,
                 }
-                for row in summarise(healthy(measures))
+                for row in summarise(healthy)
             ],
         },
-        "acdc": {"source": ACDC_SOURCE, "share_meeting": confusion(measures)},
+        "acdc": {
+            "source": ACDC_SOURCE,
+            "abnormal_segment": f"wall thickening below {100 * LEAST_THICKENING:g} %: {THICKENING_SOURCE}",
+            "n": {group: sum(m.group == group for m in mixed) for group in GROUPS},
+            "share_meeting": confusion(mixed),
+        },
     }  # fmt: skip
-    pictures = []
-    if healthy(measures):
-        pictures.append(
-            Picture(
-                title="Healthy virtual hearts beside published values",
-                caption=f"One dot is one virtual subject; bars are the published mean ± 2 SD: {NORMAL_SOURCE}.",
-                data=style.png(population_figure(healthy(measures))),
-            )
-        )
-    pictures.append(
-        Picture(
-            title="Virtual patients beside the definitions of their disease",
-            caption=f"Dashed lines are the limits of the ACDC groups: {ACDC_SOURCE}. A group should lie on its own "
-            "side of its lines.",
-            data=style.png(disease_figure(measures)),
-        )
-    )
-    return record, pictures

@@ -137,8 +137,12 @@ def acquire_scan(
     maps: tuple[str, ...],
     fraction: float = 1.0,
     unit: float | None = None,
+    gain: Callable[[Section], NDArray[np.float32]] | None = None,
 ) -> VirtualScan:
-    """Render and acquire all frames and slices. unit: the signal that is ``INTENSITY``; None: of the brightest."""
+    """Render and acquire all frames and slices. unit: the signal that is ``INTENSITY``; None: of the brightest.
+
+    gain: what multiplies the signal maps (FINE, FINE) of a section.
+    """
     n_t, n_z = poses.shape
     n = scanner.matrix
     shape = (n_t, n_z, n, n)
@@ -150,9 +154,10 @@ def acquire_scan(
     rough, lines = exam.chest.materials.texture, n_lines(fraction, n)
     for z, section in enumerate(sections):
         noise = np.random.default_rng(rng.integers(2**63))
+        factor = gain(section) if gain else np.float32(1)
         for t in range(n_t):
             pose: Pose = poses[t, z]
-            image = section.at(pose).signal(signals(t, z), rough)
+            image = section.at(pose).signal(signals(t, z), rough) * factor
             if unit is None:
                 unit = float(np.quantile(image, 0.98))
             for out, noisy in ((frames, True), (clean, False)):

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmrsr.phantom.breath import draw_breath
+from cmrsr.phantom.clutter import draw_warp
 from cmrsr.phantom.contrast import draw_passage, draw_sequence, first_pass_signals
 from cmrsr.phantom.examination import (
     KINDS,
@@ -52,6 +53,17 @@ def cine(exam: Examination) -> Iterator[VirtualScan]:
     signals = bssfp(m.rho, m.t1_ms, m.t2_ms, te_ms=tr / 2, flip_deg=flip)
     scanner = draw_scanner(rng, FINE, matrix, BREATH_HOLD)
     times = np.arange(n_t) * patient.cycle.beat_ms / n_t
+    field = draw_warp(rng, float(rng.uniform(5, 25)) * patient.field_t)  # off-resonance in Hz, smooth in the body
+
+    def banding(section: Section) -> NDArray[np.float32]:
+        """Signal off resonance relative to that on resonance, (FINE, FINE), of a tissue such as myocardium."""
+        rows, columns = np.indices((FINE, FINE)).reshape(2, -1)
+        hertz = field.at(section.plane.points(rows, columns, 0.0))[:, 0].reshape(FINE, FINE)
+        off, on = (
+            bssfp(1.0, 1000.0, 50.0, te_ms=tr / 2, flip_deg=flip, tr_ms=tr, off_resonance_hz=f) for f in (hertz, 0.0)
+        )
+        return np.asarray(off / on, dtype=np.float32)
+
     views: dict[str, list[Section]] = {"sax": [exam.section(z) for z in range(len(exam.planes))]}
     if exam.protocol.long_axis:
         for view in LONG_AXIS:
@@ -75,7 +87,7 @@ def cine(exam: Examination) -> Iterator[VirtualScan]:
             truth["activation"] = patient.cycle.activation(times)
         yield acquire_scan(
             exam, f"cine_{view}", "cine", sections, poses, lambda t, z: signals, scanner, rng, header, times,
-            truth=truth, maps=("aha", "displacement", "strain"),
+            truth=truth, maps=("aha", "displacement", "strain"), gain=banding,
         )  # fmt: skip
 
 
