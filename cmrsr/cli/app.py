@@ -271,6 +271,33 @@ def evaluate_sr(
     )  # fmt: skip
 
 
+@evaluate_app.command("phantom")
+def evaluate_phantom(
+    context: typer.Context,
+    real: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[REAL]...", help="Real scans to compare with: files, folders, or .txt lists of them."),
+    ] = None,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Output folder.")] = Path("phantom_evaluation"),
+    subjects: Annotated[
+        int, typer.Option("--subjects", help="Virtual subjects that are measured: so many healthy, so many of all.")
+    ] = 200,
+    seed: Annotated[int, typer.Option("--seed", help="Of the virtual patients.")] = 1,
+    images: Annotated[
+        int, typer.Option("--images", help="Virtual patients that are scanned, of every kind among the real scans.")
+    ] = 8,
+    quiet: Quiet = False,
+) -> None:
+    """Compare virtual patients with normal values, with definitions of disease, and with real scans."""
+    from cmrsr.cli.evaluate_phantom import EvaluatePhantomRequest, run_evaluate_phantom_command
+
+    run_evaluate_phantom_command(
+        EvaluatePhantomRequest(
+            arguments=context.obj, inputs=real or [], out=out, subjects=subjects, seed=seed, images=images, quiet=quiet
+        )
+    )
+
+
 @app.command()
 def info(
     json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,

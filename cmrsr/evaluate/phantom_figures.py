@@ -4,7 +4,7 @@ Real scans and published values are black or grey, virtual ones in colour.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from cmrsr.errors import UnusableError
 from cmrsr.evaluate import style
 from cmrsr.evaluate.image_statistics import GRADIENT_EDGES, GREY_EDGES, RADII, ImageStatistics
 from cmrsr.evaluate.population import NORMAL_VALUES, Group, HeartMeasures, confusion
-from cmrsr.evaluate.realism import average, distance
+from cmrsr.evaluate.realism import average, distance, n_patients, pixel_mm
 from cmrsr.io.series import Kind
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ REGIONS: Mapping[str, tuple[tuple[Group, str, float, float, float, float], ...]]
     ),
 }
 WOMEN: Mapping[str, tuple[float, float]] = {"lv_edv_index": (80, 50), "rv_edv_index": (100, 40)}  # limit, from bottom
+WOMEN_LINE: Mapping[str, Any] = {"color": style.INK, "linewidth": 1.1, "linestyle": ":"}
 TOP_EF = 90.0  # %, of the axes
 GOLDEN = 0.618034  # spreads dots evenly, and the same on every run
 
@@ -107,8 +108,9 @@ def _name_groups(axes: "Axes", kind: Kind, real: Sequence[ImageStatistics], virt
     """What the colours are, in the empty corner above the falling spectrum."""
     lines = [(KIND_NAMES.get(kind, kind), style.INK, "bold")]
     for name, group, colour in (("real", real, style.REFERENCE), ("virtual", virtual, VIRTUAL)):
-        n = len({s.patient for s in group})
-        lines.append((f"{name}, {n} patient{'s' if n > 1 else ''}", colour, "normal"))
+        n = n_patients(group)
+        words = f"{name}: {n} patient{'s' if n > 1 else ''}, {pixel_mm(group):.1f} mm"
+        lines.append((words, colour, "normal"))
     for i, (text, colour, weight) in enumerate(lines):
         axes.text(
             0.98, 0.97 - 0.1 * i, text, transform=axes.transAxes, ha="right", va="top", color=colour,
@@ -170,11 +172,7 @@ def disease_figure(measures: Sequence[HeartMeasures]) -> "Figure":
             _region(axes, *region)
         if across in WOMEN:
             limit, bottom = WOMEN[across]
-            axes.plot([limit] * 2, [bottom, TOP_EF], color=style.INK, linewidth=1.1, linestyle=":", zorder=1)
-            axes.annotate(
-                "women", (limit, bottom), xytext=(0, -3), textcoords="offset points", ha="center", va="top",
-                fontsize=style.SMALL, color=style.MUTED,
-            )  # fmt: skip
+            axes.plot([limit] * 2, [bottom, TOP_EF], **WOMEN_LINE, zorder=1)
         for m, value in zip(measures, x, strict=True):
             colour, marker = GROUP_STYLE[m.group] if m.group else (style.INK, ".")
             axes.scatter(
@@ -189,7 +187,8 @@ def disease_figure(measures: Sequence[HeartMeasures]) -> "Figure":
         words = f"{group} {100 * shares[group]:.0f} % of {sum(m.group == group for m in measures)}"
         panels[0].plot([], [], color=colour, marker=marker, markersize=4.5, linestyle="none", label=words)
     if meeting:
-        _legend_above(figure, n_columns=len(meeting), title="Meet the definition of the group asked for:")
+        panels[0].plot([], [], **WOMEN_LINE, label="limit for women (open)")
+        _legend_above(figure, n_columns=len(meeting) + 1, title="Meet the definition of the group asked for:")
     return figure
 
 

@@ -24,6 +24,7 @@ GROUP_NAMES: Mapping[Group, str] = {
 PHANTOM_GROUPS: Mapping[phantom.Group, Group] = {
     "normal": "NOR", "infarct": "MINF", "dilated": "DCM", "hypertrophic": "HCM", "rv": "RV"
 }  # fmt: skip
+MEETING = 0.95  # share of a group's hearts that meet its definition, for the group to be what it is called
 SEVERAL = 2  # segments with abnormal contraction
 LEAST_THICKENING = 0.3  # of a segment that contracts normally, relative to its wall at end diastole
 THICKENING_SOURCE = "J Cardiovasc Magn Reson 2009;11:22 (a segment that thickens by less than 30 % is infarcted)"

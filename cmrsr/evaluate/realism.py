@@ -4,6 +4,7 @@ Distances are measured in the spread of the real scans: 1 means "as far as a rea
 scans".
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -132,7 +133,7 @@ def gaps(real: Sequence[ImageStatistics], virtual: Sequence[ImageStatistics]) ->
     UnusableError: a group is empty, or the real series are of one patient only, so that their spread is unknown.
     """
     _check(real, virtual)
-    if len({s.patient for s in real}) < 2:
+    if n_patients(real) < 2:
         raise UnusableError(f"the spread of real scans needs two patients or more, found only {real[0].patient}")
     found = []
     for statistic in STATISTICS:
@@ -180,7 +181,7 @@ def realism_record(real: Iterable[ImageStatistics], virtual: Iterable[ImageStati
 
 
 def _record(real: list[ImageStatistics], virtual: list[ImageStatistics]) -> dict[str, Any]:
-    known = len({s.patient for s in real}) > 1
+    known = n_patients(real) > 1
     return {
         "real": _census(real),
         "virtual": _census(virtual),
@@ -203,11 +204,21 @@ def _record(real: list[ImageStatistics], virtual: list[ImageStatistics]) -> dict
 
 def _census(group: list[ImageStatistics]) -> dict[str, Any]:
     return {
-        "patients": len({s.patient for s in group}),
+        "patients": n_patients(group),
         "series": len(group),
         "images": sum(s.n_images for s in group),
+        "pixel_mm": pixel_mm(group),
         "spectrum_db": average(group, "spectrum_db").round(2).tolist(),
     }
+
+
+def n_patients(group: Iterable[ImageStatistics]) -> int:
+    return len({s.patient for s in group})
+
+
+def pixel_mm(group: Iterable[ImageStatistics]) -> float:
+    """The side of a pixel, median of the series."""
+    return float(np.median([math.sqrt(s.pixel_mm[0] * s.pixel_mm[1]) for s in group]))
 
 
 def average(group: Sequence[ImageStatistics], key: str) -> Array:

@@ -93,10 +93,9 @@ class Examination:
         return [first + step * i for i in range(self.n_levels)]
 
 
-def held_breath(rng: Generator, exam: Examination) -> NDArray[np.float64]:
-    """Where one breath-hold has the heart: shifted within the slice, so that the stack still tiles the ventricle."""
+def held_shift(rng: Generator, normal: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Where one breath-hold has the heart, RAS mm: shifted within its slice, so that a stack still tiles the heart."""
     shift = draw_breath(rng, 1.0, (0.0,)).direction * rng.normal(0, HOLD_MM)
-    normal = exam.planes[0].normal
     return np.asarray(shift - normal * (normal @ shift))
 
 

@@ -18,7 +18,7 @@ from cmrsr.phantom.examination import (
     ScanKind,
     acquire_scan,
     header_of,
-    held_breath,
+    held_shift,
 )
 from cmrsr.phantom.heart import LV_CAVITY
 from cmrsr.phantom.patient import VirtualPatient
@@ -73,7 +73,7 @@ def cine(exam: Examination) -> Iterator[VirtualScan]:
         poses = np.empty((n_t, len(sections)), object)
         for z in range(len(sections)):
             # each slice is another breath-hold, at another heart rate
-            still = held_breath(rng, exam)
+            still = held_shift(rng, exam.planes[0].normal)
             beat = replace(patient.cycle, beat_ms=patient.cycle.beat_ms * max(rng.normal(1, patient.beat_sd), 0.75))
             for t, a in enumerate(beat.activation(np.arange(n_t) / n_t * beat.beat_ms)):
                 poses[t, z] = Pose(activation=float(a), breath_mm=still)
@@ -189,7 +189,7 @@ def lge(exam: Examination) -> Iterator[VirtualScan]:
     activation = float(patient.cycle.activation(STILL * beat))
     poses = np.empty((1, n_z), object)
     for z in range(n_z):
-        poses[0, z] = Pose(activation=activation, breath_mm=held_breath(rng, exam))
+        poses[0, z] = Pose(activation=activation, breath_mm=held_shift(rng, exam.planes[0].normal))
     signals = np.abs(inversion_recovery_gre(m.rho, m.late_t1_ms, inversion_ms=inversion, beat_ms=beat))
     header = header_of(
         exam, scanner, "inversion-recovery", "lge_sax", 300, tr_ms=float(rng.uniform(5, 8)), te_ms=3.0, flip_deg=25.0,

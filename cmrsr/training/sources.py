@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from cmrsr.errors import CmrsrError, UnusableError, UsageError
 from cmrsr.io.discover import discover
 from cmrsr.io.patient import patient_of
+from cmrsr.training.cache import load
 from cmrsr.training.loop import Images
 from cmrsr.training.recipe import Recipe
-from cmrsr.training.virtual import VirtualSet, load
+from cmrsr.training.virtual import VirtualSet
 
 
 def default_cache() -> Path:

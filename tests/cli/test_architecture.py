@@ -16,7 +16,7 @@ ARROWS = {
     "phantom": {"io", "physics"},
     "runtime": {"diffusion", "io"},
     "tasks": {"runtime", "diffusion", "physics", "io"},
-    "evaluate": {"tasks", "runtime", "diffusion", "physics", "io"},
+    "evaluate": {"tasks", "phantom", "runtime", "diffusion", "physics", "io"},
     "models": set(),
     "training": {"models", "diffusion", "phantom", "physics", "io"},
     "exporting": {"training", "models", "diffusion", "runtime", "io"},

@@ -15,7 +15,16 @@ from cmrsr.runtime import bundle
 from tests.engines import write_engine
 
 Capture = pytest.CaptureFixture[str]
-COMMANDS = (["sr"], ["train"], ["export"], ["phantom"], ["evaluate"], ["evaluate", "sr"], ["info"])
+COMMANDS = (
+    ["sr"],
+    ["train"],
+    ["export"],
+    ["phantom"],
+    ["evaluate"],
+    ["evaluate", "sr"],
+    ["evaluate", "phantom"],
+    ["info"],
+)
 
 
 @pytest.mark.parametrize("command", [[], *COMMANDS], ids=lambda command: " ".join(command) or "cmrsr")
@@ -98,6 +107,11 @@ def test_info(capfd: Capture, engine: Path, tmp_path: Path, monkeypatch: pytest.
         (["export", "nope"], 2, "nope"),
         (["evaluate", "sr", "nope", "--engine", "nowhere"], 5, "no engine 'nowhere'"),
         (["evaluate", "sr", "nope", "--axes", "z"], 2, "--axes z"),
+        (["evaluate", "phantom", "-o", "OUT", "--subjects", "0"], 2, "--subjects 0: expected at least 1"),
+        (["evaluate", "phantom", "-o", "OUT", "--images", "0"], 2, "--images 0: expected at least 1"),
+        (["evaluate", "phantom", "-o", "OUT", "--seed", "-1"], 2, "--seed -1: expected at least 0"),
+        (["evaluate", "phantom", "nope", "-o", "OUT"], 3, "no such file or folder"),
+        (["evaluate", "phantom", "-o", "FILE/out"], 7, "cannot be written"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

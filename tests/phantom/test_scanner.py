@@ -5,7 +5,18 @@ import pytest
 from numpy.testing import assert_allclose
 
 from cmrsr.phantom.clutter import smooth_field
-from cmrsr.phantom.scanner import Scanner, acquire, centre_of, draw_scanner, raw_filter
+from cmrsr.phantom.scanner import (
+    BREATH_HOLD,
+    FIRST_PASS,
+    HARD,
+    Quality,
+    Scanner,
+    acquire,
+    centre_of,
+    draw_scanner,
+    raw_filter,
+    typical_peak,
+)
 from cmrsr.physics.kspace import degrade
 
 FLOAT32 = 1e-5
@@ -13,7 +24,7 @@ FLOAT32 = 1e-5
 
 def _perfect(n: int, matrix: int) -> Scanner:
     """No shading, filter, blur, noise or correction: Fourier sampling alone."""
-    drawn = draw_scanner(np.random.default_rng(0), n, matrix)
+    drawn = draw_scanner(np.random.default_rng(0), n, matrix, HARD)
     return replace(
         drawn, sampled=(1.0, 1.0), filter_strength=0.0, blur=0.0, noise=0.0, partial_fourier=1.0, bend=None,
         shading=np.ones((n, n), np.complex64), correction=np.ones((matrix, matrix), np.float32),
@@ -89,7 +100,7 @@ def test_filter_and_blur_keep_the_mean_and_take_detail_away() -> None:
 
 
 def test_shading_is_undone_by_the_correction() -> None:
-    drawn = draw_scanner(np.random.default_rng(3), 80, 40)
+    drawn = draw_scanner(np.random.default_rng(3), 80, 40, HARD)
     assert np.abs(drawn.shading).mean() == pytest.approx(1, rel=1e-5)
     assert np.ptp(np.abs(drawn.shading)) > 0.2
     magnitude = np.abs(drawn.shading).astype(np.float64)
@@ -120,14 +131,36 @@ def test_raw_filter_is_flat_then_falls(acquired: int, strength: float, start: fl
     assert weight.min() == pytest.approx(1 - strength, abs=0.01)
 
 
-def test_same_seed_same_scanner_and_settings_in_range() -> None:
-    a, b = (draw_scanner(np.random.default_rng(8), 64, 32) for _ in range(2))
-    assert a.shading.tobytes() == b.shading.tobytes()
+def test_same_seed_same_scanner() -> None:
+    a, b, other = (draw_scanner(np.random.default_rng(seed), 64, 32, HARD) for seed in (8, 8, 9))
+    assert a.shading.tobytes() == b.shading.tobytes() != other.shading.tobytes()
     assert (a.noise, a.sampled, a.filter_start) == (b.noise, b.sampled, b.filter_start)
-    for seed in range(40):
-        scanner = draw_scanner(np.random.default_rng(seed), 64, 64)
+
+
+@pytest.mark.parametrize("quality", [FIRST_PASS, BREATH_HOLD, HARD], ids=["first pass", "breath-hold", "hard"])
+def test_drawn_settings_keep_to_their_quality(quality: Quality) -> None:
+    drawn = [draw_scanner(np.random.default_rng(seed), 32, 32, quality) for seed in range(120)]
+    for scanner in drawn:
         assert all(0 < share <= 1 for share in scanner.sampled)
         assert 0 <= scanner.filter_strength < 1
-        assert scanner.noise > 0
+        assert quality.noise[0] <= scanner.noise <= quality.noise[1]
         assert 0.5 < scanner.partial_fourier <= 1
         assert np.all(scanner.correction > 0)
+        assert scanner.noise_map.shape == scanner.correction.shape == (32, 32)
+    error = 3 * np.sqrt(0.25 / len(drawn))
+    assert np.mean([s.bend is not None for s in drawn]) == pytest.approx(quality.distorted, abs=error)
+    assert np.mean([min(s.sampled) < 0.85 for s in drawn]) <= quality.interpolated + error
+    untouched = np.mean([np.ptp(s.correction) == 0 for s in drawn])
+    assert untouched == pytest.approx(quality.corrected[0], abs=error)
+
+
+def test_a_sharper_look_has_less_noise() -> None:
+    assert BREATH_HOLD.noise[1] < FIRST_PASS.noise[1] <= HARD.noise[1]
+
+
+def test_typical_peak_is_what_nine_in_ten_regions_stay_below() -> None:
+    signals = np.random.default_rng(0).random((30, 1000))
+    signals[5] = np.linspace(1, 2, 1000)  # the beat at which every region is brightest
+    peak = typical_peak(signals)
+    assert peak.dtype == np.float32
+    assert np.mean(signals.max(0) < peak) == pytest.approx(0.9, abs=0.002)

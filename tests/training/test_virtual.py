@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cmrsr.training.virtual import FULL_SCALE, VirtualSet, _chest_images, load
+from cmrsr.training.cache import FULL_SCALE, digest, load
+from cmrsr.training.virtual import VirtualSet
 
 SMALL = VirtualSet(n_chests=2, n_scans=1, n_frames=2)
 
@@ -16,10 +17,10 @@ def test_rendered_once_and_the_same_again(tmp_path: Path, monkeypatch: pytest.Mo
     assert images.shape == (4, SMALL.matrix, SMALL.matrix)
     assert images.dtype == np.uint16
     assert np.all(images.max((1, 2)) >= FULL_SCALE - 1)
-    assert [p.name for p in (tmp_path / "cache").iterdir()] == [f"perfusion-{SMALL.digest()}.npy"]
+    assert [p.name for p in (tmp_path / "cache").iterdir()] == [f"perfusion-{digest(SMALL)}.npy"]
     # any process renders a chest alike, and one chest does not depend on the others
     for index in (1, 0):
-        assert np.array_equal(_chest_images((SMALL, index)), images[2 * index : 2 * index + 2])
+        assert np.array_equal(SMALL.render(index), images[2 * index : 2 * index + 2])
     again = load(SMALL, tmp_path / "cache", lambda _: pytest.fail("rendered twice"))
     assert np.array_equal(again, images)
     monkeypatch.setenv("LOCAL_RANK", "1")  # a second process of torchrun finds them ready
@@ -27,15 +28,15 @@ def test_rendered_once_and_the_same_again(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_chests_scans_and_frames_differ() -> None:
-    images = _chest_images((replace(SMALL, n_scans=2), 5))
+    images = replace(SMALL, n_scans=2).render(5)
     assert len({image.tobytes() for image in images}) == 4
     assert np.all(images.std((1, 2)) > 0.02 * FULL_SCALE)
 
 
 def test_digest_tells_sets_apart() -> None:
     sets = [SMALL, replace(SMALL, n_chests=3), replace(SMALL, seed=1), replace(SMALL, random_contrast=0.0)]
-    assert len({s.digest() for s in sets}) == len(sets)
-    assert SMALL.digest() == VirtualSet(n_chests=2, n_scans=1, n_frames=2).digest()
+    assert len({digest(s) for s in sets}) == len(sets)
+    assert digest(SMALL) == digest(VirtualSet(n_chests=2, n_scans=1, n_frames=2))
 
 
 def test_an_interrupted_rendering_leaves_nothing(tmp_path: Path) -> None:

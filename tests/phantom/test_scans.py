@@ -1,0 +1,417 @@
+from collections.abc import Iterator
+from functools import partial
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from numpy.typing import NDArray
+from scipy.ndimage import binary_erosion
+
+from cmrsr.errors import UsageError
+from cmrsr.phantom import examination, scans
+from cmrsr.phantom.chest import draw_chest
+from cmrsr.phantom.clutter import Warp
+from cmrsr.phantom.examination import INTENSITY, KINDS, Examination, Protocol, ScanKind, acquire_scan, held_shift
+from cmrsr.phantom.heart import LV_CAVITY, RV_CAVITY, WALL
+from cmrsr.phantom.patient import GROUPS, VirtualPatient, draw_patient
+from cmrsr.phantom.plane import FINE
+from cmrsr.phantom.render import Pose
+from cmrsr.phantom.scan import LABELS, Identity, VirtualScan
+from cmrsr.phantom.scanner import Scanner
+from cmrsr.phantom.scans import MOLLI, STILL, scan_patient
+from cmrsr.phantom.truth import maps_at
+from cmrsr.physics.kspace import degrade, n_lines
+from cmrsr.physics.t1_fit import fit_t1
+
+FLOAT32 = 1e-5
+NAMES = ["cine_sax", "cine_2ch", "cine_3ch", "cine_4ch", "perfusion_stress", "perfusion_rest", "t1", "lge"]
+SMALL = {"matrix": 64, "n_frames": 8}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_leaves() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(examination, "draw_chest", partial(draw_chest, n_leaves=150))
+        yield
+
+
+@pytest.fixture(scope="module")
+def patient() -> VirtualPatient:
+    return draw_patient(15, 8, "infarct")
+
+
+@pytest.fixture(scope="module")
+def study(patient: VirtualPatient) -> dict[str, VirtualScan]:
+    return {scan.name: scan for scan in scan_patient(patient, Protocol(**SMALL, long_axis=True))}
+
+
+@pytest.fixture(scope="module")
+def exam(patient: VirtualPatient) -> Examination:
+    return Examination(patient, Protocol())
+
+
+@pytest.fixture
+def asked(exam: Examination, monkeypatch: pytest.MonkeyPatch) -> dict[str, SimpleNamespace]:
+    """What every scan hands to the scanner, by name."""
+
+    def record(exam, name, kind, sections, poses, signals, scanner, rng, header, times_ms, **rest):  # type: ignore[no-untyped-def]
+        return SimpleNamespace(
+            name=name, sections=sections, poses=poses, signals=signals, header=header, times_ms=times_ms, **rest
+        )
+
+    monkeypatch.setattr(scans, "acquire_scan", record)
+    return {one.name: one for scan in (scans.cine, scans.perfusion, scans.t1, scans.lge) for one in scan(exam)}
+
+
+def _perfect(matrix: int) -> Scanner:
+    return Scanner(
+        matrix=matrix, sampled=(1.0, 1.0), filter_strength=0.0, filter_start=0.5, blur=0.0, noise=0.0,
+        partial_fourier=1.0, shading=np.ones((FINE, FINE), np.complex64),
+        correction=np.ones((matrix, matrix), np.float32), noise_map=np.ones((matrix, matrix), np.float32), bend=None,
+    )  # fmt: skip
+
+
+def _wall(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    return np.isin(labels, (LABELS["myocardium"], LABELS["scar"]))
+
+
+def test_a_study_has_all_scans_with_their_truth(study: dict[str, VirtualScan]) -> None:
+    assert list(study) == NAMES
+    for name, scan in study.items():
+        n_t, n_z = scan.frames.shape[:2]
+        assert scan.name == name
+        assert scan.kind == name.split("_")[0]
+        assert n_t == (1 if name == "lge" else 8)
+        assert scan.frames.shape == scan.clean.shape == scan.labels.shape == (n_t, n_z, 64, 64)
+        assert (scan.frames.dtype, scan.clean.dtype, scan.labels.dtype) == (np.float32, np.float32, np.uint8)
+        assert np.isfinite(scan.frames).all()
+        assert scan.frames.min() >= 0
+        assert set(np.unique(scan.labels)) <= {0, *LABELS.values()}
+        assert (scan.frames != scan.clean).mean() > 0.9
+        for volume in scan.volumes.values():
+            assert volume.shape[:4] == scan.labels.shape
+        assert_array_equal(scan.volumes["aha"] > 0, _wall(scan.labels))
+        assert (scan.header.inversion_ms is not None) == (name in ("t1", "lge"))
+        assert scan.header.contrast == (name == "lge" or scan.kind == "perfusion")
+        for field in (scan.header.trigger_ms, scan.header.acquired_s):
+            assert field.shape == (n_t, n_z)
+        series = scan.series()
+        assert (series.kind, series.phase_axis, series.shape) == (scan.kind, "y", scan.frames.shape)
+
+
+def test_times_rise(study: dict[str, VirtualScan]) -> None:
+    for name, scan in study.items():
+        assert scan.times_ms.shape in ((len(scan.frames),), scan.frames.shape[:2])
+        assert np.all(np.diff(scan.times_ms, axis=0) > 0)
+        if scan.kind != "t1":  # sorted by inversion time, as scanners write them; two inversions interleave
+            assert np.all(np.diff(scan.header.acquired_s, axis=0) > 0)
+        assert np.all(scan.header.trigger_ms >= 0)
+        assert np.all(scan.header.trigger_ms <= 1.3 * scan.header.beat_ms), name
+    ends = [(scan.header.acquired_s.min(), scan.header.acquired_s.max()) for scan in study.values()]
+    ordered = sorted(ends)
+    assert all(before[1] < after[0] for before, after in zip(ordered, ordered[1:], strict=False))
+    assert study["lge"].header.acquired_s.min() - study["perfusion_rest"].header.acquired_s.max() > 600  # minutes
+    assert study["t1"].header.acquired_s.max() < study["perfusion_stress"].header.acquired_s.min()  # native
+
+
+def test_inversion_times_are_those_of_molli(study: dict[str, VirtualScan]) -> None:
+    scan = study["t1"]
+    inversion = scan.header.inversion_ms
+    assert inversion is not None
+    assert_array_equal(inversion, scan.times_ms)
+    for z in range(inversion.shape[1]):
+        assert_allclose(inversion[:2, z], [MOLLI[0][0], MOLLI[1][0]])
+        # each image but the first two is a beat or two after one of the same inversion
+        order = np.argsort(scan.header.acquired_s[:, z])
+        first, second = inversion[order, z][:5], inversion[order, z][5:]
+        for several, start in ((first, 100.0), (second, 180.0)):
+            assert several[0] == start
+            assert_allclose(np.diff(several), scan.header.beat_ms, rtol=0.5)
+        assert scan.header.acquired_s[order[5], z] - scan.header.acquired_s[order[4], z] > 2.5
+
+
+def test_scans_share_one_patients_space(study: dict[str, VirtualScan], exam: Examination) -> None:
+    stack = study["cine_sax"]
+    assert_allclose(study["lge"].affine, stack.affine)
+    origins = [stack.affine @ [0, 0, z, 1] for z in range(stack.frames.shape[1])]
+    for name in ("perfusion_stress", "perfusion_rest", "t1"):
+        scan = study[name]
+        for z, level in enumerate(exam.levels()):
+            assert_allclose(scan.affine @ [0, 0, z, 1], origins[level], atol=1e-9)
+        assert_allclose(np.linalg.norm(scan.affine[:3, 2]), scan.header.gap_mm)
+    assert stack.header.thickness_mm <= stack.header.gap_mm
+
+
+def test_labels_lie_where_the_images_say(study: dict[str, VirtualScan]) -> None:
+    """Blood is brighter than muscle in a cine, and no shift of the image makes the difference larger."""
+    for name in NAMES[:4]:
+        scan = study[name]
+        for t in (0, 3, 6):
+            image, blood, wall = scan.clean[t], scan.labels[t] == LABELS["lv"], _wall(scan.labels[t])
+            contrast = {
+                (dy, dx): (shifted := np.roll(image, (dy, dx), (1, 2)))[blood].mean() - shifted[wall].mean()
+                for dy in range(-3, 4) for dx in range(-3, 4)
+            }  # fmt: skip
+            assert contrast[0, 0] > 0.25 * image[blood].mean()
+            best = max(contrast, key=lambda shift: contrast[shift])
+            assert max(map(abs, best)) <= 1
+            assert contrast[0, 0] > 0.95 * contrast[best]
+
+
+def test_scar_is_bright_in_late_enhancement_and_remote_muscle_is_dark(study: dict[str, VirtualScan]) -> None:
+    scan = study["lge"]
+    mean = {name: scan.clean[scan.labels == label].mean() for name, label in LABELS.items()}
+    assert (scan.labels == LABELS["scar"]).sum() > 20
+    assert mean["scar"] > 1.5 * mean["myocardium"]
+    assert mean["lv"] > 1.5 * mean["myocardium"]
+
+
+def test_contrast_reaches_the_right_ventricle_first(study: dict[str, VirtualScan]) -> None:
+    exam = Examination(draw_patient(15, 3), Protocol(kinds=("perfusion",), n_frames=40, matrix=64, n_slices=1))
+    for scan in scans.perfusion(exam):
+        curves = {
+            name: np.array([frame[label == LABELS[name]].mean() for frame, label in zip(scan.clean, scan.labels, strict=True)])
+            for name in ("rv", "lv", "myocardium")
+        }  # fmt: skip
+        rise = {name: curve.max() / curve[:3].mean() for name, curve in curves.items()}
+        half = {name: np.flatnonzero(c > (c[:3].mean() + c.max()) / 2)[0] for name, c in curves.items()}
+        assert half["rv"] < half["lv"] < half["myocardium"]
+        assert min(rise.values()) > 1.3
+        assert rise["lv"] > rise["myocardium"]
+
+
+@pytest.mark.parametrize("kind", ["t1", "lge"])
+def test_a_scan_alone_is_the_one_of_the_whole_study(
+    study: dict[str, VirtualScan], patient: VirtualPatient, kind: ScanKind
+) -> None:
+    (alone,) = scan_patient(patient, Protocol(**SMALL, kinds=(kind,)))
+    together = study[kind]
+    for name in ("frames", "clean", "labels", "affine", "times_ms"):
+        assert getattr(alone, name).tobytes() == getattr(together, name).tobytes()
+    for name, volume in alone.volumes.items():
+        assert volume.tobytes() == together.volumes[name].tobytes()
+
+
+def test_a_fraction_of_the_phase_lines_truncates_the_first_pass_along_y(patient: VirtualPatient) -> None:
+    protocol = {**SMALL, "kinds": ("perfusion",), "n_slices": 1}
+    (full, _), (low, _) = (list(scan_patient(patient, Protocol(**protocol, fraction=f))) for f in (1.0, 0.6))
+    lines = n_lines(0.6, 64)
+    assert_allclose(low.clean, degrade(full.clean, lines, -2), atol=1e-2)
+    assert_allclose(low.frames, degrade(full.frames, lines, -2), atol=1e-2)
+    assert_array_equal(low.labels, full.labels)
+    assert low.header.phase_lines <= lines < 64
+    assert low.truth["acquired_fraction"] == 0.6
+
+
+def test_cine_shows_the_balanced_steady_state(asked: dict[str, SimpleNamespace], exam: Examination) -> None:
+    one, m = asked["cine_sax"], exam.chest.materials
+    a = np.deg2rad(one.header.flip_deg)
+    ratio = m.t1_ms / m.t2_ms
+    expected = m.rho * np.sin(a) / ((ratio + 1) - np.cos(a) * (ratio - 1)) * np.exp(-one.header.te_ms / m.t2_ms)
+    assert_allclose(one.signals(0, 0), expected)
+    assert one.header.te_ms == one.header.tr_ms / 2
+
+
+def test_cine_follows_the_beat_and_every_slice_has_its_breath_hold(
+    asked: dict[str, SimpleNamespace], exam: Examination
+) -> None:
+    one, cycle = asked["cine_sax"], exam.patient.cycle
+    n_t, n_z = one.poses.shape
+    assert 20 <= n_t <= 30
+    assert n_z == len(exam.planes)
+    assert_allclose(one.times_ms, np.arange(n_t) * cycle.beat_ms / n_t)
+    activation = np.array([[pose.activation for pose in row] for row in one.poses])
+    assert_allclose(activation[0], 0)
+    assert np.all(activation.max(0) == 1)  # end systole is seen in every slice
+    assert np.abs(activation - cycle.activation(one.times_ms)[:, None]).mean() < 0.1
+    for z in range(n_z):
+        breath = np.array([pose.breath_mm for pose in one.poses[:, z]])
+        assert np.ptp(breath, axis=0).max() == 0
+        assert abs(breath[0] @ exam.planes[0].normal) < 1e-9  # the stack still tiles the ventricle
+    assert np.ptp([pose.breath_mm for pose in one.poses[0]], axis=0).max() > 0
+
+
+def test_banding_is_the_steady_state_off_resonance(exam: Examination, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {}
+    for hertz in (0.0, 30.0, 150.0):
+        same = Warp(wave=np.zeros((1, 3)), phase=np.array([np.pi / 2]), amplitude=np.array([[hertz, 0.0, 0.0]]))
+        monkeypatch.setattr(scans, "draw_warp", lambda rng, size, same=same: same)
+        monkeypatch.setattr(scans, "acquire_scan", lambda *args, gain, **rest: gain(args[3][0]))
+        found[hertz] = next(scans.cine(exam))
+        assert found[hertz].shape == (FINE, FINE)
+        assert np.ptp(found[hertz]) < 1e-6
+    assert_allclose(found[0.0], 1, rtol=1e-6)
+    assert 0.8 < found[30.0].mean() < 1.2  # the pass band
+    assert found[150.0].mean() < 0.7  # 1 / (2 TR) is 147 to 192 Hz
+
+
+def test_first_pass_slices_see_another_phase_of_the_beat_each(
+    asked: dict[str, SimpleNamespace], exam: Examination
+) -> None:
+    for name in ("perfusion_stress", "perfusion_rest"):
+        one = asked[name]
+        trigger, stress = one.header.trigger_ms, name.endswith("stress")
+        assert np.all(np.diff(trigger, axis=1) > 30)
+        assert trigger.max() < one.header.beat_ms
+        truth = one.truth
+        assert truth["stress"] == stress
+        flow = exam.patient.perfusion.stress if stress else exam.patient.perfusion.rest
+        assert_allclose(truth["mbf_ml_g_min_by_segment"], flow.mean(1))
+        assert_allclose(one.times_ms, 1000 * truth["times_s"])
+        # before contrast arrives: saturation recovery from native T1
+        m, a = exam.chest.materials, np.deg2rad(truth["flip_deg"])
+        mz = 1 - np.exp(-truth["delay_ms"] / m.t1_ms)
+        for _ in range(truth["n_before_centre"] - 1):
+            mz = 1 - (1 - mz * np.cos(a)) * np.exp(-truth["tr_ms"] / m.t1_ms)
+        native = m.rho * np.sin(a) * mz
+        bright = native > 0
+        assert_allclose(np.ptp((one.signals(0, 0) / native)[bright]), 0, atol=1e-4 * one.signals(0, 0).max())
+        peaks = np.max([one.signals(t, 0) for t in range(len(one.times_ms))], 0)
+        assert np.mean(peaks < 1) == pytest.approx(0.9, abs=0.01)
+
+
+def test_t1_images_are_inversion_recovery_in_diastasis(asked: dict[str, SimpleNamespace], exam: Examination) -> None:
+    one, m = asked["t1"], exam.chest.materials
+    for t, z in ((0, 0), (3, 1), (7, 2)):
+        expected = m.rho * np.abs(1 - 2 * np.exp(-one.times_ms[t, z] / m.t1_ms))
+        assert_allclose(one.signals(t, z), expected)
+    activation = exam.patient.cycle.activation(STILL * exam.patient.cycle.beat_ms)
+    assert {pose.activation for pose in one.poses.ravel()} == {float(activation)}
+    assert max(np.linalg.norm(pose.breath_mm) for pose in one.poses.ravel()) < 9
+
+
+def test_late_enhancement_nulls_healthy_muscle(asked: dict[str, SimpleNamespace], exam: Examination) -> None:
+    one, m = asked["lge"], exam.chest.materials
+    recovery = 2 * exam.patient.cycle.beat_ms
+    t1, inversion = m.late_t1_ms, one.truth["inversion_ms"]
+    expected = m.rho * np.abs(1 - 2 * np.exp(-inversion / t1) + np.exp(-recovery / t1))
+    assert_allclose(one.signals(0, 0), expected)
+    healthy, scar = WALL, WALL + 1
+    null = 1 - 2 * np.exp(-one.truth["null_ms"] / t1[healthy]) + np.exp(-recovery / t1[healthy])
+    assert null == pytest.approx(0, abs=1e-9)
+    assert expected[healthy] < 0.2 * expected[LV_CAVITY]
+    assert expected[scar] > 2 * expected[healthy]
+    assert abs(inversion - one.truth["null_ms"]) < 40
+
+
+@pytest.mark.parametrize("unit", [1.0, 0.4, None])
+def test_a_perfect_scanner_shows_every_tissue_at_its_signal(exam: Examination, unit: float | None) -> None:
+    m = exam.chest.materials
+    smooth = SimpleNamespace(materials=SimpleNamespace(texture=np.zeros_like(m.texture)))
+    flat = SimpleNamespace(chest=smooth, patient=exam.patient)
+    signals = np.linspace(0.2, 1.0, len(m.rho))
+    pose = np.array([[Pose(activation=0.3, breath_mm=np.array([0.0, 1.0, 2.0]))]], object)
+    level = exam.levels()[1]
+    scan = acquire_scan(
+        flat, "x", "t1", [exam.section(level)], pose, lambda t, z: signals, _perfect(FINE), np.random.default_rng(0),
+        SimpleNamespace(gap_mm=8.0), np.zeros(1), truth={}, maps=(), unit=unit,
+    )  # fmt: skip
+    assert_allclose(scan.frames, scan.clean)  # without noise
+    labels = exam.section(level).at(pose[0, 0]).labels
+    uniform = (labels == labels[0]).all(0)
+    assert uniform.mean() > 0.5
+    unit = unit or float(np.quantile(signals[labels].mean(0), 0.98))
+    assert_allclose(scan.clean[0, 0][uniform], (INTENSITY / unit * signals[labels[1]])[uniform], rtol=1e-4)
+    for name, label in (("lv", LV_CAVITY), ("rv", RV_CAVITY)):
+        middle = binary_erosion(scan.labels[0, 0] == LABELS[name], iterations=4)
+        assert np.median(scan.clean[0, 0][middle]) == pytest.approx(INTENSITY / unit * signals[label], rel=1e-4)
+
+
+def test_t1_of_the_images_is_that_of_the_tissue() -> None:
+    with_scar = 0
+    for subject in (2, 4, 8):
+        exam = Examination(draw_patient(15, subject, "infarct"), Protocol(kinds=("t1",), matrix=160, n_slices=1))
+        (scan,) = scans.t1(exam)
+        assert scan.header.inversion_ms is not None
+        t1 = fit_t1(scan.clean, scan.header.inversion_ms, look_locker=False).t1_ms[0]
+        m = exam.chest.materials.t1_ms
+        for name, label in (("myocardium", WALL), ("scar", WALL + 1), ("lv", LV_CAVITY), ("rv", RV_CAVITY)):
+            inside = np.all([binary_erosion(one == LABELS[name]) for one in scan.labels[:, 0]], 0)
+            if inside.sum() < 10:
+                assert name == "scar"
+                continue
+            with_scar += name == "scar"
+            assert np.nanmedian(t1[inside]) == pytest.approx(m[label], rel=0.02)
+    assert with_scar > 0
+
+
+def test_ejection_fraction_of_the_slices_is_that_of_the_heart() -> None:
+    """Summation of discs over the stack at end diastole and end systole, each slice in its own breath-hold."""
+    errors = []
+    for i, group in enumerate(GROUPS):
+        patient = draw_patient(16, 1 + i, group)
+        exam, rng = Examination(patient, Protocol()), np.random.default_rng(i)
+        volume = np.zeros(2)
+        for plane in exam.planes:
+            breath = held_shift(rng, plane.normal)
+            for when, a in enumerate((0.0, 1.0)):
+                label = maps_at(patient, plane, 208, a, breath)["label"]
+                volume[when] += (label == LABELS["lv"]).sum() * (exam.fov / 208) ** 2 * exam.gap / 1000
+        edv, esv = (patient.heart.motion.cavity_ml(patient.heart.quadrature, a) for a in (0.0, 1.0))
+        assert volume[0] == pytest.approx(edv, rel=0.03)
+        errors.append(100 * (esv / edv - volume[1] / volume[0]))
+    assert np.abs(errors).max() < 1.0
+    assert np.sqrt(np.mean(np.square(errors))) <= 0.5
+
+
+def test_volumes_from_labels_are_sums_of_discs(study: dict[str, VirtualScan]) -> None:
+    scan = study["cine_sax"]
+    found = scan.truth["from_labels"]
+    voxel_ml = np.abs(np.linalg.det(scan.affine[:3, :3])) / 1000
+    for name, mask in (("lv_ml", scan.labels == LABELS["lv"]), ("rv_ml", scan.labels == LABELS["rv"]),
+                       ("myocardium_ml", _wall(scan.labels))):  # fmt: skip
+        assert_allclose(found[name], mask.sum((1, 2, 3)) * voxel_ml)
+    assert "from_labels" not in study["cine_4ch"].truth
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"n_slices": 0}, "--slices 0: expected 1 to 20"),
+        ({"n_slices": 21}, "--slices 21"),
+        ({"n_frames": 7}, "--frames 7: expected 8 to 500"),
+        ({"n_frames": 501}, "--frames 501"),
+        ({"matrix": 63}, f"--matrix 63: expected 64 to {FINE}"),
+        ({"matrix": FINE + 1}, f"--matrix {FINE + 1}"),
+        ({"fraction": 0.05}, "--fraction 0.05: expected 0.1 to 1"),
+        ({"fraction": 1.1}, "--fraction 1.1"),
+    ],
+)
+def test_a_protocol_out_of_range_is_refused(settings: dict[str, float], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Protocol(**settings)
+
+
+def test_a_protocol_may_be_at_its_limits() -> None:
+    assert Protocol(n_slices=20, n_frames=8, matrix=FINE, fraction=0.1).kinds == KINDS
+
+
+def test_more_levels_than_slices_are_refused(patient: VirtualPatient) -> None:
+    few = Examination(patient, Protocol(kinds=("t1",), n_slices=20))
+    with pytest.raises(UsageError, match="--slices 20: the stack of this virtual patient has"):
+        few.levels()
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+def test_levels_lie_between_apex_and_base_in_even_steps(n: int) -> None:
+    for subject in range(1, 8):
+        patient = draw_patient(16, subject)
+        exam = Examination(patient, Protocol(kinds=("perfusion", "t1"), n_slices=n))
+        levels = exam.levels()
+        assert len(levels) == n
+        assert len(set(np.diff(levels))) <= 1
+        heights = [(exam.planes[z].centre - patient.apex_mm) @ patient.turn[:, 2] for z in levels]
+        assert heights == sorted(heights)
+        assert 0.05 < heights[0] / patient.heart.lv.base_z
+        assert heights[-1] / patient.heart.lv.base_z < 1
+
+
+def test_sections_are_drawn_once(exam: Examination) -> None:
+    assert exam.section(2) is exam.section(2)
+
+
+def test_body_surface_area_by_mosteller() -> None:
+    one = Identity(seed=0, subject=3, sex="F", age_years=50, height_cm=180.0, weight_kg=80.0)
+    assert one.bsa_m2 == pytest.approx(2.0)
+    assert one.name == "subject003"
