@@ -126,7 +126,7 @@ def _print(evaluation: "PhantomEvaluation") -> None:
 def _print_realism(console: Console, kind: str, real: Sequence[Any], virtual: Sequence[Any]) -> None:
     from cmrsr.evaluate.realism import distance
 
-    table = Table(f"{kind} images", "times as far as real from real", "covered")
+    table = Table(f"{kind} images", "distance / spread of the real", "covered")
     for one in distance(real, virtual).values():
         table.add_row(one.statistic.title, "" if one.ratio is None else f"{one.ratio:.2f}", f"{one.covered:.0%}")
     console.print(table)

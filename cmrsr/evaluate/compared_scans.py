@@ -59,7 +59,8 @@ def real_series(candidates: Sequence[Candidate], root: Path) -> tuple[list[RealS
 
 def _refuse_maps(series: Series) -> None:
     if series.source.format == "dicom" and (component := series.source.header.table[0][0].component) != "magnitude":
-        raise UnusableError(f"{series.source.name}: {component} images, expected magnitude images; leave them out")
+        what = "a map of another quantity" if component == "map" else f"{component} images"
+        raise UnusableError(f"{series.source.name}: {what}, expected magnitude images; leave it out")
 
 
 def _named_kind(path: Path, root: Path) -> Kind:

@@ -9,6 +9,7 @@ from typing import Any
 
 from cmrsr.evaluate import style
 from cmrsr.evaluate.image_statistics import WINDOW, ImageStatistics
+from cmrsr.evaluate.page import NOTICE, Picture, duration, figures, signed, table, write_page
 from cmrsr.evaluate.phantom_figures import KIND_NAMES, disease_figure, population_figure, realism_figure
 from cmrsr.evaluate.population import (
     ACDC_SOURCE,
@@ -27,7 +28,6 @@ from cmrsr.evaluate.population import (
     summarise,
 )
 from cmrsr.evaluate.realism import Distance, Gap, by_kind, distance, gaps, n_patients, realism_record
-from cmrsr.evaluate.report import NOTICE, Picture, _duration, _pictures, _signed, _table, _write
 from cmrsr.io.outputs import output_errors, replacing, write_json_atomic
 from cmrsr.io.series import Kind
 
@@ -70,7 +70,7 @@ def write_phantom_evaluation(out: Path, evaluation: PhantomEvaluation) -> None:
             with output_errors(path):
                 path.unlink(missing_ok=True)
     write_json_atomic(out / "phantom.json", record(evaluation))
-    _write(out / "phantom.html", _page(evaluation, drawn))
+    write_page(out / "phantom.html", _page(evaluation, drawn))
 
 
 def record(evaluation: PhantomEvaluation) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def _page(evaluation: PhantomEvaluation, drawn: Mapping[str, Picture]) -> Iterat
         "Healthy virtual subjects are drawn from the seed and measured as they truly are, without an image. Published "
         f"values are of healthy adults: {NORMAL_SOURCE}."
     )
-    yield from _pictures([drawn["population.png"]])
+    yield from figures([drawn["population.png"]])
     low, high = AGREEING_SD_RATIO
     yield _paragraph(
         "The difference is that of the means, in published standard deviations. A value agrees within "
@@ -139,10 +139,11 @@ def _page(evaluation: PhantomEvaluation, drawn: Mapping[str, Picture]) -> Iterat
         f"Virtual patients of all groups beside the definitions of the ACDC challenge: {ACDC_SOURCE}. A segment "
         f"contracts abnormally if its wall thickens by less than {100 * LEAST_THICKENING:g} %: {THICKENING_SOURCE}."
     )
-    yield from _pictures([drawn["disease.png"]])
+    yield from figures([drawn["disease.png"]])
     yield _paragraph(
         "A row holds the patients drawn as one group, a column says how many of them meet a definition. Definitions "
-        "overlap, so that a row may sum to more than 100 %: a weak ventricle that is large meets MINF and DCM."
+        "overlap, so that a row may sum to more than 100 %: a weak ventricle that is large meets MINF and DCM. The "
+        "limits of volume of NOR are narrower than the range of healthy adults, so that healthy hearts may miss them."
     )
     yield _group_table(evaluation.mixed, meeting)
     yield "<h2>Images</h2>"
@@ -162,7 +163,7 @@ def _head(evaluation: PhantomEvaluation, rows: Sequence[SummaryRow], meeting: Ma
         (f"{agreeing} of {len(rows)}", "normal values agree", "ok" if agreeing == len(rows) else "failed"),
         (f"{met} of {len(meeting)}", "groups as defined", "ok" if met == len(meeting) else "failed"),
         *([(str(len(evaluation.real)), "real series", "plain")] if evaluation.real else []),
-        (_duration(evaluation.seconds), "total time", "plain"),
+        (duration(evaluation.seconds), "total time", "plain"),
     ]
     boxes = "".join(
         f'<div class="tile {kind}"><b>{escape(value)}</b><span>{escape(what)}</span></div>'
@@ -196,13 +197,13 @@ def _normal_table(rows: Sequence[SummaryRow]) -> str:
             _number(row.n),
             _number(f"{row.mean:.1f}{_sd(row.sd)}", finished=True),
             _number(f"{normal.mean:.1f}{_sd(normal.sd)}", finished=True),
-            _number(_signed(row.difference, 2)),
+            _number(signed(row.difference, 2)),
             _number("" if row.sd_ratio is None else f"{row.sd_ratio:.2f}"),
             f"<td>{_chip(good=row.agrees, words=('agrees', 'off'))}</td>",
         ]
 
     heads = ("Measure", "", "Subjects", "Virtual", "Published", "Difference (SD)", "Ratio of spreads", "")
-    return _table(heads, map(cells, rows))
+    return table(heads, map(cells, rows))
 
 
 def _group_table(mixed: Sequence[HeartMeasures], meeting: Mapping[Any, Mapping[str, float]]) -> str:
@@ -218,7 +219,7 @@ def _group_table(mixed: Sequence[HeartMeasures], meeting: Mapping[Any, Mapping[s
 
     above = f'<tr><td colspan="2"></td><th colspan="{len(GROUPS) + 1}">meet the definition of</th><td></td></tr>'
     rows = (cells(asked, shares) for asked, shares in meeting.items())
-    return _table(("Drawn as", "Patients", *GROUPS, "none", ""), rows, above=above)
+    return table(("Drawn as", "Patients", *GROUPS, "none", ""), rows, above=above)
 
 
 def _images(
@@ -228,7 +229,7 @@ def _images(
         "Statistics of every image that are free of its grey scale, in real scans and in scans of virtual patients. "
         "They are per pixel, so scans of like pixel size compare best."
     )
-    yield from _pictures([figure])
+    yield from figures([figure])
     yield _paragraph(
         "The ratio says how far a virtual series lies from the mean of the real ones: 1 is as far as a real series "
         "lies from the other patients. Covered is the share of the real values within the range of the virtual ones."
@@ -253,7 +254,7 @@ def _distance_table(distances: Any) -> str:
             _number(f"{100 * one.covered:.0f} %"),
         ]
 
-    return _table(("Statistic", "Virtual from real", "Real from real", "", "Ratio", "Covered"), map(cells, distances))
+    return table(("Statistic", "Virtual from real", "Real from real", "", "Ratio", "Covered"), map(cells, distances))
 
 
 def _gap_table(found: Sequence[Gap]) -> str:
@@ -264,10 +265,10 @@ def _gap_table(found: Sequence[Gap]) -> str:
             _number(f"{gap.virtual:.3g}".replace("-", "−")),
             _number(f"{gap.real:.3g}".replace("-", "−")),
             f"<td>{escape(gap.unit)}</td>",
-            _number(_signed(gap.spreads, 1)),
+            _number(signed(gap.spreads, 1)),
         ]
 
-    return _table(("Statistic", "Band", "Virtual", "Real", "", "Gap (spreads of the real)"), map(cells, found))
+    return table(("Statistic", "Band", "Virtual", "Real", "", "Gap (spreads of the real)"), map(cells, found))
 
 
 def _paragraph(text: str) -> str:

@@ -128,7 +128,7 @@ def distance(real: Sequence[ImageStatistics], virtual: Sequence[ImageStatistics]
 
 
 def gaps(real: Sequence[ImageStatistics], virtual: Sequence[ImageStatistics]) -> list[Gap]:
-    """All statistics in all bands, the widest gap first.
+    """All statistics in all bands, the widest gap first; without those that real series of one patient only have.
 
     UnusableError: a group is empty, or the real series are of one patient only, so that their spread is unknown.
     """
@@ -137,8 +137,8 @@ def gaps(real: Sequence[ImageStatistics], virtual: Sequence[ImageStatistics]) ->
         raise UnusableError(f"the spread of real scans needs two patients or more, found only {real[0].patient}")
     found = []
     for statistic in STATISTICS:
-        a, b = _values(real, statistic)[0], _values(virtual, statistic)[0]
-        if not len(a) or not len(b):
+        (a, patients), (b, _) = _values(real, statistic), _values(virtual, statistic)
+        if len(np.unique(patients)) < 2 or not len(b):
             continue
         a, b = _banded(statistic, a), _banded(statistic, b)
         low, middle, high = np.quantile(a, (0.25, 0.5, 0.75), axis=0)

@@ -4,33 +4,21 @@ No scripts, nothing fetched: style and pictures are inside the file, and a conte
 anything else. All text is escaped. The page is written piece by piece, so its pictures are never joined in memory.
 """
 
-from base64 import b64encode
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from html import escape
 from pathlib import Path
 from typing import Literal
 
+from cmrsr.evaluate.page import NOTICE, Picture, duration, figures, signed, table, write_page
 from cmrsr.evaluate.statistics import Comparison, Paired, Summary, format_p
 from cmrsr.evaluate.style import PAGE_CSS
-from cmrsr.io.outputs import output_errors, replacing
 
 Status = Literal["ok", "failed", "skipped"]
 
 MAX_ILLUSTRATED = 30  # cases with pictures: about 2 MB each
-NOTICE = "Research software, not a medical device. Not for diagnosis or treatment."
 SIGNS: dict[Status, str] = {"ok": "✓ ok", "failed": "✕ failed", "skipped": "– skipped"}
-MEDIA_TYPES = ((b"\x89PNG", "image/png"), (b"RIFF", "image/webp"), (b"GIF8", "image/gif"))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
-    """One figure: ``data`` is PNG, WebP or GIF; the caption says how to read it."""
-
-    title: str
-    caption: str
-    data: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +67,7 @@ def write_report(path: Path, cases: Sequence[ReportCase], run: ReportRun) -> Non
 
     Only the first 30 successful cases are illustrated, and the page says so. Raises OutputError if it fails.
     """
-    _write(path, _batch(cases, run))
+    write_page(path, _batch(cases, run))
 
 
 def write_evaluation_report(
@@ -95,20 +83,7 @@ def write_evaluation_report(
 
     comparisons: from ``statistics.compare_methods``; protocol: paragraphs. Raises OutputError if it cannot be written.
     """
-    _write(path, _evaluation(comparisons, run, protocol, pictures, lower_is_better))
-
-
-def _write(path: Path, pieces: Iterable[str]) -> None:
-    # errors="replace": a file name that is not valid UTF-8 must not cost the page
-    with (
-        replacing(path) as partial,
-        output_errors(path),
-        partial.open("w", encoding="utf-8", errors="replace", newline="\n") as handle,
-    ):
-        handle.writelines(pieces)
-
-
-# ---- the batch -----------------------------------------------------------------------------------------------------
+    write_page(path, _evaluation(comparisons, run, protocol, pictures, lower_is_better))
 
 
 def _batch(cases: Sequence[ReportCase], run: ReportRun) -> Iterator[str]:
@@ -116,11 +91,11 @@ def _batch(cases: Sequence[ReportCase], run: ReportRun) -> Iterator[str]:
     illustrated = {id(case) for case in done[:MAX_ILLUSTRATED]}
     counts = [(sum(case.status == status for case in cases), status) for status in SIGNS]
     tiles = [(str(n), status, status if n else "none") for n, status in counts]
-    yield _head(run, [*tiles, (_duration(run.seconds), "total time", "plain"), *_rate(done)])
+    yield _head(run, [*tiles, (duration(run.seconds), "total time", "plain"), *_rate(done)])
     if len(done) > MAX_ILLUSTRATED:
         yield f'<p class="note">{len(done)} cases succeeded; pictures are shown for the first {MAX_ILLUSTRATED}.</p>'
     yield "<h2>Cases</h2>"
-    yield _table(
+    yield table(
         ("Case", "Status", "Matrix", "Slices", "Frames", "Acquired band", "Time", "Remark"),
         (_summary_row(n, case) for n, case in enumerate(cases)),
     )
@@ -148,7 +123,7 @@ def _summary_row(n: int, case: ReportCase) -> list[str]:
         f"<td>{_chip(case.status)}</td>",
         *(f'<td class="number">{cell}</td>' for cell in (f"{x} × {y}" if case.shape else "", z, t)),
         f'<td class="number">{_band(case)}</td>',
-        f'<td class="number">{"" if case.seconds is None else _duration(case.seconds)}</td>',
+        f'<td class="number">{"" if case.seconds is None else duration(case.seconds)}</td>',
         f'<td class="remark">{remark}</td>',
     ]
 
@@ -162,7 +137,7 @@ def _section(n: int, case: ReportCase, pictures: Sequence[Picture]) -> Iterator[
     rows = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in _facts(case) if v)
     if rows:
         yield f'<dl class="facts">{rows}</dl>'
-    yield from _pictures(pictures)
+    yield from figures(pictures)
     if case.outputs:
         listed = "".join(f"<li><code>{escape(output)}</code></li>" for output in case.outputs)
         yield f"<details><summary>{len(case.outputs)} output(s)</summary><ul>{listed}</ul></details>"
@@ -188,7 +163,7 @@ def _facts(case: ReportCase) -> list[tuple[str, str]]:
         ("Samples", "" if case.samples is None else str(case.samples)),
         ("Seed", "" if case.seed is None else str(case.seed)),
         ("Device", case.device),
-        ("Time", "" if case.seconds is None else _duration(case.seconds)),
+        ("Time", "" if case.seconds is None else duration(case.seconds)),
         *case.facts,
     ]
 
@@ -217,10 +192,10 @@ def _evaluation(
         (str(first.per_patient.n), "patients"),
         (str(len(methods)), "methods"),
     ]
-    yield _head(run, [(n, what, "plain") for n, what in (*counts, (_duration(run.seconds), "total time"))])
+    yield _head(run, [(n, what, "plain") for n, what in (*counts, (duration(run.seconds), "total time"))])
     yield "<h2>Result</h2><p>Mean ± standard deviation; the best of each column is set in bold.</p>"
     yield _result_table(comparisons, methods, lower_is_better)
-    yield from _pictures(pictures)
+    yield from figures(pictures)
     yield "<h2>Protocol</h2>" + "".join(f"<p>{escape(paragraph)}</p>" for paragraph in protocol)
     yield "<h2>Paired tests</h2>"
     yield "<p>Images of one patient are not independent: the tests over patients are the stricter.</p>"
@@ -253,7 +228,7 @@ def _result_table(comparisons: Sequence[Comparison], methods: Sequence[str], low
     )
     width = len(by_metric)
     groups = f'<tr><td></td><th colspan="{width}">per image</th><th colspan="{width}">per patient</th></tr>'
-    return _table(("Method", *by_metric, *by_metric), rows, above=groups)
+    return table(("Method", *by_metric, *by_metric), rows, above=groups)
 
 
 def _test_table(comparisons: Sequence[Comparison], baseline: str) -> str:
@@ -271,7 +246,7 @@ def _test_table(comparisons: Sequence[Comparison], baseline: str) -> str:
     )
     heads = ("difference [95 % CI]", "t-test", "Wilcoxon")
     groups = '<tr><td colspan="2"></td><th colspan="3">over images</th><th colspan="3">over patients</th></tr>'
-    return _table(("Method", "Metric", *heads, *heads), rows, above=groups)
+    return table(("Method", "Metric", *heads, *heads), rows, above=groups)
 
 
 def _digits(summary: Summary) -> int:
@@ -286,17 +261,13 @@ def _mean_cell(summary: Summary, *, bold: bool) -> str:
 
 
 def _test_cells(test: Paired, digits: int) -> list[str]:
-    interval = "" if test.ci95 is None else f" [{_signed(test.ci95[0], digits)}, {_signed(test.ci95[1], digits)}]"
+    interval = "" if test.ci95 is None else f" [{signed(test.ci95[0], digits)}, {signed(test.ci95[1], digits)}]"
     why = f' title="{escape(test.reason)}"' if test.reason else ""
     p_values = ("n/a" if p is None else format_p(p) for p in (test.t_test_p, test.wilcoxon_p))
     return [
-        f'<td class="number">{_signed(test.mean_difference, digits)}<span class="sd">{interval}</span></td>',
+        f'<td class="number">{signed(test.mean_difference, digits)}<span class="sd">{interval}</span></td>',
         *(f'<td class="number"{why}>{escape(p)}</td>' for p in p_values),
     ]
-
-
-def _signed(value: float, digits: int) -> str:
-    return f"{value:+.{digits}f}".replace("-", "−")
 
 
 # ---- shared pieces -------------------------------------------------------------------------------------------------
@@ -327,27 +298,5 @@ def _foot(run: ReportRun) -> str:
     )
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], above: str = "") -> str:
-    """A table of heads (escaped here) and rows of finished cells; ``above`` is a finished row over the heads."""
-    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
-    body = "".join(f"<tr>{''.join(row)}</tr>\n" for row in rows)
-    return f'<div class="scroll"><table><thead>{above}<tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>'
-
-
-def _pictures(pictures: Iterable[Picture]) -> Iterator[str]:
-    for picture in pictures:
-        kind = next(name for magic, name in MEDIA_TYPES if picture.data.startswith(magic))
-        yield f'<figure><h3>{escape(picture.title)}</h3><img alt="{escape(picture.title)}" src="data:{kind};base64,'
-        yield b64encode(picture.data).decode("ascii")
-        yield f'"><figcaption>{escape(picture.caption)}</figcaption></figure>\n'
-
-
 def _chip(status: Status) -> str:
     return f'<span class="chip {status}">{SIGNS[status]}</span>'
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from cmrsr.evaluate import figures, style
 from cmrsr.evaluate.metrics import roi_curves
-from cmrsr.evaluate.report import Picture, ReportCase
+from cmrsr.evaluate.page import Picture
+from cmrsr.evaluate.report import ReportCase
 from cmrsr.physics.passage import blood_pools
 from cmrsr.runtime.bundle import Bundle
 from cmrsr.tasks.batch import CaseResult

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cmrsr.evaluate import figures, style
-from cmrsr.evaluate.report import Picture
+from cmrsr.evaluate.page import Picture
 from cmrsr.evaluate.sr_protocol import ZERO_FILLING, Protocol, SeriesResult
 
 

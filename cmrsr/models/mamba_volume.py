@@ -34,7 +34,7 @@ class MambaVolumeConfig:
     stride: int = 4
     expand: int = 2
     n_state: int = 16
-    head: int = 32
+    head: int = 64
     chunk: int = 32
 
     def __post_init__(self) -> None:
@@ -117,12 +117,15 @@ class TriDirectional(nn.Module):
         super().__init__()
         self.ssd = SsdBlock(
             config.width, expand=config.expand, n_state=config.n_state, head=config.head, chunk=config.chunk,
-            directions=2 * len(ORDERS),
+            directions=2 * len(ORDERS), kernel=0,
         )  # fmt: skip
+        # in space and once, instead of along each of the six sequences (as in VMamba, Liu et al. 2024)
+        self.conv = nn.Conv3d(self.ssd.mixed, self.ssd.mixed, 3, padding=1, groups=self.ssd.mixed)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        gate, streams = self.ssd.project(tokens)
-        scanned = self.ssd.scan(scans(streams))
+        gate, mixed, step = self.ssd.project(tokens)
+        mixed = F.silu(self.conv(mixed.movedim(-1, 1)).movedim(1, -1))
+        scanned = self.ssd.scan(scans(mixed), scans(step))
         out: Tensor = self.ssd.finish(unscan(scanned, tokens.shape), gate)
         return out
 

@@ -33,13 +33,13 @@ def ssd(x: Tensor, decay_log: Tensor, b: Tensor, c: Tensor, chunk: int = 32) -> 
     until = _sums(decay_log, (step[:, None] <= step).float())  # (batch, n, heads, chunk): from the start of the chunk
     after = _sums(decay_log, (step[:, None] > step).float())  # to its end
     causal = (c @ b.transpose(-1, -2)) * (step[:, None] >= step)
-    y = (causal * _segment_decays(decay_log, step)) @ x
+    y = (causal * _segment_decays(decay_log, step).to(x.dtype)) @ x
 
-    written = (x * after.exp()[..., None]).transpose(-1, -2) @ b  # (batch, n, heads, p, n_state)
+    written = (x * after.exp()[..., None].to(x.dtype)).transpose(-1, -2) @ b  # (batch, n, heads, p, n_state)
     state = written.transpose(1, 2).reshape(batch, heads, n, p * n_state)
     entering = _entering(state, until[..., -1].transpose(1, 2))
     entering = entering.reshape(batch, heads, n, p, n_state).transpose(1, 2)
-    y = y + (c @ entering.transpose(-1, -2)) * until.exp()[..., None]
+    y = y + (c @ entering.transpose(-1, -2)) * until.exp()[..., None].to(x.dtype)
     return y.transpose(2, 3).reshape(batch, n * chunk, heads, p)[:, :length]
 
 
@@ -52,7 +52,7 @@ def _entering(state: Tensor, decay_log: Tensor) -> Tensor:
     if isinstance(n, int) and n <= GROUP:
         step = torch.arange(n, device=state.device)
         earlier = (step[:, None] > step).float()
-        return (_segment_decays(decay_log, step, exclusive=True) * earlier) @ state
+        return (_segment_decays(decay_log, step, exclusive=True) * earlier).to(state.dtype) @ state
     m = (n + GROUP - 1) // GROUP
     pad = m * GROUP - n
     state = F.pad(state, (0, 0, 0, pad)).reshape(batch, heads * m, GROUP, k)
@@ -61,10 +61,10 @@ def _entering(state: Tensor, decay_log: Tensor) -> Tensor:
     step = torch.arange(GROUP, device=state.device)
     before = _sums(decay_log, (step[:, None] < step).float())
     after = _sums(decay_log, (step[:, None] > step).float())
-    left = after.exp()[..., None, :] @ state  # (batch, heads m, 1, k)
+    left = after.exp()[..., None, :].to(state.dtype) @ state  # (batch, heads m, 1, k)
     total = decay_log.sum(-1)
     carried = _entering(left.reshape(batch, heads, m, k), total.reshape(batch, heads, m))
-    entering = inside + before.exp()[..., None] * carried.reshape(batch, heads * m, 1, k)
+    entering = inside + before.exp()[..., None].to(state.dtype) * carried.reshape(batch, heads * m, 1, k)
     return entering.reshape(batch, heads, m * GROUP, k)[:, :, :n]
 
 
@@ -88,9 +88,9 @@ class SsdBlock(nn.Module):
     """Mamba-2 mixer over a sequence: (batch, length, width) -> the same, without the residual connection.
 
     In-projection, short causal depthwise convolution, SSD with skip D, gate, RMS norm, out-projection that starts at 0.
-    directions: scans with their own convolution, time steps, decays and skip over shared projections; ``scan`` takes
-    them stacked. A caller that re-orders tokens calls ``project``, ``scan`` and ``finish``: the outer two work token by
-    token, so they are computed once for all orders.
+    ``project``, ``convolve`` and ``finish`` do not depend on the order of a scan, or stand for a step that a caller
+    replaces: one who scans tokens in several orders projects once, convolves in space, and stacks ``directions`` scans,
+    which have time steps, decays and skips of their own.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class SsdBlock(nn.Module):
         *,
         expand: int = 2,
         n_state: int = 16,
-        head: int = 32,
+        head: int = 64,
         kernel: int = 4,
         chunk: int = 32,
         directions: int = 1,
@@ -109,14 +109,13 @@ class SsdBlock(nn.Module):
         if inner % head:
             raise ValueError(f"expand * width = {inner}: expected a multiple of head = {head}")
         self.inner, self.n_state, self.head, self.chunk = inner, n_state, head, chunk
-        self.heads, self.directions = inner // head, directions
-        mixed = inner + 2 * n_state
-        self.inward = MatrixLinear(width, inner + mixed + self.heads)
-        self.conv = nn.Parameter(torch.empty(directions * mixed, 1, kernel).uniform_(-(kernel**-0.5), kernel**-0.5))
-        self.conv_bias = nn.Parameter(torch.zeros(directions * mixed))
+        self.heads = inner // head
+        self.mixed = inner + 2 * n_state
+        self.inward = MatrixLinear(width, inner + self.mixed + self.heads)
+        self.conv = nn.Conv1d(self.mixed, self.mixed, kernel, groups=self.mixed) if kernel else None
         # the initial ranges of Mamba-2: rates in [1, 16], time steps in [0.001, 0.1]
         step = torch.exp(torch.empty(directions, self.heads).uniform_(math.log(1e-3), math.log(1e-1)))
-        self.step_bias = nn.Parameter(step + torch.log(-torch.expm1(-step)))  # softplus gives it back
+        self.step_bias = nn.Parameter(step + torch.log(-torch.expm1(-step)))  # softplus gives the step back
         self.rate_log = nn.Parameter(torch.empty(directions, self.heads).uniform_(1, 16).log())
         self.skip = nn.Parameter(torch.ones(directions, self.heads))
         self.gain = nn.Parameter(torch.ones(inner))
@@ -124,29 +123,33 @@ class SsdBlock(nn.Module):
         nn.init.zeros_(self.outward.matrix)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        gate, streams = self.project(tokens)
-        return self.finish(self.scan(streams[None])[0], gate)
+        gate, mixed, step = self.project(tokens)
+        return self.finish(self.scan(F.silu(self.convolve(mixed))[None], step[None])[0], gate)
 
-    def project(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """(..., width) -> gate (..., inner) and streams (..., inner + 2 n_state + heads), token by token."""
-        projected = self.inward(tokens)
-        return projected[..., : self.inner], projected[..., self.inner :]
+    def project(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Token by token, (..., width) -> gate (..., inner), x b c (..., mixed), raw time steps (..., heads)."""
+        gate, mixed, step = self.inward(tokens).split([self.inner, self.mixed, self.heads], -1)
+        return gate, mixed, step
 
-    def scan(self, streams: Tensor) -> Tensor:
-        """Streams of each direction in its own order, (directions, batch, length, ...) -> the same, inner."""
-        d, batch, length, _ = streams.shape
-        mixed = self.inner + 2 * self.n_state
-        sequence = streams[..., :mixed].permute(1, 0, 3, 2).reshape(batch, d * mixed, length)
-        sequence = F.pad(sequence, (self.conv.shape[-1] - 1, 0))
-        sequence = F.silu(F.conv1d(sequence, self.conv, self.conv_bias, groups=d * mixed))
-        sequence = sequence.reshape(batch, d, mixed, length).permute(1, 0, 3, 2).reshape(d * batch, length, mixed)
-        x = sequence[..., : self.inner].reshape(d * batch, length, self.heads, self.head)
-        b, c = sequence[..., self.inner : -self.n_state], sequence[..., -self.n_state :]
-        step = F.softplus(streams[..., mixed:].float() + self.step_bias[:, None, None])  # (d, batch, length, heads)
+    def convolve(self, mixed: Tensor) -> Tensor:
+        """The causal convolution along the sequence, (batch, length, mixed) -> the same."""
+        assert self.conv is not None, "kernel = 0 leaves the convolution to the caller"
+        padded = F.pad(mixed.transpose(1, 2), (self.conv.kernel_size[0] - 1, 0))
+        out: Tensor = self.conv(padded).transpose(1, 2)
+        return out
+
+    def scan(self, mixed: Tensor, step: Tensor) -> Tensor:
+        """All directions in one call: (directions, batch, length, mixed), (.., heads) -> (.., inner)."""
+        d, batch, length, _ = mixed.shape
+        mixed = mixed.reshape(d * batch, length, self.mixed)
+        x, b, c = mixed.split([self.inner, self.n_state, self.n_state], -1)
+        x = x.reshape(d * batch, length, self.heads, self.head)
+        step = F.softplus(step.float() + self.step_bias[:, None, None])
         decay_log = -self.rate_log.exp()[:, None, None] * step
         step, decay_log = (v.reshape(d * batch, length, self.heads) for v in (step, decay_log))
-        y = ssd(x * step[..., None], decay_log, b, c, self.chunk).reshape(d, batch, length, self.heads, self.head)
-        y = y + self.skip[:, None, None, :, None] * x.reshape(y.shape)
+        y = ssd(x * step[..., None].to(x.dtype), decay_log, b, c, self.chunk).reshape(d, batch, length, self.heads, self.head)
+        skip = self.skip[:, None, None, :, None].to(x.dtype)
+        y = y + skip * x.reshape(d, batch, length, self.heads, self.head)
         return y.reshape(d, batch, length, self.inner)
 
     def finish(self, y: Tensor, gate: Tensor) -> Tensor:

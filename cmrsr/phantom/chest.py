@@ -50,6 +50,11 @@ class Chest:
     materials: Materials
 
     @property
+    def sample(self) -> Materials:
+        """The materials of the heart, the body and some of the clutter: what the chest is typically made of."""
+        return self.materials.take(np.r_[0 : self.first_leaf, self.first_leaf : self.materials.rho.size : 50])
+
+    @property
     def first_organ(self) -> int:
         return N_HEART + len(BODY)
 

@@ -16,6 +16,7 @@ from cmrsr.phantom.plane import FINE, short_axis
 from cmrsr.phantom.render import Pose, Section
 from cmrsr.phantom.scan import LABELS, ScanHeader, Sequence, VirtualScan
 from cmrsr.phantom.scanner import Scanner, acquire
+from cmrsr.phantom.tissue import Materials
 from cmrsr.phantom.truth import maps_at
 from cmrsr.physics.kspace import degrade, n_lines
 
@@ -126,7 +127,7 @@ def acquire_scan(
     kind: Kind,
     sections: list[Section],
     poses: NDArray[np.object_],
-    signals: Callable[[int, int], NDArray[np.floating[Any]]],
+    signals: Callable[[Materials, int], NDArray[np.floating[Any]]],
     scanner: Scanner,
     rng: Generator,
     header: ScanHeader,
@@ -140,6 +141,7 @@ def acquire_scan(
 ) -> VirtualScan:
     """Render and acquire all frames and slices. unit: the signal that is ``INTENSITY``; None: of the brightest.
 
+    signals: of the labels of some materials in slice z at every frame, (t, n), or (1, n) where they stay.
     gain: what multiplies the signal maps (FINE, FINE) of a section.
     """
     n_t, n_z = poses.shape
@@ -150,13 +152,14 @@ def acquire_scan(
         m: np.zeros((*shape, 3), np.float32) if m in ("displacement", "strain") else np.zeros(shape, np.uint8)
         for m in maps
     }
-    rough, lines = exam.chest.materials.texture, n_lines(fraction, n)
+    materials, lines = exam.chest.materials, n_lines(fraction, n)
     for z, section in enumerate(sections):
         noise = np.random.default_rng(rng.integers(2**63))
+        table = signals(materials.take(section.used), z)
         factor = gain(section) if gain else np.float32(1)
         for t in range(n_t):
             pose: Pose = poses[t, z]
-            image = section.at(pose).signal(signals(t, z), rough) * factor
+            image = section.signal(pose, table[min(t, len(table) - 1)], materials) * factor
             if unit is None:
                 unit = float(np.quantile(image, 0.98))
             for out, noisy in ((frames, True), (clean, False)):

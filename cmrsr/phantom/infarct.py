@@ -110,14 +110,14 @@ def draw_scar(rng: Generator, lv: LeftVentricle, territory: str) -> tuple[Scar, 
     waves[:, 0] = np.round(waves[:, 0])  # a whole number of waves round the wall
     patch = Patch(
         angle=float(TERRITORY_ANGLE[territory] + rng.normal(0, 0.2)),
-        width=float(rng.uniform(0.6, 1.2)),
+        width=float(rng.uniform(0.6, 1.25)),
         z=float(lv.apex_wall + span * rng.uniform(0.25, 0.65)),
         height=float(span * rng.uniform(0.28, 0.6)),
     )
     scar = Scar(territory=territory, patch=patch, transmurality=float(rng.uniform(0.4, 1.0)), ragged=waves)
     # even a thin subendocardial scar costs function, a transmural one nearly all, and its surroundings are stunned
     loss = 0.97 * (1 - (1 - scar.transmurality) ** 1.5)
-    around = float(rng.uniform(1.1, 1.6))
+    around = float(rng.uniform(1.3, 1.9))
     return scar, Weakness(patch=patch.scaled(around), loss=loss)
 
 

@@ -29,6 +29,7 @@ SHARES = (0.3, 0.3, 0.15, 0.15, 0.1)  # of the groups, where none is asked for
 NORMAL_EDV = {"M": (160.0, 27.0), "F": (132.0, 23.0)}
 NORMAL_MASS = {"M": (134.0, 21.0), "F": (98.0, 21.0)}
 NORMAL_EF = (0.67, 0.05)
+LARGEST_NORMAL = {"M": 90.0, "F": 80.0}  # mL/m2: larger ventricles are not normal in ACDC
 EF_LIMITS = (0.05, 0.85)
 _SHAPE, _TARGET, _SCAN = range(3)  # streams of random numbers that do not disturb each other
 
@@ -72,8 +73,8 @@ def draw_patient(seed: int, subject: int, group: Group | None = None, ef: float 
     group = group or drawn
     sex: Literal["M", "F"] = "M" if target.random() < 0.5 else "F"
     size = float(target.normal())  # body size in SD: large people have large hearts
-    height = (176 if sex == "M" else 163) + 7 * size
-    weight = float((82 if sex == "M" else 68) * np.exp(0.15 * (0.6 * size + 0.8 * target.normal())))
+    height = (177 if sex == "M" else 165) + 7 * size
+    weight = float((84 if sex == "M" else 71) * np.exp(0.15 * (0.8 * size + 0.6 * target.normal())))
     identity = Identity(
         seed=seed, subject=subject, sex=sex, age_years=int(target.integers(20, 85)), height_cm=height, weight_kg=weight
     )
@@ -110,14 +111,16 @@ def _draw_ventricle(
     sex, bsa = identity.sex, identity.bsa_m2
 
     def normal(mean: float, sd: float) -> float:
-        return mean + sd * float(np.clip(0.6 * size + 0.8 * target.normal(), -2.6, 2.6))
+        return mean + sd * float(np.clip(0.85 * size + 0.53 * target.normal(), -2.6, 2.6))
 
     edv, mass = normal(*NORMAL_EDV[sex]), normal(*NORMAL_MASS[sex])
+    while group == "normal" and edv / bsa > LARGEST_NORMAL[sex]:
+        edv = normal(*NORMAL_EDV[sex])
     ef = NORMAL_EF[0] + NORMAL_EF[1] * float(np.clip(target.normal(), -2.2, 2.2))
     roundness = rng.uniform(1.65, 2.0)  # inner length / diameter
     septum = 0.0
     if group == "infarct":
-        ef, edv = float(target.uniform(0.16, 0.395)), edv * float(target.uniform(1.1, 1.7))
+        ef, edv = float(target.uniform(0.2, 0.395)), edv * float(target.uniform(1.1, 1.6))
         mass *= float(target.uniform(1.0, 1.3))
     elif group == "dilated":
         ef, edv = float(target.uniform(0.10, 0.38)), min(bsa * float(target.uniform(108, 185)), 350.0)
@@ -166,7 +169,7 @@ def _draw_motion(rng: Generator, lv: LeftVentricle, group: Group, ef: float) -> 
     shortening = float(0.19 * share**0.9 * rng.normal(1, 0.06))
     apex, base = np.deg2rad([-10.0, 3.0]) * share * rng.normal(1, 0.15, 2)
     territories = [str(t) for t in rng.permutation(list(TERRITORIES))]
-    n_scars = 1 + int(rng.random() < 0.3) if group == "infarct" else 0
+    n_scars = 1 + int(rng.random() < 0.4) if group == "infarct" else 0
     infarcts = [draw_scar(rng, lv, t) for t in territories[:n_scars]]
     ischaemic = territories[0] if rng.random() < {"infarct": 0.6, "normal": 0.0}.get(group, 0.25) else None
     weak = [weakness for _, weakness in infarcts]
@@ -190,21 +193,20 @@ def _draw_rv(
     rng: Generator, lv: LeftVentricle, motion: Motion, group: Group, stroke_ml: float, identity: Identity
 ) -> RightVentricle:
     """A right ventricle that pumps what the left one does; large or weak in its own disease."""
-    ef = float(np.clip(rng.normal(0.60, 0.05), 0.48, 0.72))
-    edv = stroke_ml / ef
-    if group in ("infarct", "dilated"):  # a weak left ventricle: the right one is closer to health
-        ef = float(np.clip(rng.normal(0.48, 0.08), 0.25, 0.65))
-        edv = max(stroke_ml / ef, 45.0 * identity.bsa_m2)
+    ef = float(np.clip(rng.normal(0.62, 0.035), 0.54, 0.72))
+    if group in ("infarct", "dilated"):  # weaker with the left one, but seldom as much
+        ef = float(np.clip(rng.normal(0.5, 0.06), 0.42, 0.65))
+    # no larger and no smaller than such hearts are; what it pumps is what the left ventricle pumps
+    edv = float(np.clip(stroke_ml / ef, 42.0 * identity.bsa_m2, 98.0 * identity.bsa_m2))
     if group == "rv":
         limit = 110.0 if identity.sex == "M" else 100.0
         edv = identity.bsa_m2 * limit * float(rng.uniform(1.05, 1.5))
-    ef = stroke_ml / edv if group == "rv" else ef
     rv = RightVentricle(
         reach=30.0, angle=float(rng.normal(0.1, 0.12)), half_angle=float(rng.uniform(1.0, 1.25)),
         apex_z=lv.apex_wall + float(rng.uniform(-2, 12)), base_z=lv.base_z + float(rng.uniform(-6, 2)),
         outflow=float(rng.uniform(3, 8)), shortening=0.3,
     )  # fmt: skip
-    return shape_rv(rv, motion, quadrature(lv), edv, float(np.clip(ef, 0.12, 0.75)))
+    return shape_rv(rv, motion, quadrature(lv), edv, float(np.clip(stroke_ml / edv, 0.08, 0.78)))
 
 
 def _draw_surroundings(rng: Generator, lv: LeftVentricle) -> Surroundings:

@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmrsr.phantom.chest import Chest, draw_background, texture_at
-from cmrsr.phantom.heart import OUTSIDE
+from cmrsr.phantom.heart import N_HEART, OUTSIDE
 from cmrsr.phantom.patient import VirtualPatient
 from cmrsr.phantom.plane import DEPTHS, FINE, Plane
+from cmrsr.phantom.tissue import Materials
 
 REACH_MM = 105.0  # around the middle of the heart: beyond it nothing of the heart is drawn
 FOLLOW_MM = 30.0  # the chest follows the heart's motion, less with distance, over this scale
@@ -45,7 +46,10 @@ class Section:
     def __init__(self, patient: VirtualPatient, chest: Chest, plane: Plane) -> None:
         self.patient, self.chest, self.plane = patient, chest, plane
         self._labels, self._texture = draw_background(chest, plane)
+        # what the plane shows now or at another moment; the rest of the chest needs no signal here
+        self.used = np.union1d(np.arange(N_HEART), self._labels)
         rows, columns = np.indices((FINE, FINE))
+        self._table = np.zeros(chest.materials.rho.size, np.float32)
         self._near: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]] = []
         for depth in DEPTHS:
             points = plane.points(rows.ravel(), columns.ravel(), depth)
@@ -53,6 +57,11 @@ class Section:
             found = patient.heart.locate(patient.to_heart(points[near]), 0.0)
             near = near[(found.outside < STILL_MM) | (found.labels != OUTSIDE)]
             self._near.append((near // FINE, near % FINE, points[near]))
+
+    def signal(self, pose: Pose, signals: NDArray[np.floating], materials: Materials) -> NDArray[np.float32]:
+        """The signal map (FINE, FINE) at a moment; ``signals`` of the labels in ``used``, in their order."""
+        self._table[self.used] = signals
+        return self.at(pose).signal(self._table, materials.texture)
 
     def at(self, pose: Pose) -> Moment:
         """Labels and texture at a moment."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cmrsr.phantom.breath import draw_breath
 from cmrsr.phantom.clutter import draw_warp
-from cmrsr.phantom.contrast import draw_passage, draw_sequence, first_pass_signals
+from cmrsr.phantom.contrast import Passage, SaturationRecovery, draw_passage, draw_sequence, first_pass_signals
 from cmrsr.phantom.examination import (
     KINDS,
     STREAM,
@@ -26,6 +26,7 @@ from cmrsr.phantom.plane import FINE, LONG_AXIS, long_axis
 from cmrsr.phantom.render import Pose, Section
 from cmrsr.phantom.scan import VirtualScan
 from cmrsr.phantom.scanner import BREATH_HOLD, FIRST_PASS, draw_scanner, typical_peak
+from cmrsr.phantom.tissue import Materials
 from cmrsr.physics.signal import bssfp, inversion_recovery, inversion_recovery_gre, null_time
 
 STILL = 0.75  # of the beat: diastasis, when T1 and LGE images are taken
@@ -49,8 +50,10 @@ def cine(exam: Examination) -> Iterator[VirtualScan]:
     n_t = exam.protocol.n_frames or int(rng.integers(20, 31))
     flip, tr = float(rng.uniform(45, 70)), float(rng.uniform(2.6, 3.4))
     matrix = exam.protocol.matrix or int(rng.choice([192, 208, 224, 256]))
-    m = exam.chest.materials
-    signals = bssfp(m.rho, m.t1_ms, m.t2_ms, te_ms=tr / 2, flip_deg=flip)
+
+    def signals(m: Materials, z: int) -> NDArray[np.floating[Any]]:
+        return bssfp(m.rho, m.t1_ms, m.t2_ms, te_ms=tr / 2, flip_deg=flip)[None]
+
     scanner = draw_scanner(rng, FINE, matrix, BREATH_HOLD)
     times = np.arange(n_t) * patient.cycle.beat_ms / n_t
     field = draw_warp(rng, float(rng.uniform(5, 25)) * patient.field_t)  # off-resonance in Hz, smooth in the body
@@ -86,7 +89,7 @@ def cine(exam: Examination) -> Iterator[VirtualScan]:
         if view == "sax":
             truth["activation"] = patient.cycle.activation(times)
         yield acquire_scan(
-            exam, f"cine_{view}", "cine", sections, poses, lambda t, z: signals, scanner, rng, header, times,
+            exam, f"cine_{view}", "cine", sections, poses, signals, scanner, rng, header, times,
             truth=truth, maps=("aha", "displacement", "strain"), gain=banding,
         )  # fmt: skip
 
@@ -112,8 +115,7 @@ def perfusion(exam: Examination) -> Iterator[VirtualScan]:
             for z, delay in enumerate(delays):
                 a = float(cycle.activation(max(delay + jitter[t], 0.0)))
                 poses[t, z] = Pose(activation=a, breath_mm=breath.at(time))
-        signals = first_pass_signals(exam.chest.materials, passage, sequence)
-        signals = signals / typical_peak(signals)
+        peak = typical_peak(first_pass_signals(exam.chest.sample, passage, sequence))
         header = header_of(
             exam, scanner, "saturation-recovery", f"perfusion_{run}", 200 + number, tr_ms=sequence.tr_ms,
             te_ms=sequence.tr_ms / 2, flip_deg=sequence.flip_deg, contrast=True, beat_ms=interval,
@@ -130,8 +132,8 @@ def perfusion(exam: Examination) -> Iterator[VirtualScan]:
         }  # fmt: skip
         yield acquire_scan(
             exam, f"perfusion_{run}", "perfusion", [exam.section(z) for z in levels], poses,
-            _by_frame(signals), scanner, rng, header, passage.times_s * 1000, truth=truth, maps=("aha",),
-            fraction=exam.protocol.fraction, unit=1.0,
+            _first_pass(passage, sequence), scanner, rng, header, passage.times_s * 1000, truth=truth, maps=("aha",),
+            fraction=exam.protocol.fraction, unit=float(peak),
         )  # fmt: skip
 
 
@@ -158,7 +160,6 @@ def t1(exam: Examination) -> Iterator[VirtualScan]:
         breath = draw_breath(rng, clock / 1000, (depth,))
         for t in range(n_t):
             poses[t, z] = Pose(activation=activation, breath_mm=breath.at(float(acquired[t, z])))
-    m = exam.chest.materials
     header = header_of(
         exam, scanner, "molli", "t1_molli", 150, tr_ms=2.7, te_ms=1.1, flip_deg=35.0, contrast=False,
         gap=exam.gap * (levels[-1] - levels[0]) / max(n_z - 1, 1) or exam.gap,
@@ -166,8 +167,8 @@ def t1(exam: Examination) -> Iterator[VirtualScan]:
         inversion_ms=inversion,
     )  # fmt: skip
 
-    def signals(t: int, z: int) -> NDArray[np.floating[Any]]:
-        return np.abs(inversion_recovery(m.rho, m.t1_ms, inversion[t, z]))
+    def signals(m: Materials, z: int) -> NDArray[np.floating[Any]]:
+        return np.abs(inversion_recovery(m.rho, m.t1_ms, inversion[:, z, None]))
 
     yield acquire_scan(
         exam, "t1", "t1", [exam.section(z) for z in levels], poses, signals, scanner, rng, header, inversion,
@@ -190,16 +191,19 @@ def lge(exam: Examination) -> Iterator[VirtualScan]:
     poses = np.empty((1, n_z), object)
     for z in range(n_z):
         poses[0, z] = Pose(activation=activation, breath_mm=held_shift(rng, exam.planes[0].normal))
-    signals = np.abs(inversion_recovery_gre(m.rho, m.late_t1_ms, inversion_ms=inversion, beat_ms=beat))
+
+    def signals(m: Materials, z: int) -> NDArray[np.floating[Any]]:
+        return np.abs(inversion_recovery_gre(m.rho, m.late_t1_ms, inversion_ms=inversion, beat_ms=beat))[None]
+
     header = header_of(
         exam, scanner, "inversion-recovery", "lge_sax", 300, tr_ms=float(rng.uniform(5, 8)), te_ms=3.0, flip_deg=25.0,
         contrast=True, gap=exam.gap, trigger_ms=np.full((1, n_z), STILL * beat),
         acquired_s=3000.0 + 15 * np.arange(n_z)[None], inversion_ms=np.full((1, n_z), inversion),
     )  # fmt: skip
-    blood = float(signals[LV_CAVITY])
+    blood = float(signals(m, 0)[0, LV_CAVITY])
     truth = {"inversion_ms": inversion, "null_ms": best}
     yield acquire_scan(
-        exam, "lge", "lge", [exam.section(z) for z in range(n_z)], poses, lambda t, z: signals, scanner, rng, header,
+        exam, "lge", "lge", [exam.section(z) for z in range(n_z)], poses, signals, scanner, rng, header,
         np.array([STILL * beat]), truth=truth, maps=("aha",), unit=1.5 * blood,
     )  # fmt: skip
 
@@ -209,5 +213,7 @@ _SCANS: dict[ScanKind, Callable[[Examination], Iterator[VirtualScan]]] = {
 }  # fmt: skip
 
 
-def _by_frame(signals: NDArray[np.floating[Any]]) -> Callable[[int, int], NDArray[np.floating[Any]]]:
-    return lambda t, z: signals[t]
+def _first_pass(
+    passage: Passage, sequence: SaturationRecovery
+) -> Callable[[Materials, int], NDArray[np.floating[Any]]]:
+    return lambda materials, z: first_pass_signals(materials, passage, sequence)

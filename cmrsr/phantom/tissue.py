@@ -115,6 +115,10 @@ class Materials:
     layer: NDArray[np.int64]  # 0 epicardial half, 1 endocardial half
     uptake: NDArray[np.float64]  # relative uptake of a slowly supplied region
 
+    def take(self, labels: NDArray[np.integer]) -> "Materials":
+        """The rows of some labels."""
+        return Materials(*(getattr(self, name)[labels] for name in self.__slots__))
+
     @property
     def scar(self) -> NDArray[np.bool_]:
         return np.asarray(self.kind == KINDS.index("scar"))

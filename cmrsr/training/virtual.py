@@ -52,18 +52,19 @@ class VirtualSet:
         for _ in range(self.n_scans):
             # the same shapes in other tissues, at another time, on another scanner
             materials = redraw_materials(rng, chest.materials, float(rng.choice([1.5, 3.0])))
+            shown = materials.take(section.used)
             passage = draw_passage(rng, patient, 60, bool(rng.random() < 0.5))
             if rng.random() < self.random_contrast:
-                signals = rng.random((passage.times_s.size, materials.rho.size), np.float32) ** rng.uniform(1, 2)
+                signals = rng.random((passage.times_s.size, shown.rho.size), np.float32) ** rng.uniform(1, 2)
             else:
-                signals = first_pass_signals(materials, passage, draw_sequence(rng))
+                signals = first_pass_signals(shown, passage, draw_sequence(rng))
             signals = signals / typical_peak(signals)
             scanner = draw_scanner(rng, FINE, self.matrix, HARD)
             breath = draw_breath(rng, passage.times_s[-1], (1.0, 4.0, 10.0))
             activation = rng.random()  # the phase of the cycle that triggering happens to hit
             for t in rng.choice(passage.times_s.size, self.n_frames, replace=False):
-                moment = section.at(Pose(activation=activation, breath_mm=breath.at(passage.times_s[t])))
-                image = acquire(moment.signal(signals[t], materials.texture), scanner, rng)
+                pose = Pose(activation=activation, breath_mm=breath.at(passage.times_s[t]))
+                image = acquire(section.signal(pose, signals[t], materials), scanner, rng)
                 images.append((image * (FULL_SCALE / image.max())).astype(np.uint16))
         return np.stack(images)
 

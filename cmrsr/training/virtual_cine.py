@@ -49,7 +49,6 @@ class CineSet:
         matrix = int(rng.choice([160, 192, 224]))
         flip, tr = float(rng.uniform(45, 70)), float(rng.uniform(2.6, 3.4))
         m = chest.materials
-        signals = bssfp(m.rho, m.t1_ms, m.t2_ms, te_ms=tr / 2, flip_deg=flip)
         scanner = draw_scanner(rng, FINE, matrix, BREATH_HOLD)
         planes, _ = short_axis(
             patient, self.n_slices, fov=float(pixel * matrix), thickness=float(rng.uniform(5, 9)), gap=None,
@@ -62,9 +61,11 @@ class CineSet:
         unit = np.float32(1)
         for z, plane in enumerate(planes):
             section = Section(patient, chest, plane)
+            shown = m.take(section.used)
+            signals = bssfp(shown.rho, shown.t1_ms, shown.t2_ms, te_ms=tr / 2, flip_deg=flip)
             still = held_shift(rng, plane.normal)
             for t, a in enumerate(activations):
-                image = section.at(Pose(activation=float(a), breath_mm=still)).signal(signals, m.texture)
+                image = section.signal(Pose(activation=float(a), breath_mm=still), signals, m)
                 if z == t == 0:
                     unit = np.float32(np.quantile(image, 0.98))
                 for k, noisy in enumerate((True, False)):

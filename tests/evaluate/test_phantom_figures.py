@@ -9,9 +9,10 @@ from numpy.testing import assert_allclose
 
 from cmrsr.errors import UnusableError
 from cmrsr.evaluate import phantom_figures, style
+from cmrsr.evaluate.image_statistics import RADII
 from cmrsr.evaluate.phantom_figures import disease_figure, population_figure, realism_figure
 from cmrsr.evaluate.population import GROUPS, NORMAL_VALUES, Group, HeartMeasures, acdc_group, confusion
-from cmrsr.evaluate.realism import RADII, average, distance
+from cmrsr.evaluate.realism import average, distance
 from tests.evaluate.test_population import TYPICAL, heart
 from tests.evaluate.test_realism import group
 
@@ -34,7 +35,7 @@ def test_realism_rows_are_the_kinds_in_both_groups() -> None:
     virtual = {"cine": group(3, 4, kind="cine"), "perfusion": group(3, 5, noise=9.0), "t1": group(2, 6, kind="t1")}
     figure = realism_figure(real, virtual)
     assert len(figure.axes) == 2 * 3
-    assert "Perfusion | real, 4 patients | virtual, 3 patients" in texts(figure.axes[0].texts)
+    assert "Perfusion | real: 4 patients, 2.0 mm | virtual: 3 patients, 2.0 mm" in texts(figure.axes[0].texts)
     for row, kind in enumerate(("perfusion", "cine")):
         spectrum, grey, gradients = figure.axes[3 * row : 3 * row + 3]
         for line, found, colour in (

@@ -2,14 +2,27 @@
 
 import json
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cmrsr.errors import UnusableError
 from cmrsr.evaluate import population
-from cmrsr.evaluate.population import GROUPS, NORMAL_VALUES, Group, HeartMeasures, acdc_group, confusion, summarise
+from cmrsr.evaluate.population import (
+    GROUPS,
+    NORMAL_VALUES,
+    Group,
+    HeartMeasures,
+    acdc_group,
+    confusion,
+    measures,
+    population_record,
+    summarise,
+)
+from cmrsr.phantom import patient as phantom
+from cmrsr.phantom.patient import draw_patient
+from cmrsr.phantom.truth import heart_truth
 
 BSA = {"m": 2.0, "f": 1.7}
 
@@ -113,17 +126,17 @@ def test_a_weak_right_ventricle_is_enough() -> None:
 
 
 @given(hearts())
-def test_normal_hearts_meet_no_other_definition_and_strong_ones_are_not_weak(measures: HeartMeasures) -> None:
-    found = acdc_group(measures)
+def test_normal_hearts_meet_no_other_definition_and_strong_ones_are_not_weak(one: HeartMeasures) -> None:
+    found = acdc_group(one)
     assert "NOR" not in found or found == {"NOR"}
     assert "HCM" not in found or not found & {"MINF", "DCM"}
     assert found <= set(GROUPS)
 
 
 @given(hearts(), st.floats(0, 30))
-def test_a_weaker_ventricle_never_leaves_the_groups_of_weak_ventricles(measures: HeartMeasures, loss: float) -> None:
-    weaker = replace(measures, lv_ef_percent=measures.lv_ef_percent - loss)
-    assert acdc_group(measures) & {"MINF", "DCM"} <= acdc_group(weaker)
+def test_a_weaker_ventricle_never_leaves_the_groups_of_weak_ventricles(one: HeartMeasures, loss: float) -> None:
+    weaker = replace(one, lv_ef_percent=one.lv_ef_percent - loss)
+    assert acdc_group(one) & {"MINF", "DCM"} <= acdc_group(weaker)
 
 
 def test_confusion_counts_what_each_group_meets() -> None:
@@ -141,24 +154,58 @@ def test_confusion_counts_what_each_group_meets() -> None:
     assert table["RV"]["RV"] == 1
 
 
-def test_healthy_are_the_normal_and_those_without_a_group() -> None:
-    asked = [heart(group=group) for group in (None, *GROUPS)]
-    assert [m.group for m in population.healthy(asked)] == [None, "NOR"]
+def test_a_value_agrees_only_where_mean_and_spread_do() -> None:
+    men = next(n for n in NORMAL_VALUES if (n.measure, n.sex) == ("lv_mass_g", "m"))
+
+    def agrees(shift: float, spread: float) -> bool:
+        side = spread * men.sd * 0.5**0.5
+        subjects = [heart(lv_mass_g=men.mean + shift * men.sd + sign * side) for sign in (-1, 1)]
+        return next(row for row in summarise(subjects) if row.normal == men).agrees
+
+    assert agrees(0, 1)
+    assert agrees(0.29, 0.71)
+    assert agrees(-0.29, 1.29)
+    assert not agrees(0.31, 1)
+    assert not agrees(-0.31, 1)
+    assert not agrees(0, 0.69)
+    assert not agrees(0, 1.31)
+    assert not any(row.agrees for row in summarise([heart()]))  # one subject has no spread
 
 
-def test_the_report_judges_healthy_hearts_by_normal_values_and_all_by_their_groups() -> None:
-    measures = [heart(sex, group, **TYPICAL[group]) for group in GROUPS for sex in ("m", "f")]
-    record, pictures = population.population_report(measures)
+def test_measures_of_a_virtual_patient_are_its_truth() -> None:
+    patient = draw_patient(3, 5, "normal")
+    truth, found = heart_truth(patient), measures(patient)
+    assert (found.name, found.group, found.sex) == ("subject005", "NOR", patient.identity.sex.lower())
+    assert found.bsa_m2 == patient.identity.bsa_m2
+    assert found.lv_edv_index == pytest.approx(truth["lv"]["edv_ml"] / patient.identity.bsa_m2)
+    assert found.lv_ef_percent == pytest.approx(100 * (1 - found.lv_esv_ml / found.lv_edv_ml))
+    assert (found.lv_mass_g, found.rv_ef_percent) == (truth["lv"]["mass_g"], truth["rv"]["ef_percent"])
+    walls = [s["wall_ed_mm"] for s in truth["segments"][:16]]
+    assert (found.min_wall_mm, found.max_wall_mm) == (min(walls), max(walls))
+    assert found.mean_wall_mm == pytest.approx(sum(walls) / 16)
+
+
+@pytest.mark.parametrize("group", get_args(phantom.Group))
+def test_virtual_patients_are_measured_in_the_group_they_were_drawn_in(group: phantom.Group) -> None:
+    assert measures(draw_patient(3, 1, group)).group == population.PHANTOM_GROUPS[group]
+
+
+def test_a_weak_ventricle_has_abnormal_segments_and_a_strong_one_none() -> None:
+    """The same heart at other ejection fractions: its segments thicken less and less."""
+    counts = [measures(draw_patient(3, 2, "normal", ef)).n_abnormal_segments for ef in (0.7, 0.4, 0.1)]
+    assert counts[0] == 0
+    assert counts == sorted(counts)
+    assert counts[2] == 16  # the apex has no ring of wall to thicken
+
+
+def test_the_record_judges_healthy_hearts_by_normal_values_and_all_by_their_groups() -> None:
+    mixed = [heart(sex, group, **TYPICAL[group]) for group in GROUPS for sex in ("m", "f")]
+    record = population_record(mixed[:2], mixed)
     assert json.loads(json.dumps(record, allow_nan=False)) == record
     rows = record["normal_values"]["rows"]
     assert {row["n"] for row in rows} == {1}
     assert rows[0]["difference_in_published_sd"] == pytest.approx((150 - 160) / 27)
-    assert {group: shares[group] for group, shares in record["acdc"]["share_meeting"].items()} == dict.fromkeys(
-        GROUPS, 1
-    )
-    assert [picture.data[:4] for picture in pictures] == [b"\x89PNG"] * 2
-    ill, drawn = population.population_report([m for m in measures if m.group == "DCM"])
-    assert ill["normal_values"]["rows"] == []
-    assert len(drawn) == 1
-    with pytest.raises(UnusableError, match="no virtual hearts"):
-        population.population_report([])
+    acdc = record["acdc"]
+    assert {group: shares[group] for group, shares in acdc["share_meeting"].items()} == dict.fromkeys(GROUPS, 1)
+    assert acdc["n"] == dict.fromkeys(GROUPS, 2)
+    assert "30 %" in acdc["abnormal_segment"]

@@ -89,6 +89,17 @@ def test_background_holds_the_chest_and_never_the_heart(chests: list[Chest]) -> 
         assert (labels[0] != labels[2]).mean() < 0.6  # a few millimetres apart it is one chest
 
 
+def test_sub_slices_lie_on_both_sides_of_the_plane(chests: list[Chest]) -> None:
+    plane = _axial(-50.0)
+    labels, texture = draw_background(chests[0], plane)
+    for d in (0, 2):
+        shift = DEPTHS[d] * plane.thickness / 2 * plane.normal
+        beside, rough = draw_background(chests[0], replace(plane, centre=plane.centre + shift))
+        assert (beside[1] == labels[d]).mean() > 0.999
+        assert (rough[1] == texture[d]).mean() > 0.999
+        assert (labels[1] != labels[d]).mean() > 0.01
+
+
 def test_from_the_air_inwards_come_skin_fat_muscle_and_the_cage(chests: list[Chest]) -> None:
     rank = {AIR: 0, SKIN: 1, FAT_LAYER: 2, MUSCLE_LAYER: 3, RIBS: 3, INNER_FAT: 4}
     for chest in chests:
@@ -216,6 +227,23 @@ def test_materials_of_any_kinds_at_both_fields() -> None:
     assert_array_equal(weak.rho, strong.rho)
     no_muscle = draw_materials(np.random.default_rng(0), np.zeros(3, np.int64), 1.5, segment=none[:3], layer=none[:3])
     assert not no_muscle.rho.any()  # air alone
+
+
+def test_materials_are_taken_by_label(chests: list[Chest]) -> None:
+    m, labels = chests[0].materials, np.array([300, 2, 2, N_HEART])
+    some = m.take(labels)
+    for name in ("rho", "t1_ms", "t2_ms", "late_t1_ms", "texture", "supply", "kind", "segment", "layer", "uptake"):
+        assert_array_equal(getattr(some, name), getattr(m, name)[labels])
+
+
+def test_a_sample_of_the_materials_stands_for_all(chests: list[Chest]) -> None:
+    for chest in chests:
+        sample = chest.sample
+        assert sample.rho.size < 0.2 * chest.materials.rho.size + chest.first_leaf
+        assert_array_equal(sample.t1_ms[:N_HEART], chest.materials.t1_ms[:N_HEART])
+        clutter = sample.rho[chest.first_leaf :]
+        everything = chest.materials.rho[chest.first_leaf :]
+        assert clutter.mean() == pytest.approx(everything.mean(), abs=4 * everything.std() / np.sqrt(clutter.size))
 
 
 def test_redrawn_materials_are_other_tissue_of_the_same_kinds(

@@ -197,6 +197,15 @@ def test_signal_averages_the_depths_and_texture_modulates_it() -> None:
     assert moment.signal(signals, np.full(5, 3.0)).min() >= 0  # no negative tissue
 
 
+def test_signal_of_a_section_needs_only_the_labels_it_shows(section: Section, chest: Chest) -> None:
+    m, pose = chest.materials, Pose(activation=0.8, breath_mm=np.array([0.0, 3.0, -9.0]))
+    assert np.isin(section.at(pose).labels, section.used).all()
+    signals = np.random.default_rng(0).random(m.rho.size)
+    whole = section.at(pose).signal(signals, m.texture)
+    assert_array_equal(section.signal(pose, signals[section.used], m), whole)
+    assert len(section.used) < 0.5 * m.rho.size
+
+
 def test_a_held_breath_drifts_and_then_breathing_goes_to_its_depth_and_back() -> None:
     direction = np.array([0.0, 0.6, -0.8])
     breath = Breath(depth=8.0, hold_s=10.0, period_s=4.0, direction=direction, drift_mm_s=0.05)

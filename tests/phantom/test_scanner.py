@@ -154,10 +154,6 @@ def test_drawn_settings_keep_to_their_quality(quality: Quality) -> None:
     assert untouched == pytest.approx(quality.corrected[0], abs=error)
 
 
-def test_a_sharper_look_has_less_noise() -> None:
-    assert BREATH_HOLD.noise[1] < FIRST_PASS.noise[1] <= HARD.noise[1]
-
-
 def test_typical_peak_is_what_nine_in_ten_regions_stay_below() -> None:
     signals = np.random.default_rng(0).random((30, 1000))
     signals[5] = np.linspace(1, 2, 1000)  # the beat at which every region is brightest
