@@ -143,7 +143,7 @@ def _page(evaluation: PhantomEvaluation, drawn: Mapping[str, Picture]) -> Iterat
     yield _paragraph(
         "A row holds the patients drawn as one group, a column says how many of them meet a definition. Definitions "
         "overlap, so that a row may sum to more than 100 %: a weak ventricle that is large meets MINF and DCM. The "
-        "limits of volume of NOR are narrower than the range of healthy adults, so that healthy hearts may miss them."
+        "limits of volume of NOR are narrower than the range of healthy adults; healthy virtual hearts keep to them."
     )
     yield _group_table(evaluation.mixed, meeting)
     yield "<h2>Images</h2>"

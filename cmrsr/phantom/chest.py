@@ -1,7 +1,8 @@
 """The chest around the heart: body wall, lungs, diaphragm with liver and bowel, spine, great vessels, clutter.
 
 Organs are simple solids in the patient's space (RAS, mm, the middle of the left ventricle at 0); a smooth warp bends
-them, and dead leaves fill them with detail at every scale. Any plane cuts the same chest.
+them, and dead leaves fill them with detail at every scale. Any plane cuts the same chest, though it bends leaves only
+within itself.
 """
 
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ class Chest:
     cushion: float  # radius of the fat and vessels about the heart
     filled: float  # share of the lungs that other tissue takes (0 lungs, 1 clutter everywhere)
     fill_wave: NDArray[np.float64]  # (3,) rad/mm and phase by the warp: where
-    spine: tuple[float, float]  # distance behind the heart, radius
+    spine: tuple[float, float]  # y of its middle, radius
     aorta: tuple[float, float, float]  # x, y, radius of the descending aorta
     liver_edge: float  # how far the liver reaches to the left of the middle
     organs: Leaves  # stomach, spleen, bowel: large bodies under the diaphragm and between the lungs
@@ -81,16 +82,18 @@ def draw_chest(patient: VirtualPatient, n_leaves: int = N_LEAVES) -> Chest:
     )
     textures = np.stack([smooth_field(rng, TEXTURE_SIZE, e, c, 3) for e, c in TEXTURES]).astype(np.float32)
     kinds, segment, layer = _labels(rng, len(organs.reach), len(leaves.reach), len(branches.reach))
+    middle = np.array([rng.uniform(15, 45), rng.uniform(-60, -30)])
+    half_axes = np.array([rng.uniform(145, 185), rng.uniform(105, 135)]) * stout
     return Chest(
-        middle=np.array([rng.uniform(15, 45), rng.uniform(-60, -30)]),
-        half_axes=np.array([rng.uniform(145, 185), rng.uniform(105, 135)]) * stout,
+        middle=middle,
+        half_axes=half_axes,
         layers=np.cumsum(rng.uniform([1, 3, 2, 3, 1], [4, 28, 12, 14, 5])),
         diaphragm=(float(rng.uniform(-75, -42)), float(rng.uniform(5, 30)), float(rng.uniform(1, 5) / 1000)),
         mediastinum=float(rng.uniform(22, 40)),
         cushion=float(rng.uniform(30, 58)),
         filled=float(rng.choice([0.0, rng.uniform(0, 1), 1.0], p=[0.1, 0.4, 0.5])),
         fill_wave=rng.normal(0, 1, 3) * 0.02,
-        spine=(float(rng.uniform(95, 125)), float(rng.uniform(17, 24))),
+        spine=(float(middle[1] - rng.uniform(0.5, 0.62) * half_axes[1]), float(rng.uniform(17, 24))),
         aorta=(float(rng.uniform(-5, 20)), float(rng.uniform(-95, -70)), float(rng.uniform(9, 14))),
         liver_edge=float(rng.uniform(-40, 70)),
         organs=organs,
@@ -162,6 +165,8 @@ def _slice(chest: Chest, plane: Plane, depth: float) -> NDArray[np.int32]:
     leafy = inner & (belly | centre | filled)
     lung = inner & ~leafy
     out[lung] = N_HEART + LUNG
+    out[leafy] = N_HEART + MUSCLE_LAYER  # where no leaf covers it
+    out[inner & belly] = N_HEART + INNER_FAT
     out[inner & centre] = N_HEART + MEDIASTINUM
     liver = inner & belly & (x > chest.middle[0] - chest.liver_edge)
     grid = (FINE, FINE)
@@ -177,8 +182,8 @@ def _slice(chest: Chest, plane: Plane, depth: float) -> NDArray[np.int32]:
     stamp(chest.leaves, chest.first_leaf, leafy & ~liver)
     out[liver] = N_HEART + LIVER
     stamp(chest.branches, chest.first_branch, lung | liver)
-    behind, radius = chest.spine
-    out[inner & (np.hypot(off, y + behind) < radius)] = N_HEART + SPINE
+    spine_y, radius = chest.spine
+    out[inner & (np.hypot(off, y - spine_y) < radius)] = N_HEART + SPINE
     ax, ay, size = chest.aorta
     out[inner & (np.hypot(x - ax, y - ay) < size)] = N_HEART + AORTA
     for label, top, bottom in zip(

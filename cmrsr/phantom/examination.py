@@ -33,7 +33,7 @@ class Protocol:
     """What to scan; None leaves it to the patient's draw. Numbers out of range raise UsageError."""
 
     kinds: tuple[ScanKind, ...] = KINDS
-    n_slices: int | None = None
+    n_slices: int | None = None  # of cine and LGE; of perfusion and T1 where only those are scanned
     n_frames: int | None = None  # phases of a cine, beats of a perfusion series
     matrix: int | None = None
     fraction: float = 1.0  # of the phase lines (y) of a perfusion series that are acquired
@@ -70,7 +70,7 @@ class Examination:
         self.planes, self.gap = short_axis(
             patient, n, fov=self.fov, thickness=self.thickness, gap=gap, spin=spin, offset=offset
         )
-        self.n_levels = 3 if stacked else protocol.n_slices or 3
+        self.n_levels = min(3, len(self.planes)) if stacked else protocol.n_slices or 3
         self._sections: dict[int, Section] = {}
 
     def section(self, z: int) -> Section:

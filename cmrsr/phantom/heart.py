@@ -18,13 +18,15 @@ from cmrsr.phantom.ventricle import LeftVentricle, Quadrature
 
 Array = NDArray[np.float64]
 RV_WALL_MM = 3.0
+REACH_MM = 135.0  # of everything of the heart, from the middle of the left ventricle
 # The first labels of every patient, in this order; the LV's wall follows with ``N_WALL`` labels.
 STRUCTURES: tuple[tuple[str, Kind], ...] = (
     ("lv_cavity", "lv_blood"), ("papillary", "myocardium"), ("rv_cavity", "rv_blood"), ("rv_wall", "myocardium"),
+    ("rv_trabecula", "myocardium"),
     ("left_atrium", "lv_blood"), ("right_atrium", "rv_blood"), ("aorta", "lv_blood"), ("pulmonary_artery", "rv_blood"),
     ("atrial_wall", "myocardium"), ("fat", "fat"), ("pericardium", "pericardium"),
 )  # fmt: skip
-(LV_CAVITY, PAPILLARY, RV_CAVITY, RV_WALL, LEFT_ATRIUM, RIGHT_ATRIUM, AORTA, PULMONARY, ATRIAL_WALL, FAT,
+(LV_CAVITY, PAPILLARY, RV_CAVITY, RV_WALL, RV_TRABECULA, LEFT_ATRIUM, RIGHT_ATRIUM, AORTA, PULMONARY, ATRIAL_WALL, FAT,
  PERICARDIUM) = range(len(STRUCTURES))  # fmt: skip
 WALL = len(STRUCTURES)
 N_WALL = N_SEGMENTS * 4  # segment, layer, scar
@@ -44,10 +46,10 @@ def wall_parts() -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_
 
 
 def truth_of_labels(n_labels: int) -> NDArray[np.uint8]:
-    """What a reader would draw (``LABELS``) for each of a patient's labels; papillary muscles count as cavity."""
+    """What a reader would draw (``LABELS``) for each label: papillary muscles and trabeculae are cavity."""
     table = np.zeros(n_labels, np.uint8)
     table[[LV_CAVITY, PAPILLARY]] = LABELS["lv"]
-    table[RV_CAVITY] = LABELS["rv"]
+    table[[RV_CAVITY, RV_TRABECULA]] = LABELS["rv"]
     _, _, scar = wall_parts()
     table[WALL : WALL + N_WALL] = np.where(scar, LABELS["scar"], LABELS["myocardium"])
     return table
@@ -72,7 +74,7 @@ class RightVentricle:
         fall = (self.base_z - z) / (self.base_z - self.apex_z)
         along = np.sqrt(np.clip(1 - np.maximum(fall, 0) ** 2, 0, 1))
         top = self.base_z + self.outflow * np.cos(theta - self.angle - 1.0)
-        return np.asarray(np.where(z < top, self.reach * (1 - self.shortening * a) * round_ * along, 0.0))
+        return np.asarray(np.where((z < top) & (off < 1), self.reach * (1 - self.shortening * a) * round_ * along, 0.0))
 
 
 def rv_volume_ml(rv: RightVentricle, motion: Motion, q: Quadrature, a: float) -> float:
@@ -148,6 +150,7 @@ class Heart:
         over = r - m.epi
         labels[(depth > 0) & (over >= 0) & (over < sac)] = RV_WALL
         bumps = 2.2 * np.maximum(np.cos(9 * m.theta + 0.05 * m.z) * np.cos(0.35 * m.z), 0) * (depth > 6)
+        labels[(over >= 0) & (over < depth)] = RV_TRABECULA
         labels[(over >= 0) & (over < depth - bumps)] = RV_CAVITY
         below = lv.below_valve(m.theta, m.z, m.r)
         cavity = below & (r < m.endo)

@@ -10,8 +10,6 @@ from cmrsr.phantom.ventricle import LeftVentricle
 Array = NDArray[np.float64]
 Generator = np.random.Generator
 N_SEGMENTS = 17
-# Angle of the middle of each AHA segment of the basal and the mid ring (0 septum, 90 anterior, 180 lateral, degrees).
-RING = {1: 90, 2: 30, 3: 330, 4: 270, 5: 210, 6: 150}
 SEGMENT_NAMES = (
     "basal anterior", "basal anteroseptal", "basal inferoseptal", "basal inferior", "basal inferolateral",
     "basal anterolateral", "mid anterior", "mid anteroseptal", "mid inferoseptal", "mid inferior", "mid inferolateral",
@@ -152,7 +150,7 @@ def draw_perfusion(rng: Generator, territory: str | None) -> Perfusion:
     if territory is not None:
         hit = [s for s in TERRITORIES[territory] if rng.random() < 0.85] or [TERRITORIES[territory][0]]
         rows = np.array(hit) - 1
-        stress[rows, 0] *= rng.uniform(0.35, 0.8)
-        stress[rows, 1] *= rng.uniform(0.25, 0.5)
+        epicardial = rng.uniform(0.4, 0.8)
+        stress[rows] *= [epicardial, epicardial * rng.uniform(0.5, 0.85)]
         rest[rows] *= rng.uniform(0.85, 1.0)
     return Perfusion(rest=rest, stress=stress)

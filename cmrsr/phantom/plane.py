@@ -68,13 +68,14 @@ def short_axis(
     follows from it. spin: rotation in plane, rad. offset: 0..1, where the first slice lies in its gap.
     """
     lv, axis = patient.heart.lv, patient.turn[:, 2]
-    step = gap or lv.top_z / (n_slices - 0.5)
+    # half a step to spare for the offset, but for a slice or two, which are to lie well inside
+    step = gap or lv.top_z / (n_slices - 0.5 if n_slices > 2 else n_slices)
     n = int(np.ceil(lv.top_z / gap + 0.5)) if gap else n_slices
     # the septum on the left, the anterior wall above: x and y rise away from them, the normal points to the base
     septum, anterior = patient.turn[:, 0], patient.turn[:, 1]
     along_x = -(np.cos(spin) * septum + np.sin(spin) * anterior)
     along_y = -(np.cos(spin) * anterior - np.sin(spin) * septum)
-    heights = (np.arange(n) + 0.5 * (offset - 0.5)) * step
+    heights = lv.top_z / 2 + (np.arange(n) - (n - 1) / 2 + 0.5 * (offset - 0.5)) * step
     planes = [
         Plane(
             centre=patient.apex_mm + axis * height, along_y=along_y, along_x=along_x, fov=fov, thickness=thickness
@@ -84,7 +85,8 @@ def short_axis(
     return planes, step
 
 
-LONG_AXIS = {"2ch": 1.75, "3ch": 1.05, "4ch": -0.15}  # angle of the view about the long axis, from the septum's middle
+# Angle of the view's left side about the long axis, from the septum's middle: inferior, inferolateral, septal.
+LONG_AXIS = {"2ch": 1.75 - np.pi, "3ch": 1.05 - np.pi, "4ch": -0.15}
 
 
 def long_axis(patient: VirtualPatient, view: str, *, fov: float, thickness: float) -> Plane:

@@ -6,12 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmrsr.phantom.chest import Chest, draw_background, texture_at
-from cmrsr.phantom.heart import N_HEART, OUTSIDE
+from cmrsr.phantom.heart import N_HEART, OUTSIDE, REACH_MM
 from cmrsr.phantom.patient import VirtualPatient
 from cmrsr.phantom.plane import DEPTHS, FINE, Plane
 from cmrsr.phantom.tissue import Materials
 
-REACH_MM = 105.0  # around the middle of the heart: beyond it nothing of the heart is drawn
 FOLLOW_MM = 30.0  # the chest follows the heart's motion, less with distance, over this scale
 STILL_MM = 55.0  # farther than this from the heart nothing moves
 

@@ -76,7 +76,7 @@ def cine(exam: Examination) -> Iterator[VirtualScan]:
         poses = np.empty((n_t, len(sections)), object)
         for z in range(len(sections)):
             # each slice is another breath-hold, at another heart rate
-            still = held_shift(rng, exam.planes[0].normal)
+            still = held_shift(rng, sections[z].plane.normal)
             beat = replace(patient.cycle, beat_ms=patient.cycle.beat_ms * max(rng.normal(1, patient.beat_sd), 0.75))
             for t, a in enumerate(beat.activation(np.arange(n_t) / n_t * beat.beat_ms)):
                 poses[t, z] = Pose(activation=float(a), breath_mm=still)

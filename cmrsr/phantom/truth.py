@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cmrsr.phantom.heart import OUTSIDE, Heart, rv_volume_ml, truth_of_labels
+from cmrsr.phantom.heart import N_HEART, OUTSIDE, REACH_MM, Heart, rv_volume_ml, truth_of_labels
 from cmrsr.phantom.infarct import N_SEGMENTS, SCAR_FLOW, SEGMENT_NAMES, aha_segment
 from cmrsr.phantom.patient import VirtualPatient
 from cmrsr.phantom.plane import Plane
@@ -14,13 +14,13 @@ from cmrsr.phantom.ventricle import DENSITY_G_ML
 from cmrsr.physics.strain import green_lagrange
 
 STRAIN_COMPONENTS = ("radial", "circumferential", "longitudinal")
-N_DEPTHS = 6  # of the wall's quadrature
+N_DEPTHS, EVERY_THETA, EVERY_Z = 24, 3, 4  # of the wall's quadrature
 
 
 def labels_at(heart: Heart, points: NDArray[np.float64], a: float) -> NDArray[np.uint8]:
     """``LABELS`` of points (n, 3) in the heart's frame at activation ``a``."""
     found = heart.locate(points, a).labels
-    table = truth_of_labels(int(found.max(initial=0)) + 200)
+    table = truth_of_labels(N_HEART)
     return np.asarray(np.where(found == OUTSIDE, 0, table[found]), dtype=np.uint8)
 
 
@@ -37,7 +37,7 @@ def maps_at(
     at = plane.centre + pixel * (
         (rows - matrix // 2)[:, None] * plane.along_y + (columns - matrix // 2)[:, None] * plane.along_x
     )
-    near = np.flatnonzero(((at - breath_mm) ** 2).sum(1) < 110.0**2)
+    near = np.flatnonzero(((at - breath_mm) ** 2).sum(1) < REACH_MM**2)
     points = patient.to_heart(at[near] - breath_mm)
     out: dict[str, NDArray[Any]] = {
         "label": np.zeros(matrix**2, np.uint8), "aha": np.zeros(matrix**2, np.uint8),
@@ -58,13 +58,13 @@ def maps_at(
 def wall_samples(heart: Heart) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.uint8]]:
     """Material points of the wall (n, 3: r, theta, z), their volumes (n,) in mm3, and AHA segments (n,)."""
     q = heart.quadrature
-    theta, z = (np.asarray(g)[::3, ::4] for g in np.broadcast_arrays(q.theta, q.z))
+    theta, z = (np.asarray(g)[::EVERY_THETA, ::EVERY_Z] for g in np.broadcast_arrays(q.theta, q.z))
     endo, epi = heart.lv.surfaces(theta, z)
     share = (np.arange(N_DEPTHS) + 0.5) / N_DEPTHS
     # equal volumes through the wall
     r = np.sqrt(endo**2 + share[:, None, None] * (epi**2 - endo**2))
     theta, z = np.broadcast_to(theta, r.shape), np.broadcast_to(z, r.shape)
-    cell = (q.z[1] - q.z[0]) * (2 * np.pi / len(q.theta)) * 12
+    cell = (q.z[1] - q.z[0]) * (2 * np.pi / len(q.theta)) * EVERY_THETA * EVERY_Z
     volume = np.broadcast_to((epi**2 - endo**2) / 2 * cell / N_DEPTHS, r.shape)
     inside = heart.lv.below_valve(theta, z, r) & (volume > 0)
     points = np.stack([r[inside], theta[inside], z[inside]], 1)

@@ -36,6 +36,11 @@ def _right(patient: VirtualPatient) -> tuple[float, float]:
     return edv, 1 - esv / edv
 
 
+def _has_large_or_weak_right_ventricle(patient: VirtualPatient) -> bool:
+    edv, ef = _right(patient)
+    return edv / patient.identity.bsa_m2 > (110 if patient.identity.sex == "M" else 100) or ef < 0.4
+
+
 def _thickest_mm(patient: VirtualPatient) -> float:
     lv = patient.heart.lv
     theta, z = np.linspace(0, 2 * np.pi, 90)[:, None], np.linspace(lv.equator - 0.5 * lv.length, lv.base_z, 30)
@@ -107,6 +112,7 @@ def test_groups_meet_their_definition(groups: dict[Group, list[VirtualPatient]])
         assert _thickest_mm(patient) < 12
         assert not patient.heart.disease.scars
         assert not patient.heart.disease.weak
+        assert not _has_large_or_weak_right_ventricle(patient)
     for patient in groups["infarct"]:
         assert _volumes(patient)[1] < 0.4
         assert 1 <= len(patient.heart.disease.scars) <= 2
@@ -120,8 +126,7 @@ def test_groups_meet_their_definition(groups: dict[Group, list[VirtualPatient]])
         assert _thickest_mm(patient) > THICKNESS_MM
         assert patient.heart.quadrature.wall_ml * DENSITY_G_ML / patient.identity.bsa_m2 > 110
     for patient in groups["rv"]:
-        edv, ef = _right(patient)
-        assert edv / patient.identity.bsa_m2 > (110 if patient.identity.sex == "M" else 100) or ef < 0.4
+        assert _has_large_or_weak_right_ventricle(patient)
 
 
 def test_healthy_hearts_have_normal_volumes() -> None:

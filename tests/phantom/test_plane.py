@@ -41,7 +41,7 @@ def test_short_axis_stack_covers_the_ventricle_in_equal_steps(
         axis, q = patient.turn[:, 2], patient.heart.quadrature
         heights = np.array([(plane.centre - patient.apex_mm) @ axis for plane in planes])
         assert_allclose(np.diff(heights), step)
-        assert_allclose([plane.centre - patient.apex_mm for plane in planes], heights[:, None] * axis)
+        assert_allclose([plane.centre - patient.apex_mm for plane in planes], heights[:, None] * axis, atol=1e-9)
         filled = q.z[((q.cavity + q.wall) > 0).any(0)]
         assert heights[0] - step / 2 <= filled.min()
         assert heights[-1] + step / 2 >= filled.max()

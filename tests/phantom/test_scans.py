@@ -372,7 +372,8 @@ def test_t1_of_the_images_is_that_of_the_tissue() -> None:
                 assert name == "scar"
                 continue
             with_scar += name == "scar"
-            assert np.nanmedian(t1[inside]) == pytest.approx(m[label], rel=0.02)
+            # a scar is ragged: within a thick slice some of the healthy wall lies behind or before it
+            assert np.nanmedian(t1[inside]) == pytest.approx(m[label], rel=0.03 if name == "scar" else 0.02)
     assert with_scar > 0
 
 

@@ -3,7 +3,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
-from cmrsr.phantom.heart import OUTSIDE, PAPILLARY, WALL, Heart, truth_of_labels
+from cmrsr.phantom.heart import N_HEART, OUTSIDE, PAPILLARY, WALL, Heart, truth_of_labels
 from cmrsr.phantom.infarct import N_SEGMENTS, SCAR_FLOW, SEGMENT_NAMES, aha_segment
 from cmrsr.phantom.patient import VirtualPatient, draw_patient
 from cmrsr.phantom.plane import Plane
@@ -59,7 +59,7 @@ def test_labels_are_those_of_a_reader(infarct: VirtualPatient) -> None:
     assert label.dtype == np.uint8
     assert_array_equal(label[found == OUTSIDE], 0)
     inside = found != OUTSIDE
-    assert_array_equal(label[inside], truth_of_labels(found.max() + 1)[found[inside]])
+    assert_array_equal(label[inside], truth_of_labels(N_HEART)[found[inside]])
     assert np.all(label[found == PAPILLARY] == LABELS["lv"])
     assert set(np.unique(label)) == {0, *LABELS.values()}
     assert_array_equal(labels_at(heart, np.array([[500.0, 0.0, 0.0]]), 0.0), 0)
