@@ -43,13 +43,14 @@ def ssd(x: Tensor, decay_log: Tensor, b: Tensor, c: Tensor, chunk: int = 32) -> 
     return y.transpose(2, 3).reshape(batch, n * chunk, heads, p)[:, :length]
 
 
-def _entering(state: Tensor, decay_log: Tensor) -> Tensor:
+def _entering(state: Tensor, decay_log: Tensor, grouped: bool = False) -> Tensor:
     """What earlier chunks have left at the start of each chunk.
 
     state: (batch, heads, n, k) written by each chunk; decay_log: (batch, heads, n) over each whole chunk.
+    grouped: the chunks are groups of chunks already. An export of unknown length always takes two levels.
     """
     batch, heads, n, k = state.shape
-    if isinstance(n, int) and n <= GROUP:
+    if n <= GROUP if isinstance(n, int) else grouped:
         step = torch.arange(n, device=state.device)
         earlier = (step[:, None] > step).float()
         return (_segment_decays(decay_log, step, exclusive=True) * earlier).to(state.dtype) @ state
@@ -63,7 +64,7 @@ def _entering(state: Tensor, decay_log: Tensor) -> Tensor:
     after = _sums(decay_log, (step[:, None] > step).float())
     left = after.exp()[..., None, :].to(state.dtype) @ state  # (batch, heads m, 1, k)
     total = decay_log.sum(-1)
-    carried = _entering(left.reshape(batch, heads, m, k), total.reshape(batch, heads, m))
+    carried = _entering(left.reshape(batch, heads, m, k), total.reshape(batch, heads, m), grouped=True)
     entering = inside + before.exp()[..., None].to(state.dtype) * carried.reshape(batch, heads * m, 1, k)
     return entering.reshape(batch, heads, m * GROUP, k)[:, :, :n]
 

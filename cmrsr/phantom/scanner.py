@@ -41,7 +41,7 @@ class Quality:
 
 
 # Noise and edges were set by comparison with real scans. First pass: a quarter of a second a slice.
-FIRST_PASS = Quality(noise=(0.02, 0.16), corrected=(0.25, 0.5, 0.25), interpolated=0.3, distorted=0.0)
+FIRST_PASS = Quality(noise=(0.012, 0.1), corrected=(0.25, 0.5, 0.25), interpolated=0.3, distorted=0.0)
 BREATH_HOLD = Quality(noise=(0.004, 0.03), corrected=(0.6, 0.2, 0.2), interpolated=0.25, distorted=0.0)
 # For training: as bad as the worst of real first-pass series, where frames differ most even if nothing moves.
 HARD = Quality(noise=(0.03, 0.28), corrected=(0.25, 0.5, 0.25), interpolated=0.3, distorted=0.6)
