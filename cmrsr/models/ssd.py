@@ -58,7 +58,7 @@ def _entering(state: Tensor, decay_log: Tensor, grouped: bool = False) -> Tensor
     pad = m * GROUP - n
     state = F.pad(state, (0, 0, 0, pad)).reshape(batch, heads * m, GROUP, k)
     decay_log = F.pad(decay_log, (0, pad)).reshape(batch, heads * m, GROUP)
-    inside = _entering(state, decay_log)
+    inside = _entering(state, decay_log, grouped=True)
     step = torch.arange(GROUP, device=state.device)
     before = _sums(decay_log, (step[:, None] < step).float())
     after = _sums(decay_log, (step[:, None] > step).float())
@@ -148,7 +148,9 @@ class SsdBlock(nn.Module):
         step = F.softplus(step.float() + self.step_bias[:, None, None])
         decay_log = -self.rate_log.exp()[:, None, None] * step
         step, decay_log = (v.reshape(d * batch, length, self.heads) for v in (step, decay_log))
-        y = ssd(x * step[..., None].to(x.dtype), decay_log, b, c, self.chunk).reshape(d, batch, length, self.heads, self.head)
+        y = ssd(x * step[..., None].to(x.dtype), decay_log, b, c, self.chunk).reshape(
+            d, batch, length, self.heads, self.head
+        )
         skip = self.skip[:, None, None, :, None].to(x.dtype)
         y = y + skip * x.reshape(d, batch, length, self.heads, self.head)
         return y.reshape(d, batch, length, self.inner)

@@ -24,6 +24,7 @@ Generator = np.random.Generator
 ScanKind = Literal["cine", "perfusion", "t1", "lge"]
 KINDS: tuple[ScanKind, ...] = get_args(ScanKind)
 INTENSITY = 500.0  # of the brightest tissues, as scanners write them
+MOST_SLICES, MOST_LEVELS = 20, 8  # of a stack; of perfusion and T1, which use slices of a stack of at least so many
 HOLD_MM = 1.5  # from breath-hold to breath-hold
 STREAM = {"geometry": 1, "cine": 2, "stress": 3, "rest": 4, "t1": 5, "lge": 6}  # of the patient's random numbers
 
@@ -41,7 +42,7 @@ class Protocol:
 
     def __post_init__(self) -> None:
         ranges = (
-            ("slices", self.n_slices, 1, 20),
+            ("slices", self.n_slices, 1, MOST_SLICES if {"cine", "lge"} & set(self.kinds) else MOST_LEVELS),
             ("frames", self.n_frames, 8, 500),
             ("matrix", self.matrix, 64, FINE),
         )
@@ -62,7 +63,7 @@ class Examination:
         self.fov = float(rng.uniform(300, 400))
         self.thickness = float(rng.choice([6.0, 7.0, 8.0]))
         # most protocols use 8 mm; a long ventricle gets more, so that the stack keeps to a dozen slices
-        gap: float | None = max(8.0, round(patient.heart.lv.top_z / 11.5, 1))
+        gap: float | None = max(8.0, float(np.ceil(10 * patient.heart.lv.top_z / 11.4)) / 10)
         n, spin, offset = 0, float(rng.normal(0, 0.5)), float(rng.uniform(0, 1))
         stacked = {"cine", "lge"} & set(protocol.kinds)
         if stacked and protocol.n_slices is not None:
@@ -81,8 +82,7 @@ class Examination:
 
     def levels(self) -> list[int]:
         """The slices of perfusion and T1: some of the stack, evenly from the apical to the basal third."""
-        if self.n_levels > len(self.planes):
-            raise UsageError(f"--slices {self.n_levels}: the stack of this virtual patient has {len(self.planes)}")
+        assert self.n_levels <= len(self.planes), (self.n_levels, len(self.planes))
         lv, axis = self.patient.heart.lv, self.patient.turn[:, 2]
         heights = np.array([float((p.centre - self.patient.apex_mm) @ axis) for p in self.planes])
         middle = int(np.argmin(np.abs(heights - 0.55 * lv.base_z)))

@@ -33,10 +33,10 @@ BF16 = 3e-2  # relative: eight bits of mantissa
 LOOPS = {"Loop", "Scan", "If", "CumSum", "ScatterND", "ScatterElements", "Einsum", "Trilu"}
 
 
-def _model(config: MambaVolumeConfig = TINY) -> MambaVolume:
+def _model(config: MambaVolumeConfig = TINY, *, double: bool = False) -> MambaVolume:
     """A network as after some training: the mixers' out-projections, zero at first, are not."""
     torch.manual_seed(0)
-    model = MambaVolume(config).eval()
+    model = MambaVolume(config).double().eval() if double else MambaVolume(config).eval()
     for module in model.modules():
         if isinstance(module, TriDirectional | ConvMixer):
             layer = module.ssd.outward if isinstance(module, TriDirectional) else module.outward
@@ -219,17 +219,16 @@ def test_total_variation() -> None:
 
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One graph for any volume: batch, slices, rows and columns are dynamic."""
+    """One graph for any number of volumes and slices."""
     path = tmp_path_factory.mktemp("onnx") / "volume.onnx"
     dim = torch.export.Dim
-    rows, columns = (TINY.stride * dim(name, min=1, max=128) for name in ("rows", "columns"))
-    shape = {0: dim("batch", min=1, max=64), 2: dim("slices", min=1, max=64), 3: rows, 4: columns}
+    shape = {0: dim("batch", min=1, max=64), 2: dim("slices", min=1, max=64)}
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of every package that is not installed
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)
         program = torch.onnx.export(
-            _model(), (_volume(),), dynamo=True, opset_version=20, dynamic_shapes=(shape,), verbose=False
-        )  # fmt: skip
+            _model(), (_volume(3, 52, 40),), dynamo=True, opset_version=20, dynamic_shapes=(shape,), verbose=False
+        )
     assert program is not None
     program.save(path)
     return path
@@ -242,10 +241,10 @@ def test_graph_is_of_plain_operations(graph: Path) -> None:
     assert not {node.op_type for node in model.graph.node} & LOOPS
 
 
-# 3 x 4 x 6 tokens; 5 x 13 x 10 = 650 tokens in chunks of 8 are more than a chunk matrix takes at once
-@pytest.mark.parametrize(("z", "y", "x"), [(3, 16, 24), (1, 4, 8), (5, 52, 40)])
-def test_engines_agree_with_torch(graph: Path, z: int, y: int, x: int) -> None:
-    volume = _volume(z, y, x, 1)
+# 130 tokens a slice in chunks of 8: five slices are more chunks than one matrix takes
+@pytest.mark.parametrize(("batch", "z"), [(2, 1), (1, 3), (1, 5)])
+def test_engines_agree_with_torch(graph: Path, batch: int, z: int) -> None:
+    volume = _volume(z, 52, 40, batch)
     with torch.inference_mode():
         wanted = _correction(_model(), volume).numpy()
     session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])

@@ -11,7 +11,9 @@ F32 = 1e-5  # relative; products of at most a few hundred float32 terms give 3e-
 BF16 = 2e-2  # relative; matrix products with eight bits of mantissa
 
 
-def _streams(length: int, *, heads: int = 3, p: int = 4, n_state: int = 8, batch: int = 2, rate: float = 0.3) -> list[Tensor]:
+def _streams(
+    length: int, *, heads: int = 3, p: int = 4, n_state: int = 8, batch: int = 2, rate: float = 0.3
+) -> list[Tensor]:
     generator = torch.Generator().manual_seed(length)
     x = torch.randn(batch, length, heads, p, generator=generator)
     # heads that remember for ever, for some steps, and hardly at all
