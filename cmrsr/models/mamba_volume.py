@@ -6,6 +6,7 @@ is the ablation: the same network of the same size with a depthwise 3-D convolut
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -56,13 +57,11 @@ class MambaVolume(nn.Module):
         n_levels = {2: 1, 4: 2, 8: 3}[config.stride]
         widths = [config.detail, *[config.width] * (n_levels - 1)]
         self.stem = nn.Conv2d(4 * config.channels, widths[0], 3, padding=1)
-        self.down = nn.ModuleList(
-            nn.Conv2d(n, m, 3, stride=2, padding=1) for n, m in zip(widths, widths[1:], strict=False)
-        )
+        self.down = nn.ModuleList(nn.Conv2d(n, m, 3, stride=2, padding=1) for n, m in pairwise(widths))
         self.inward = MatrixLinear(widths[-1], config.width)
         self.blocks = nn.ModuleList(VolumeBlock(config) for _ in range(config.n_blocks))
         self.outward = MatrixLinear(config.width, widths[-1])
-        self.up = nn.ModuleList(nn.Conv2d(m, 4 * n, 1) for n, m in zip(widths, widths[1:], strict=False))
+        self.up = nn.ModuleList(nn.Conv2d(m, 4 * n, 1) for n, m in pairwise(widths))
         self.merge = nn.ModuleList(MatrixConv(2 * n, n) for n in widths)
         self.head = nn.Conv2d(widths[0], 4, 3, padding=1)
         with torch.no_grad():  # near the given frame at the start, but not at it: at zero nothing below learns
@@ -155,7 +154,7 @@ def unscan(scanned: Tensor, shape: torch.Size) -> Tensor:
 
 
 class ConvMixer(nn.Module):
-    """The ablation's mixer: project, depthwise 3x3x3 convolution, gate, project, with as many parameters as the scans."""
+    """The ablation's mixer: project, depthwise 3x3x3 convolution, gate, project; as many parameters as the scans."""
 
     def __init__(self, config: MambaVolumeConfig) -> None:
         super().__init__()

@@ -129,7 +129,7 @@ class SsdBlock(nn.Module):
 
     def project(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Token by token, (..., width) -> gate (..., inner), x b c (..., mixed), raw time steps (..., heads)."""
-        gate, mixed, step = self.inward(tokens).split([self.inner, self.mixed, self.heads], -1)
+        gate, mixed, step = torch.split(self.inward(tokens), [self.inner, self.mixed, self.heads], -1)
         return gate, mixed, step
 
     def convolve(self, mixed: Tensor) -> Tensor:
@@ -143,17 +143,16 @@ class SsdBlock(nn.Module):
         """All directions in one call: (directions, batch, length, mixed), (.., heads) -> (.., inner)."""
         d, batch, length, _ = mixed.shape
         mixed = mixed.reshape(d * batch, length, self.mixed)
-        x, b, c = mixed.split([self.inner, self.n_state, self.n_state], -1)
+        x, b, c = torch.split(mixed, [self.inner, self.n_state, self.n_state], -1)
         x = x.reshape(d * batch, length, self.heads, self.head)
         step = F.softplus(step.float() + self.step_bias[:, None, None])
         decay_log = -self.rate_log.exp()[:, None, None] * step
         step, decay_log = (v.reshape(d * batch, length, self.heads) for v in (step, decay_log))
-        y = ssd(x * step[..., None].to(x.dtype), decay_log, b, c, self.chunk).reshape(
-            d, batch, length, self.heads, self.head
-        )
-        skip = self.skip[:, None, None, :, None].to(x.dtype)
-        y = y + skip * x.reshape(d, batch, length, self.heads, self.head)
-        return y.reshape(d, batch, length, self.inner)
+        y = ssd(x * step[..., None].to(x.dtype), decay_log, b, c, self.chunk)
+        apart = (d, batch, length, self.heads, self.head)
+        y = y.reshape(apart) + self.skip[:, None, None, :, None].to(x.dtype) * x.reshape(apart)
+        out: Tensor = y.reshape(d, batch, length, self.inner)
+        return out
 
     def finish(self, y: Tensor, gate: Tensor) -> Tensor:
         """Gate, norm and out-projection, token by token."""

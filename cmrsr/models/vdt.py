@@ -107,16 +107,16 @@ class Vdt(nn.Module):
         fine = self.stem(F.pixel_unshuffle(frames.flatten(0, 1), 2))
         coarse = self.encoder(self.down_first(F.silu(fine)), e)
         h = self.down_second(F.silu(coarse))
-        tokens = h.movedim(1, -1).unflatten(0, (batch, n + 2))
+        tokens = h.movedim(1, -1).reshape(batch, n + 2, y // 8, x // 8, -1)
         tokens = tokens + sinusoids(tau * TAU_SCALE, self.config.width)[:, :, None, None]
-        condition = e.unflatten(0, (batch, n + 2))
+        condition = e.reshape(batch, n + 2, -1)
         for block in self.blocks:
             tokens = block(tokens, condition)
         h = self.norm(tokens[:, 2:]).flatten(0, 1).movedim(-1, 1)
 
         e = condition[:, 2:].flatten(0, 1)
-        h = self.decoder_coarse(h, coarse.unflatten(0, (batch, n + 2)), e)
-        h = self.decoder_fine(h, fine.unflatten(0, (batch, n + 2)), e)
+        h = self.decoder_coarse(h, coarse.reshape(batch, n + 2, *coarse.shape[1:]), e)
+        h = self.decoder_fine(h, fine.reshape(batch, n + 2, *fine.shape[1:]), e)
         out: Tensor = F.pixel_shuffle(self.head(F.silu(h)), 2)
         return out.reshape(batch, n, y, x)
 
@@ -139,7 +139,7 @@ class Decoder(nn.Module):
         h, gate = F.pixel_shuffle(self.up(F.silu(h)), 2).chunk(2, 1)
         own = self.own(F.silu(torch.cat([h, skips[:, 2:].flatten(0, 1)], 1)))
         known = self.known(F.silu(skips[:, :2].flatten(1, 2)))  # once for all frames between
-        h = own + ((1 + gate).unflatten(0, (batch, n)) * known[:, None]).flatten(0, 1)
+        h = own + ((1 + gate).reshape(batch, n, *own.shape[1:]) * known[:, None]).flatten(0, 1)
         for block in self.blocks:
             h = block(h, embedding)
         return h
@@ -186,7 +186,8 @@ class VdtPaper(nn.Module):
             tokens = block(tokens, condition)
         shift, scale = self.modulation(condition)[:, :, None, None].chunk(2, -1)
         h = self.head(modulate(tokens[:, 2:], shift, scale)).unflatten(-1, (p, p, channels))
-        return h.permute(0, 1, 6, 2, 4, 3, 5).reshape(batch, n, channels, y, x)
+        out: Tensor = h.permute(0, 1, 6, 2, 4, 3, 5).reshape(batch, n, channels, y, x)
+        return out
 
 
 class VdtBlock(nn.Module):
@@ -225,7 +226,8 @@ class VdtBlock(nn.Module):
         h = self.area(self.qkv(modulate(tokens, shift, scale)), self.heads)
         tokens = tokens + gate * self.out(h)
         h = self.second(F.gelu(self.first(modulate(tokens, shift_dense, scale_dense)), approximate="tanh"))
-        return tokens + gate_dense * h
+        out: Tensor = tokens + gate_dense * h
+        return out
 
 
 class Whole(nn.Module):
@@ -251,7 +253,7 @@ class Windows(nn.Module):
         self.bias = nn.Parameter(-slopes[:, None] * distance)
 
     def forward(self, qkv: Tensor, heads: int) -> Tensor:
-        batch, n, y, x, width = qkv.shape
+        batch, n, y, x, _ = qkv.shape
         s, before = self.size, self.offset
         rows, columns = ((size + before + s - 1) // s for size in (y, x))
         pad = (before, columns * s - before - x, before, rows * s - before - y)
@@ -276,9 +278,9 @@ def attention(qkv: Tensor, heads: int, bias: Tensor | None = None) -> Tensor:
 
     bias: added to the scores, broadcastable to (.., heads, sequence, sequence).
     """
-    q, k, v = qkv.unflatten(-1, (3, heads, -1)).movedim(-3, 0).transpose(-2, -3).unbind(0)
+    q, k, v = qkv.reshape(*qkv.shape[:-1], 3, heads, -1).movedim(-3, 0).transpose(-2, -3).unbind(0)
     if bias is None:
-        h = F.scaled_dot_product_attention(*(v.flatten(0, -4) for v in (q, k, v))).reshape(q.shape)
+        h = F.scaled_dot_product_attention(*(v.reshape(-1, *v.shape[-3:]) for v in (q, k, v))).reshape(q.shape)
     else:
         scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + bias.to(q.dtype)
         h = scores.softmax(-1).to(v.dtype) @ v
@@ -305,10 +307,13 @@ def place_embedding(n_y: int, n_x: int, width: int, like: Tensor) -> Tensor:
 
 
 TAU_SCALE = 11.0  # tau in the paper's frames: twelve from one known frame to the other
-TAU_TERMS = 16
+TAU_TERMS = 10
 
 
 def tau_terms(tau: Tensor) -> Tensor:
-    """Sines and cosines of pi tau / 2, pi tau, 2 pi tau ... 64 pi tau: (m,) -> (m, 16)."""
+    """Sines and cosines of pi tau / 2, pi tau, 2 pi tau, 4 pi tau and 8 pi tau: (m,) -> (m, 10).
+
+    No faster: between the few values of tau seen in training the network has to interpolate.
+    """
     angle = tau[:, None] * (math.pi / 2 * 2.0 ** torch.arange(TAU_TERMS // 2, device=tau.device, dtype=tau.dtype))
     return torch.cat([angle.sin(), angle.cos()], -1)

@@ -33,10 +33,10 @@ BF16 = 3e-2  # relative: eight bits of mantissa
 LOOPS = {"Loop", "Scan", "If", "CumSum", "ScatterND", "ScatterElements", "Einsum", "Trilu"}
 
 
-def _model(config: MambaVolumeConfig = TINY, *, double: bool = False) -> MambaVolume:
+def _model(config: MambaVolumeConfig = TINY) -> MambaVolume:
     """A network as after some training: the mixers' out-projections, zero at first, are not."""
     torch.manual_seed(0)
-    model = MambaVolume(config).double().eval() if double else MambaVolume(config).eval()
+    model = MambaVolume(config).eval()
     for module in model.modules():
         if isinstance(module, TriDirectional | ConvMixer):
             layer = module.ssd.outward if isinstance(module, TriDirectional) else module.outward
@@ -119,19 +119,19 @@ def test_output_varies_with_position_slice_and_condition() -> None:
         assert (_correction(model, changed) - correction).abs().max() > 1e-4
 
 
-def test_influence_reaches_the_whole_volume_through_scans_alone() -> None:
-    volume = _volume(6, 32, 32, 1)
-    changed = volume.clone()
-    changed[0, 1, 0, :4, :4] += 1
-    for config, whole in ((TINY, True), (CONV, False)):
-        model = _model(config)
-        effect = (model(changed) - model(volume)).abs()[0, 0]
-        tokens = effect.unflatten(1, (8, 4)).unflatten(3, (8, 4)).amax((2, 4))  # (z, 8, 8)
-        assert tokens[0, 0, 0] > 0
-        assert bool((tokens > 0).all()) == whole
+@pytest.mark.parametrize(("config", "whole"), [(TINY, True), (CONV, False)])
+def test_influence_reaches_the_whole_volume_through_scans_alone(config: MambaVolumeConfig, whole: bool) -> None:
+    """By the gradient of one corner, and of a place in the middle, with respect to every token's voxels."""
+    model = _model(config)
+    for slice_, row, column in ((0, 0, 0), (2, 20, 17)):
+        volume = _volume(6, 32, 32, 1).requires_grad_()
+        model(volume)[0, 0, slice_, row, column].backward()
+        assert volume.grad is not None
+        reach = volume.grad.abs()[0].unflatten(2, (8, 4)).unflatten(4, (8, 4)).amax((0, 3, 5)) > 0  # (z, 8, 8)
+        assert reach[slice_, row // 4, column // 4]
+        assert bool(reach.all()) == whole
         if not whole:
-            assert not tokens[2:].any()  # one 3-D convolution reaches one slice
-            assert not tokens[:, 5:, 5:].any()
+            assert not reach[slice_ + 2 :].any()  # one 3-D convolution reaches one slice
 
 
 def test_volumes_of_a_batch_do_not_meet() -> None:
