@@ -280,11 +280,16 @@ def attention(qkv: Tensor, heads: int, bias: Tensor | None = None) -> Tensor:
     """
     q, k, v = qkv.reshape(*qkv.shape[:-1], 3, heads, -1).movedim(-3, 0).transpose(-2, -3).unbind(0)
     if bias is None:
-        h = F.scaled_dot_product_attention(*(v.reshape(-1, *v.shape[-3:]) for v in (q, k, v))).reshape(q.shape)
+        h = F.scaled_dot_product_attention(_four(q), _four(k), _four(v)).reshape(q.shape)
     else:
         scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + bias.to(q.dtype)
         h = scores.softmax(-1).to(v.dtype) @ v
     return h.transpose(-2, -3).flatten(-2)
+
+
+def _four(x: Tensor) -> Tensor:
+    """All leading axes in one: the exporter takes attention on four axes alone."""
+    return x.reshape(-1, *x.shape[-3:])
 
 
 def modulate(tokens: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

@@ -18,6 +18,8 @@ from cmrsr.phantom.scan import LABELS
 from cmrsr.phantom.scans import scan_patient
 from cmrsr.phantom.truth import STRAIN_COMPONENTS, heart_truth
 
+WORKER_BYTES = 3 * 2**29  # a patient's largest scan with its truth, and what the process needs besides
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
@@ -50,12 +52,19 @@ def write_study(study: Study, n_workers: int | None = None) -> Iterator[Path]:
     with output_errors(study.out):
         study.out.mkdir(parents=True, exist_ok=True)
     jobs = [(study, subject) for subject in range(1, study.n_subjects + 1)]
-    n_workers = min(len(jobs), n_workers or len(os.sched_getaffinity(0)))
+    n_workers = min(len(jobs), n_workers or default_workers())
     if n_workers == 1:
         yield from map(write_patient, jobs)
         return
     with get_context("spawn").Pool(n_workers) as pool:
         yield from pool.imap(write_patient, jobs)
+
+
+def default_workers() -> int:
+    """As many as there are processors, and as fit into the memory."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4 * WORKER_BYTES
+    return max(1, min(cores, memory // WORKER_BYTES))
 
 
 def write_patient(job: tuple[Study, int]) -> Path:

@@ -12,7 +12,7 @@ from cmrsr.errors import OutputError, UsageError
 from cmrsr.io.discover import discover
 from cmrsr.phantom.examination import Protocol
 from cmrsr.phantom.scan import LABELS
-from cmrsr.phantom.write import Study, write_study
+from cmrsr.phantom.write import WORKER_BYTES, Study, default_workers, write_study
 
 SMALL = Protocol(n_frames=8, n_slices=3, matrix=64)
 
@@ -114,3 +114,14 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError):
         list(write_study(_study(tmp_path / "file" / "out")))
+
+
+def test_workers_fit_into_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 5 * WORKER_BYTES // 4096}
+    monkeypatch.setattr("os.sysconf", lambda name: pages[name])
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(64)))
+    assert default_workers() == 5
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    assert default_workers() == 2
+    pages["SC_PHYS_PAGES"] = 1000
+    assert default_workers() == 1
