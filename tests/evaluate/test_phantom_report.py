@@ -11,10 +11,10 @@ import pytest
 
 from cmrsr.errors import OutputError
 from cmrsr.evaluate import phantom_report
+from cmrsr.evaluate.page import Picture
 from cmrsr.evaluate.phantom_report import FILES, PhantomEvaluation, pictures, record, write_phantom_evaluation
 from cmrsr.evaluate.population import GROUPS
 from cmrsr.evaluate.realism import widest_gap
-from cmrsr.evaluate.page import Picture
 from tests.evaluate.test_population import TYPICAL, heart
 from tests.evaluate.test_realism import group
 
