@@ -30,7 +30,7 @@ class MambaVolumeConfig:
     mixer: Literal["mamba", "conv"] = "mamba"
     channels: int = 3
     detail: int = 48
-    width: int = 96
+    width: int = 64
     n_blocks: int = 3
     stride: int = 4
     expand: int = 2

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cmrsr.phantom.breath import draw_breath
 from cmrsr.phantom.clutter import draw_warp
-from cmrsr.phantom.contrast import Passage, SaturationRecovery, draw_passage, draw_sequence, first_pass_signals
+from cmrsr.phantom.contrast import Passage, SaturationRecovery, agent, draw_passage, draw_sequence, first_pass_signals
 from cmrsr.phantom.examination import (
     KINDS,
     STREAM,
@@ -20,7 +20,7 @@ from cmrsr.phantom.examination import (
     header_of,
     held_shift,
 )
-from cmrsr.phantom.heart import LV_CAVITY
+from cmrsr.phantom.heart import LV_CAVITY, RV_CAVITY, WALL
 from cmrsr.phantom.patient import VirtualPatient
 from cmrsr.phantom.plane import FINE, LONG_AXIS, long_axis
 from cmrsr.phantom.render import Pose, Section
@@ -119,14 +119,17 @@ def perfusion(exam: Examination) -> Iterator[VirtualScan]:
         header = header_of(
             exam, scanner, "saturation-recovery", f"perfusion_{run}", 200 + number, tr_ms=sequence.tr_ms,
             te_ms=sequence.tr_ms / 2, flip_deg=sequence.flip_deg, contrast=True, beat_ms=interval,
-            gap=exam.gap * (levels[-1] - levels[0]) / max(len(levels) - 1, 1) or exam.gap,
+            gap=exam.gap * _step(levels),
             trigger_ms=np.maximum(delays + jitter[:, None], 0.0),
             acquired_s=1200.0 + 900 * number + passage.times_s[:, None] + delays / 1000,
         )  # fmt: skip
+        shown = exam.chest.materials.take(np.array([LV_CAVITY, RV_CAVITY]))
         truth = {
             "stress": stress, "times_s": passage.times_s, "onset_s": passage.onset_s, "transit_s": passage.transit_s,
             "acquired_fraction": exam.protocol.fraction, "delay_ms": sequence.delay_ms, "tr_ms": sequence.tr_ms,
             "flip_deg": sequence.flip_deg, "n_before_centre": sequence.n_before_centre,
+            "t1_native_ms": _of_tissues(exam.chest.materials.t1_ms),
+            "agent_mmol_l": {name: agent(shown, passage)[:, i] for i, name in enumerate(("lv", "rv"))},
             "mbf_ml_g_min_by_segment": passage.mbf.mean(1),
             "mbf_ml_g_min_endocardial": passage.mbf[:, 1], "mbf_ml_g_min_epicardial": passage.mbf[:, 0],
         }  # fmt: skip
@@ -162,7 +165,7 @@ def t1(exam: Examination) -> Iterator[VirtualScan]:
             poses[t, z] = Pose(activation=activation, breath_mm=breath.at(float(acquired[t, z])))
     header = header_of(
         exam, scanner, "molli", "t1_molli", 150, tr_ms=2.7, te_ms=1.1, flip_deg=35.0, contrast=False,
-        gap=exam.gap * (levels[-1] - levels[0]) / max(n_z - 1, 1) or exam.gap,
+        gap=exam.gap * _step(levels),
         trigger_ms=np.full((n_t, n_z), STILL * beat), acquired_s=700.0 + 25 * np.arange(n_z) + acquired,
         inversion_ms=inversion,
     )  # fmt: skip
@@ -170,9 +173,11 @@ def t1(exam: Examination) -> Iterator[VirtualScan]:
     def signals(m: Materials, z: int) -> NDArray[np.floating[Any]]:
         return np.abs(inversion_recovery(m.rho, m.t1_ms, inversion[:, z, None]))
 
+    m = exam.chest.materials
     yield acquire_scan(
         exam, "t1", "t1", [exam.section(z) for z in levels], poses, signals, scanner, rng, header, inversion,
-        truth={"inversion_ms": inversion, "breathing_mm": depth}, maps=("aha",), unit=1.0,
+        truth={"inversion_ms": inversion, "breathing_mm": depth, "t1_ms": _of_tissues(m.t1_ms)}, maps=("aha",),
+        unit=1.0,
     )  # fmt: skip
 
 
@@ -201,7 +206,7 @@ def lge(exam: Examination) -> Iterator[VirtualScan]:
         acquired_s=3000.0 + 15 * np.arange(n_z)[None], inversion_ms=np.full((1, n_z), inversion),
     )  # fmt: skip
     blood = float(signals(m, 0)[0, LV_CAVITY])
-    truth = {"inversion_ms": inversion, "null_ms": best}
+    truth = {"inversion_ms": inversion, "null_ms": best, "late_t1_ms": _of_tissues(m.late_t1_ms)}
     yield acquire_scan(
         exam, "lge", "lge", [exam.section(z) for z in range(n_z)], poses, signals, scanner, rng, header,
         np.array([STILL * beat]), truth=truth, maps=("aha",), unit=1.5 * blood,
@@ -211,6 +216,16 @@ def lge(exam: Examination) -> Iterator[VirtualScan]:
 _SCANS: dict[ScanKind, Callable[[Examination], Iterator[VirtualScan]]] = {
     "cine": cine, "perfusion": perfusion, "t1": t1, "lge": lge,
 }  # fmt: skip
+
+
+def _step(levels: list[int]) -> int:
+    """From level to level, in slices of the stack."""
+    return levels[1] - levels[0] if len(levels) > 1 else 1
+
+
+def _of_tissues(values: NDArray[np.float64]) -> dict[str, float]:
+    """The value of the tissues that have a label of their own."""
+    return {"rv": values[RV_CAVITY], "myocardium": values[WALL], "lv": values[LV_CAVITY], "scar": values[WALL + 1]}
 
 
 def _first_pass(

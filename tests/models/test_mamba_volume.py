@@ -212,6 +212,7 @@ def test_wavelet_loss() -> None:
 def test_total_variation() -> None:
     ramp = torch.arange(4.0)[:, None, None] + 2 * torch.arange(5.0)[:, None] + 3 * torch.arange(6.0)
     assert total_variation(ramp) == pytest.approx(1 + 2 + 3)
+    assert total_variation(ramp[:2]) == pytest.approx(1 + 2 + 3)
     assert total_variation(ramp[:1]) == pytest.approx(2 + 3)
     assert total_variation(torch.ones(1, 1, 4, 5, 6)) == 0
     assert total_variation(torch.ones(1, 1, 1, requires_grad=True)).requires_grad

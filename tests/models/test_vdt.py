@@ -126,6 +126,24 @@ def test_noise_is_not_seen_at_t_1(model: Vdt) -> None:
     assert not _close(model(**inputs | earlier), model(**negative | earlier), 1e-3)
 
 
+def test_known_frames_are_clean_and_at_the_ends() -> None:
+    """They have noise level 0 and tau 0 and 1, whatever the noise of the others."""
+    model, inputs, seen = _model(), _inputs(), {}
+    model.level.register_forward_hook(lambda _, given, __: seen.update(level=given[0].reshape(2, 5)))
+    model.time.register_forward_hook(lambda _, given, __: seen.update(tau=given[0].reshape(2, 5, -1)))
+    model(**inputs)
+    assert torch.equal(seen["level"], torch.tensor([0, 0, 0.4, 0.4, 0.4]).expand(2, -1))
+    assert torch.equal(seen["tau"][0], tau_terms(torch.tensor([0, 1, *inputs["tau"][0].tolist()])))
+
+
+def test_tau_is_in_the_tokens_too() -> None:
+    """Attention has to tell frames apart, so the modulation is not the only place that knows tau."""
+    model, inputs = _model(), _inputs()
+    nn.init.zeros_(model.time.weight)
+    moved = inputs | {"tau": inputs["tau"] * 0.8}
+    assert (model(**moved) - model(**inputs)).abs().max() > 1e-3
+
+
 def test_series_of_a_batch_do_not_meet(model: Vdt) -> None:
     inputs = _inputs() | {"t": torch.tensor([0.3, 0.9])}
     whole = model(**inputs)

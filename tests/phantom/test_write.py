@@ -59,6 +59,15 @@ def test_truth_says_what_was_asked_for(written: Path) -> None:
     assert len(truth["segments"]) == 17
     assert set(truth["scans"]) == {"cine_sax", "perfusion_stress", "perfusion_rest", "t1", "lge"}
     assert truth["labels"] == LABELS
+    tissues = {"rv", "myocardium", "lv", "scar"}
+    t1, late = truth["scans"]["t1"]["t1_ms"], truth["scans"]["lge"]["late_t1_ms"]
+    assert set(t1) == set(late) == tissues
+    assert all(late[tissue] < 0.8 * t1[tissue] for tissue in tissues)
+    assert t1["myocardium"] + 100 < t1["scar"]
+    first_pass = truth["scans"]["perfusion_stress"]
+    assert first_pass["t1_native_ms"] == t1
+    early = {side: first_pass["agent_mmol_l"][side] for side in ("rv", "lv")}  # eight beats: it has just arrived
+    assert sum(early["rv"]) > sum(early["lv"]) >= 0
     labels = nib.load(written / "subject001" / "lge_label.nii.gz")
     assert labels.get_data_dtype() == np.uint8
     assert LABELS["scar"] in np.unique(labels.dataobj)
