@@ -89,9 +89,9 @@ class SsdBlock(nn.Module):
     """Mamba-2 mixer over a sequence: (batch, length, width) -> the same, without the residual connection.
 
     In-projection, short causal depthwise convolution, SSD with skip D, gate, RMS norm, out-projection that starts at 0.
-    ``project``, ``convolve`` and ``finish`` do not depend on the order of a scan, or stand for a step that a caller
-    replaces: one who scans tokens in several orders projects once, convolves in space, and stacks ``directions`` scans,
-    which have time steps, decays and skips of their own.
+    A caller that scans the same tokens in several orders takes the parts: ``project`` and ``finish`` work token by
+    token and are called once, ``scan`` takes all ``directions`` stacked, each with time steps, decays and a skip of its
+    own. kernel = 0: the caller convolves, in space for instance, and applies SiLU.
     """
 
     def __init__(

@@ -107,7 +107,7 @@ class Vdt(nn.Module):
         fine = self.stem(F.pixel_unshuffle(frames.flatten(0, 1), 2))
         coarse = self.encoder(self.down_first(F.silu(fine)), e)
         h = self.down_second(F.silu(coarse))
-        tokens = h.movedim(1, -1).reshape(batch, n + 2, y // 8, x // 8, -1)
+        tokens = h.movedim(1, -1).reshape(batch, n + 2, y // 8, x // 8, self.config.width)
         tokens = tokens + sinusoids(tau * TAU_SCALE, self.config.width)[:, :, None, None]
         condition = e.reshape(batch, n + 2, -1)
         for block in self.blocks:

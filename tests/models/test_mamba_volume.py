@@ -60,6 +60,12 @@ def test_any_multiple_of_the_stride_and_any_number_of_slices(mixer: str, stride:
     assert model(_volume(z, y, x)).shape == (2, 1, z, y, x)
 
 
+def test_other_sizes_are_not_for_it() -> None:
+    for y, x in ((18, 16), (16, 7)):
+        with pytest.raises(RuntimeError):
+            _model()(_volume(2, y, x))
+
+
 def test_bad_configurations() -> None:
     with pytest.raises(ValueError, match="stride 3: expected 2, 4 or 8"):
         MambaVolumeConfig(stride=3)

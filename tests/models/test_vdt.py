@@ -71,6 +71,12 @@ def test_any_number_of_frames_and_any_multiple_of_the_stride(model: Vdt, n: int,
     assert model(**_inputs(n, y, x)).shape == (2, n, y, x)
 
 
+def test_other_sizes_are_not_for_it(model: Vdt) -> None:
+    for y, x in ((20, 16), (16, 12), (9, 8)):
+        with pytest.raises(RuntimeError):
+            model(**_inputs(1, y, x))
+
+
 def test_heads_must_fit() -> None:
     with pytest.raises(ValueError, match="expected a multiple of heads = 5"):
         VdtConfig(width=24, heads=5)
