@@ -14,6 +14,7 @@ from cmrsr.io.series import Kind, Series
 from cmrsr.phantom.examination import KINDS, Protocol
 from cmrsr.phantom.patient import draw_patient
 from cmrsr.phantom.scans import scan_patient
+from cmrsr.tasks.sr import refuse_maps
 
 # Of a virtual patient as many images as tell its scan: a whole beat and stack would only take longer.
 PROTOCOLS: Mapping[Kind, Protocol] = {
@@ -44,7 +45,7 @@ def real_series(candidates: Sequence[Candidate], root: Path) -> tuple[list[RealS
     for one in candidates:
         try:
             series = one.open()
-            _refuse_maps(series)
+            refuse_maps(series)
             kind = _named_kind(one.paths[0], root) if series.kind == "unknown" else series.kind
             if kind == "unknown":
                 raise UnusableError(
@@ -55,12 +56,6 @@ def real_series(candidates: Sequence[Candidate], root: Path) -> tuple[list[RealS
         except CmrsrError as error:
             failures.append(error)
     return _without_data_sets(found), failures
-
-
-def _refuse_maps(series: Series) -> None:
-    if series.source.format == "dicom" and (component := series.source.header.table[0][0].component) != "magnitude":
-        what = "a map of another quantity" if component == "map" else f"{component} images"
-        raise UnusableError(f"{series.source.name}: {what}, expected magnitude images; leave it out")
 
 
 def _named_kind(path: Path, root: Path) -> Kind:

@@ -99,7 +99,7 @@ class SrFrame:
 
 def plan_sr(series: Series, found: Survey, bundle: Bundle, options: SrOptions) -> SrPlan:
     """Decide phase axis, band, matrix, window and projection for one series; UnusableError where it cannot be."""
-    _refuse_maps(series)
+    refuse_maps(series)
     notes: list[str] = []
     _, _, n_y, n_x = series.shape
     bands = {"x": detect_band(found.power_x), "y": detect_band(found.power_y)}
@@ -150,7 +150,7 @@ def plan_sr(series: Series, found: Survey, bundle: Bundle, options: SrOptions) -
     )  # fmt: skip
 
 
-def _refuse_maps(series: Series) -> None:
+def refuse_maps(series: Series) -> None:
     """Phase images wrap, and maps hold other quantities: neither is what the network has learnt."""
     if series.source.format == "dicom":
         component = series.source.header.table[0][0].component
