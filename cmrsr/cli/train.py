@@ -27,7 +27,7 @@ def run_train_command(
     need("train", "torch", "safetensors")
     from cmrsr.training.loop import train
     from cmrsr.training.recipe import load_recipe
-    from cmrsr.training.sources import default_cache, load_images
+    from cmrsr.training.sources import default_cache, load_data
 
     recipe = load_recipe(recipe_name, overrides)
     folder = out / Path(recipe_name).stem
@@ -39,7 +39,7 @@ def run_train_command(
         def prepared(done: int, total: int) -> None:
             bar.update(preparing, completed=done, total=total)
 
-        images = load_images(recipe, data, cache or default_cache(), prepared)
+        loaded = load_data(recipe, data, cache or default_cache(), prepared)
         bar.remove_task(preparing)
         task = bar.add_task("training", total=recipe.optimiser.steps)
 
@@ -47,9 +47,9 @@ def run_train_command(
             description = f"loss {progress.loss:.3f}, {progress.samples_per_s:.0f} crops/s"
             bar.update(task, completed=progress.step, description=description)
             if progress.gain_db is not None and not quiet:
-                console.print(f"step {progress.step}: validation gain over zero-filling {progress.gain_db:+.3f} dB")
+                console.print(f"step {progress.step}: validation gain over {progress.baseline} {progress.gain_db:+.3f} dB")
 
-        train(recipe, images, folder, resume=resume, device=device, on_step=show)
+        train(recipe, loaded, folder, resume=resume, device=device, on_step=show)
     if not quiet:
         console.print(f"weights: {folder / 'weights.safetensors'}")
         console.print(f"next: cmrsr export {folder} -o engines/{folder.name}")

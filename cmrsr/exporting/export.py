@@ -23,7 +23,7 @@ from cmrsr.exporting.recipe import ExportRecipe
 from cmrsr.io.outputs import sha256_file, write_json_atomic
 from cmrsr.models import build_model
 from cmrsr.runtime.bundle import MANIFEST, Diffusion, Graph, Manifest, Port
-from cmrsr.training.recipe import Recipe, first_problem
+from cmrsr.training.recipe import Recipe, first_problem, parse_recipe
 
 SMALL = 1024  # tensors with fewer entries stay float32
 PARITY_SHAPES = ((1, 32, 48), (3, 96, 96), (2, 64, 40))
@@ -198,7 +198,7 @@ def _read_checkpoint(folder: Path) -> tuple[dict[str, Any], Recipe, dict[str, to
     """What ``cmrsr train`` wrote: the summary, the recipe in it, the weights."""
     try:
         summary: dict[str, Any] = json.loads((folder / "training.json").read_text())
-        return summary, Recipe.model_validate(summary["recipe"]), load_file(folder / "weights.safetensors")
+        return summary, parse_recipe(summary["recipe"]), load_file(folder / "weights.safetensors")
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = first_problem(error) if isinstance(error, ValidationError) else error
         raise UsageError(

@@ -2,15 +2,25 @@
 
 from typing import Any
 
+from cmrsr.models.mamba_volume import MambaVolume, MambaVolumeConfig
 from cmrsr.models.perfgen import PerfGen, PerfGenConfig
 from cmrsr.models.sr3 import SR3, SR3Config
+from cmrsr.models.vdt import Vdt, VdtConfig
+
+Model = PerfGen | SR3 | Vdt | MambaVolume
+_MODELS: dict[str, tuple[Any, Any]] = {
+    "perfgen-s": (PerfGen, PerfGenConfig),
+    "perfgen-paper": (SR3, SR3Config),
+    "tssc-s": (Vdt, VdtConfig),
+    "tssc-s-volume": (MambaVolume, MambaVolumeConfig),
+}
 
 
-def build_model(config: dict[str, Any]) -> PerfGen | SR3:
+def build_model(config: dict[str, Any]) -> Model:
     """The network of a recipe's ``[model]`` table: ``name`` and the fields of that network's configuration."""
     options: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k != "name"}
-    if config["name"] == "perfgen-s":
-        return PerfGen(PerfGenConfig(**options))
-    if config["name"] == "perfgen-paper":
-        return SR3(SR3Config(**options))
-    raise ValueError(f"unknown model {config['name']!r}, expected perfgen-s or perfgen-paper")
+    if config["name"] not in _MODELS:
+        raise ValueError(f"unknown model {config['name']!r}, expected {', '.join(_MODELS)}")
+    network, options_of = _MODELS[config["name"]]
+    model: Model = network(options_of(**options))
+    return model

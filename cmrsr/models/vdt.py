@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from cmrsr.models.perfgen import DETAIL_GAIN, MatrixConv, ResidualBlock, TimeEmbedding
 from cmrsr.models.ssd import MatrixLinear
 
-CHANGE_GAIN = 8.0  # brings the difference of the known frames (in units of the series scale) to the size of the noise
+CHANGE_GAIN = 8.0  # brings differences of frames (in units of the series scale) to the size of the noise
 MASKED = -1e4  # the score of a place outside the image
 
 
@@ -62,11 +62,12 @@ class VdtPaperConfig:
 
 
 class Vdt(nn.Module):
-    """f(x_t, known, base, tau, t) -> (batch, n, y, x), the prediction for the n unknown frames.
+    """f(x_t, known, base, bend, tau, t) -> (batch, n, y, x), the prediction for the n unknown frames.
 
     x_t: (batch, n, y, x) noisy residuals to ``base``, divided by their standard deviation. known: (batch, 2, y, x).
-    base: (batch, n, y, x) the blend of the known frames at each tau. tau: (batch, n), 0 to 1. t: (batch,) in [0, 1].
-    Any n; y and x multiples of the stride. Images are divided by the series' scale.
+    base, bend: (batch, n, y, x), the guess at each tau and its curvature part (``physics.optical_flow.estimate``).
+    tau: (batch, n), 0 to 1. t: (batch,) in [0, 1]. Any n; y and x multiples of the stride. Images are divided by the
+    series' scale.
     """
 
     def __init__(self, config: VdtConfig) -> None:
@@ -76,7 +77,7 @@ class Vdt(nn.Module):
         w, e = config.width, config.embedding
         self.level = TimeEmbedding(e)
         self.time = nn.Linear(TAU_TERMS, e)
-        self.stem = nn.Conv2d(4 * 4, fine, 3, padding=1)
+        self.stem = nn.Conv2d(4 * 6, fine, 3, padding=1)
         self.down_first = nn.Conv2d(fine, coarse, 3, stride=2, padding=1)
         self.encoder = ResidualBlock(coarse, e)
         self.down_second = nn.Conv2d(coarse, w, 3, stride=2, padding=1)
@@ -89,15 +90,19 @@ class Vdt(nn.Module):
         self.decoder_fine = Decoder(coarse, fine, e, n_blocks=1)
         self.head = nn.Conv2d(fine, 4, 3, padding=1)
 
-    def forward(self, x_t: Tensor, known: Tensor, base: Tensor, tau: Tensor, t: Tensor) -> Tensor:
+    def forward(self, x_t: Tensor, known: Tensor, base: Tensor, bend: Tensor, tau: Tensor, t: Tensor) -> Tensor:
         batch, n, y, x = x_t.shape
         # at t = 1 x_t is noise alone: fading it out by its signal amplitude leaves the regression undisturbed
         seen = x_t * torch.cos(math.pi / 2 * t)[:, None, None, None]
-        residual = torch.cat([torch.zeros_like(known), seen], 1)  # a known frame is its own blend
+        none = torch.zeros_like(known)
+        residual = torch.cat([none, seen], 1)  # a known frame is its own blend
         image = torch.cat([known, base], 1)
         smooth = F.avg_pool2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-        change = (known[:, 1:] - known[:, :1]).expand(-1, n + 2, -1, -1)
-        frames = torch.stack([residual, image, DETAIL_GAIN * (image - smooth), CHANGE_GAIN * change], 2)
+        rise = known[:, 1:] - known[:, :1]
+        linear = known[:, :1] + tau[:, :, None, None] * rise
+        off_linear, bend = (torch.cat([none, CHANGE_GAIN * change], 1) for change in (base - linear, bend))
+        change = CHANGE_GAIN * rise.expand(-1, n + 2, -1, -1)
+        frames = torch.stack([residual, image, DETAIL_GAIN * (image - smooth), change, off_linear, bend], 2)
 
         ends = torch.zeros_like(known[:, :, 0, 0])  # (batch, 2)
         tau = torch.cat([ends + torch.arange(2, device=tau.device, dtype=tau.dtype), tau], 1)

@@ -16,23 +16,14 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from cmrsr.diffusion.ddim import ddim
-from cmrsr.diffusion.schedule import Schedule
 from cmrsr.errors import CmrsrError, UsageError
 from cmrsr.io.outputs import output_errors, replacing, write_json_atomic
-from cmrsr.models import build_model
-from cmrsr.models.perfgen import PerfGen
-from cmrsr.models.sr3 import SR3
-from cmrsr.training.objective import diffusion_loss, to_target
-from cmrsr.training.pairs import Batch, PairConfig, draw_batch
+from cmrsr.training.data import Images, Stacks
 from cmrsr.training.recipe import Recipe
-
-VALIDATION_PAIRS = 96
-VALIDATION_STEPS = 10
+from cmrsr.training.systems import build_system
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +34,13 @@ class Progress:
     n_steps: int
     loss: float
     samples_per_s: float
-    gain_db: float | None  # over zero-filling on the validation pairs, at validation steps
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Images:
-    """Frames (y, x) to make pairs from, split by patient before anything is drawn."""
-
-    training: list[NDArray[Any]]
-    validation: list[NDArray[Any]]
-    description: str
+    gain_db: float | None  # over the baseline on the validation data, at validation steps
+    baseline: str
 
 
 def train(
     recipe: Recipe,
-    images: Images,
+    data: Images | Stacks,
     out: Path,
     *,
     resume: bool = False,
@@ -68,7 +51,7 @@ def train(
 
     The batch of a step depends on (seed, rank, step) alone, so a resumed run continues bit for bit where it stopped.
     SIGTERM ends the run after a checkpoint, then takes its usual course. Under torchrun ``cuda`` is each process's own.
-    UsageError: crop, optimiser and model do not go together, or the checkpoint is another run's.
+    UsageError: data, crop, optimiser and model do not go together, or the checkpoint is another run's.
     CmrsrError: the loss is not finite.
     """
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
@@ -80,20 +63,16 @@ def train(
     with output_errors(out):
         out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
-    schedule = Schedule(
-        name=recipe.diffusion.schedule, prediction=recipe.diffusion.prediction, n_train=recipe.diffusion.n_train
-    )
-    model = _build(recipe, device)
-    _check_crop(recipe.data.crop, model.config.stride, images)
+    system = build_system(recipe, data)
+    model = system.build(device)
     average = {k: v.detach().clone() for k, v in model.state_dict().items()}
     o = recipe.optimiser
     optimisers = build_optimisers(recipe, model)
-    pairs = PairConfig(crop=recipe.data.crop, fraction=recipe.data.fraction, phase_share=recipe.data.phase_share)
-    validation = draw_batch(images.validation, pairs, VALIDATION_PAIRS, np.random.default_rng((recipe.seed, 999)))
-    state = State(step=0, best_gain_db=-1e9, residual_std=_residual_std(recipe, images, pairs))
+    state = State(step=0, best_gain_db=-1e9, residual_std=system.residual_std)
     checkpoint = out / "checkpoint.pt"
     if resume and checkpoint.exists():
         state = _load_checkpoint(checkpoint, model, optimisers, average, device)
+        system.residual_std = state.residual_std
     trained: nn.Module = nn.parallel.DistributedDataParallel(model) if world > 1 else model
     bf16 = torch.autocast(device.split(":")[0], torch.bfloat16, enabled=o.bf16)
     started, done_here = time.monotonic(), 0
@@ -102,17 +81,13 @@ def train(
     with log_file as log, _StopSignal() as stop:
         while state.step < o.steps and not stopping:
             step = state.step
-            batch = draw_batch(images.training, pairs, o.batch_size, np.random.default_rng((recipe.seed, rank, step)))
+            rng = np.random.default_rng((recipe.seed, rank, step))
             generator = torch.Generator().manual_seed((recipe.seed * 1_000_003 + step) * world + rank)
             torch.manual_seed(generator.initial_seed())  # dropout
-            lr, x0 = _tensors(batch, state.residual_std, device)
             for group in (g for optimiser in optimisers for g in optimiser.param_groups):
                 group["lr"] = learning_rate(recipe, step)
             with bf16:
-                loss = diffusion_loss(
-                    trained, schedule, x0, lr, torch.from_numpy(batch.brightness) if state.residual_std else None,
-                    loss=recipe.diffusion.loss, share_at_noise=recipe.diffusion.share_at_noise, generator=generator,
-                )  # fmt: skip
+                loss = system.loss(trained, rng, generator, device)
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise CmrsrError(
@@ -129,15 +104,15 @@ def train(
                 _update_average(average, model, o.ema, state.step // o.ema_every)
             gain = None
             if state.step % recipe.validate_every == 0 or state.step == o.steps:
-                gain = validation_gain_db(recipe, schedule, average, validation, state.residual_std, device)
+                gain = system.gain_db(average, device)
                 if gain > state.best_gain_db and rank == 0:
                     state.best_gain_db = gain
                     with replacing(out / "weights.safetensors") as partial:
                         save_file({k: v.contiguous() for k, v in average.items()}, partial)
-                    _write_summary(out, recipe, state, images.description)
+                    _write_summary(out, recipe, state, system.description)
             if log:
                 rate = done_here * o.batch_size * world / (time.monotonic() - started)
-                progress = Progress(state.step, o.steps, value, rate, gain)
+                progress = Progress(state.step, o.steps, value, rate, gain, system.baseline)
                 if on_step:
                     on_step(progress)
                 if state.step % 50 == 0 or gain is not None:
@@ -192,20 +167,6 @@ class _StopSignal:
         self.received = True
 
 
-def _build(recipe: Recipe, device: str) -> PerfGen | SR3:
-    model = build_model(recipe.model.model_dump()).to(device)
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
-
-
-def _check_crop(crop: int, stride: int, images: Images) -> None:
-    smallest = min(min(image.shape) for image in (*images.training, *images.validation))
-    if crop % stride or crop > smallest:
-        raise UsageError(
-            f"data.crop {crop}: expected a multiple of the model's stride {stride}, and at most the {smallest} pixels "
-            "of the smallest image"
-        )
-
-
 def build_optimisers(recipe: Recipe, model: nn.Module) -> list[torch.optim.Optimizer]:
     """AdamW for everything, or Muon for the parameters named ``matrix`` and AdamW for the rest.
 
@@ -237,59 +198,6 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     if o.decay == "none":
         return o.learning_rate
     return o.learning_rate * 0.5 * (1 + float(np.cos(np.pi * (step - o.warmup) / max(1, o.steps - o.warmup))))
-
-
-def validation_gain_db(
-    recipe: Recipe,
-    schedule: Schedule,
-    weights: dict[str, Tensor],
-    batch: Batch,
-    residual_std: float | None,
-    device: str,
-) -> float:
-    """Mean PSNR gain over zero-filling on the validation pairs, in dB.
-
-    One step where that is the posterior mean, else the few of ``VALIDATION_STEPS``: one step of an eps-prediction from
-    almost no signal would be noise.
-    """
-    model = _build(recipe, device).eval()
-    model.load_state_dict(weights)
-    n_steps = 1 if schedule.name == "cosine" else VALIDATION_STEPS
-    gains = []
-    noise = torch.Generator().manual_seed(0)
-    with torch.inference_mode(), torch.autocast(device.split(":")[0], torch.bfloat16, enabled=recipe.optimiser.bf16):
-        for lr, hr in zip(
-            torch.split(torch.from_numpy(batch.lr), 16), torch.split(torch.from_numpy(batch.hr), 16), strict=True
-        ):
-            shown = _input(lr.to(device), residual_std)
-
-            def denoise(x_t: Tensor, condition: float, shown: Tensor = shown) -> Tensor:
-                level = torch.full((len(shown),), condition, device=device)
-                out: Tensor = model(x_t, shown, level).float()
-                return out
-
-            x0 = ddim(denoise, torch.randn(lr.shape, generator=noise).to(device), schedule, n_steps).cpu()
-            sr = (x0 + 1) / 2 if residual_std is None else lr + residual_std * x0
-            before, after = ((image - hr).square().mean((1, 2, 3)) for image in (lr, sr))
-            gains.append(10 * (before / after).log10())
-    return float(torch.cat(gains).mean())
-
-
-def _tensors(batch: Batch, residual_std: float | None, device: str) -> tuple[Tensor, Tensor]:
-    lr, hr = torch.from_numpy(batch.lr), torch.from_numpy(batch.hr)
-    return _input(lr, residual_std).to(device), to_target(hr, lr, residual_std).to(device)
-
-
-def _input(lr: Tensor, residual_std: float | None) -> Tensor:
-    """The conditioning image as the network sees it: in [-1, 1] for the paper's system, unchanged for the residual."""
-    return lr * 2 - 1 if residual_std is None else lr
-
-
-def _residual_std(recipe: Recipe, images: Images, pairs: PairConfig) -> float | None:
-    if not recipe.diffusion.residual:
-        return None
-    batch = draw_batch(images.training, pairs, 256, np.random.default_rng((recipe.seed, 998)))
-    return float((batch.hr - batch.lr).std())
 
 
 def _update_average(average: dict[str, Tensor], model: nn.Module, decay: float, n_updates: int) -> None:

@@ -1,11 +1,9 @@
-"""The diffusion loss of the ``sr`` systems."""
+"""The diffusion loss that the systems share."""
 
 import torch
 from torch import Tensor, nn
 
 from cmrsr.diffusion.schedule import Schedule
-
-BRIGHTNESS_FLOOR = 0.15  # keeps the weight of very dim frames, whose target is mostly noise, bounded
 
 
 def to_target(hr: Tensor, lr: Tensor, residual_std: float | None) -> Tensor:
@@ -25,16 +23,16 @@ def diffusion_loss(
     model: nn.Module,
     schedule: Schedule,
     x0: Tensor,
-    lr: Tensor,
-    brightness: Tensor | None,
+    conditions: tuple[Tensor, ...],
+    weight: Tensor | None,
     *,
     loss: str,
     share_at_noise: float,
     generator: torch.Generator,
 ) -> Tensor:
-    """Mean loss of one batch: x0, lr (batch, 1, y, x) on the model's device, brightness (batch,) or None.
+    """Mean loss of one batch: x0 (batch, channels, y, x) and what the model is given between x_t and the time.
 
-    With ``brightness`` every frame counts by its own range, as PSNR does, not by the series'. For the linear schedule
+    weight: (batch,) of each image or clip, None for equal ones. For the linear schedule
     the noise level is drawn continuously, sqrt(gamma) ~ U(sqrt(gamma_(t-1)), sqrt(gamma_t)) (Chen et al. 2021; eq. 9).
     """
     n = x0.shape[0]
@@ -52,10 +50,8 @@ def diffusion_loss(
     device = x0.device
     a, s = (v.float().to(device)[:, None, None, None] for v in (alpha, sigma))
     eps = torch.randn(x0.shape, generator=generator).to(device)
-    predicted: Tensor = model(a * x0 + s * eps, lr, condition.float().to(device)).float()
+    predicted: Tensor = model(a * x0 + s * eps, *conditions, condition.float().to(device)).float()
     target = {"v": a * eps - s * x0, "x0": x0, "eps": eps}[schedule.prediction]
     error = predicted - target
     per_image = (error.abs() if loss == "l1" else error.square()).mean((1, 2, 3))
-    if brightness is None:
-        return per_image.mean()
-    return (per_image / (brightness.to(device).square() + BRIGHTNESS_FLOOR)).mean()
+    return (per_image if weight is None else per_image * weight.to(device)).mean()

@@ -3,10 +3,11 @@
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from cmrsr.diffusion.schedule import Schedule
 from cmrsr.errors import UsageError
 
 RECIPES = Path(__file__).with_name("recipes")
@@ -35,6 +36,29 @@ class PaperModel(_Strict):
     dropout: float = 0.2
 
 
+class ClipModel(_Strict):
+    """tssc-s, stage 1: see ``cmrsr.models.vdt``."""
+
+    name: Literal["tssc-s"]
+    depth: int = 4
+    width: int = 128
+    heads: int = 4
+    window: int = 8
+    detail: tuple[int, int] = (32, 64)
+    embedding: int = 128
+
+
+class VolumeModel(_Strict):
+    """tssc-s-volume, stage 2: see ``cmrsr.models.mamba_volume``."""
+
+    name: Literal["tssc-s-volume"]
+    mixer: Literal["mamba", "conv"] = "mamba"
+    detail: int = 48
+    width: int = 64
+    n_blocks: int = 3
+    stride: Literal[2, 4, 8] = 4
+
+
 class Diffusion(_Strict):
     """Schedule and target. ``residual``: diffuse (HR - LR) / residual_std instead of HR scaled to [-1, 1]."""
 
@@ -46,33 +70,61 @@ class Diffusion(_Strict):
     share_at_noise: float = Field(default=0.25, ge=0, le=1, description="share of the samples trained at t = T")
 
     @model_validator(mode="after")
-    def _defined(self) -> "Diffusion":
+    def _defined(self) -> Self:
         if self.schedule == "cosine" and self.prediction == "eps":
             raise ValueError("eps-prediction is undefined at the zero SNR of the cosine schedule: use v or x0")
         return self
 
+    def build(self) -> Schedule:
+        return Schedule(name=self.schedule, prediction=self.prediction, n_train=self.n_train)
 
-class Data(_Strict):
-    """Pairs are made by the degradation; ``phantom`` renders virtual patients, a folder is searched for series."""
+
+class _Split(_Strict):
+    """``phantom`` renders virtual patients, a folder is searched for series and split by patient."""
 
     source: str = "phantom"
-    n_chests: int = Field(default=1500, ge=2)
-    n_validation: int = Field(default=24, ge=1, description="virtual chests that are held out")
+    n_validation: int = Field(default=24, ge=1, description="virtual patients that are held out")
     crop: int = Field(default=64, ge=16)
-    fraction: tuple[float, float] = (0.3, 0.5)
-    phase_share: float = Field(
-        default=0.15, ge=0, le=1, description="share of pairs with image phase before truncation"
-    )
     folds: int = Field(default=1, ge=1, description="of a folder's patients; with 1, every fifth patient is held out")
     fold: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
-    def _in_range(self) -> "Data":
+    def _fold_of_folds(self) -> Self:
+        if self.fold >= self.folds:
+            raise ValueError(f"fold {self.fold}: expected 0 to {self.folds - 1} of {self.folds} folds")
+        return self
+
+
+class PairData(_Split):
+    """Pairs are made by the degradation, from single frames."""
+
+    n_chests: int = Field(default=1500, ge=2)
+    fraction: tuple[float, float] = (0.3, 0.5)
+    phase_share: float = Field(
+        default=0.15, ge=0, le=1, description="share of pairs with image phase before truncation"
+    )
+
+    @model_validator(mode="after")
+    def _in_range(self) -> Self:
         low, high = self.fraction
         if not 0 < low <= high <= 1:
             raise ValueError(f"fraction {low:g} to {high:g}: expected two shares of the lines, 0 < low <= high <= 1")
-        if self.fold >= self.folds:
-            raise ValueError(f"fold {self.fold}: expected 0 to {self.folds - 1} of {self.folds} folds")
+        return self
+
+
+class ClipData(_Split):
+    """Clips of whole beats: two known frames ``gap`` phases apart and ``n_frames`` between them."""
+
+    n_patients: int = Field(default=160, ge=2)
+    gap: tuple[int, int] = (2, 12)
+    n_frames: int = Field(default=3, ge=1)
+    n_slices: int = Field(default=8, ge=1, description="of a volume in stage 2")
+
+    @model_validator(mode="after")
+    def _in_range(self) -> Self:
+        low, high = self.gap
+        if not 2 <= low <= high:
+            raise ValueError(f"gap {low} to {high}: expected two numbers of phases, 2 <= low <= high")
         return self
 
 
@@ -92,24 +144,69 @@ class Optimiser(_Strict):
     bf16: bool = True
 
 
-class Recipe(_Strict):
-    """One training run."""
-
-    system: Literal["sr"]
+class _Run(_Strict):
     seed: int = 0
-    model: Annotated[SmallModel | PaperModel, Field(discriminator="name")]
-    diffusion: Diffusion = Diffusion()
-    data: Data = Data()
     optimiser: Optimiser = Optimiser()
     checkpoint_every: int = Field(default=500, ge=1)
     validate_every: int = Field(default=500, ge=1)
 
+
+class SrRecipe(_Run):
+    """A training run of ``sr``."""
+
+    system: Literal["sr"]
+    model: Annotated[SmallModel | PaperModel, Field(discriminator="name")]
+    diffusion: Diffusion = Diffusion()
+    data: PairData = PairData()
+
     @model_validator(mode="after")
-    def _fits(self) -> "Recipe":
+    def _fits(self) -> Self:
         # perfgen-s fades its noisy input out by cos(pi t / 2), so its conditioning has to be the time
         if self.model.name == "perfgen-s" and self.diffusion.schedule != "cosine":
             raise ValueError("perfgen-s needs the cosine schedule")
         return self
+
+
+class ClipRecipe(_Run):
+    """A training run of stage 1 of ``interp4d``."""
+
+    system: Literal["interp4d"]
+    model: ClipModel
+    diffusion: Diffusion = Diffusion()
+    data: ClipData = ClipData()
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.diffusion.schedule != "cosine" or not self.diffusion.residual:
+            raise ValueError("tssc-s needs the cosine schedule and the residual")
+        return self
+
+
+class VolumeLoss(_Strict):
+    """Weights of the terms; the total variation is that of the correction, not of the image."""
+
+    mse: float = Field(default=1.0, ge=0)
+    wavelet: float = Field(default=1.0, ge=0)
+    total_variation: float = Field(default=0.1, ge=0)
+
+
+class VolumeRecipe(_Run):
+    """A training run of stage 2 of ``interp4d``. stage_one: folder of the trained stage 1, which stays as it is."""
+
+    system: Literal["interp4d-volume"]
+    model: VolumeModel
+    stage_one: Path
+    data: ClipData = ClipData(n_frames=1)
+    loss: VolumeLoss = VolumeLoss()
+
+
+Recipe = SrRecipe | ClipRecipe | VolumeRecipe
+_RECIPE: TypeAdapter[Recipe] = TypeAdapter(Annotated[Recipe, Field(discriminator="system")])
+
+
+def parse_recipe(tree: Any) -> Recipe:
+    """A recipe of what its TOML file or ``training.json`` holds. pydantic.ValidationError: it is not one."""
+    return _RECIPE.validate_python(tree)
 
 
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -127,7 +224,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         tree: dict[str, Any] = tomllib.loads(path.read_text())
         for override in overrides:
             _override(tree, override)
-        return Recipe.model_validate(tree)
+        return parse_recipe(tree)
     except ValidationError as error:
         raise UsageError(f"recipe {path}: {first_problem(error)}") from error
     except ValueError as error:  # not TOML, or not UTF-8

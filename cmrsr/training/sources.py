@@ -13,9 +13,10 @@ from cmrsr.errors import CmrsrError, UnusableError, UsageError
 from cmrsr.io.discover import discover
 from cmrsr.io.patient import patient_of
 from cmrsr.training.cache import load
-from cmrsr.training.loop import Images
-from cmrsr.training.recipe import Recipe
+from cmrsr.training.data import Images, Stack, Stacks
+from cmrsr.training.recipe import ClipRecipe, Recipe, SrRecipe, VolumeRecipe
 from cmrsr.training.virtual import VirtualSet
+from cmrsr.training.virtual_cine import CineSet
 
 
 def default_cache() -> Path:
@@ -23,18 +24,22 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cmrsr"
 
 
-def load_images(
+def load_data(
     recipe: Recipe, data: str | None, cache: Path, on_item: Callable[[int, int], None] | None = None
-) -> Images:
-    """The images of a recipe, or of ``data`` instead; ``on_item`` is told (done, total) as they are rendered or read.
+) -> Images | Stacks:
+    """The data of a recipe, or of ``data`` instead; ``on_item`` is told (done, total) as they are rendered or read.
 
-    UnusableError: the folder holds too few patients. UsageError: every virtual chest is held out.
+    UnusableError: the folder holds too few patients. UsageError: every virtual patient is held out.
     """
     source = data or recipe.data.source
-    return _phantom(recipe, cache, on_item) if source == "phantom" else _folder(recipe, Path(source), on_item)
+    if isinstance(recipe, SrRecipe):
+        return _phantom(recipe, cache, on_item) if source == "phantom" else _folder(recipe, Path(source), on_item)
+    if source == "phantom":
+        return _virtual_cine(recipe, cache, on_item)
+    return _cine_folder(recipe, Path(source), on_item)
 
 
-def _phantom(recipe: Recipe, cache: Path, on_item: Callable[[int, int], None] | None) -> Images:
+def _phantom(recipe: SrRecipe, cache: Path, on_item: Callable[[int, int], None] | None) -> Images:
     virtual = VirtualSet(n_chests=recipe.data.n_chests)
     if recipe.data.n_validation >= virtual.n_chests:
         raise UsageError(
@@ -56,7 +61,7 @@ def _phantom(recipe: Recipe, cache: Path, on_item: Callable[[int, int], None] | 
     )
 
 
-def _folder(recipe: Recipe, folder: Path, on_item: Callable[[int, int], None] | None) -> Images:
+def _folder(recipe: SrRecipe, folder: Path, on_item: Callable[[int, int], None] | None) -> Images:
     """Frames of all usable series; a patient is the first part of a series' path, and falls into one of the folds."""
     candidates, _, _ = discover([folder])
     by_patient: dict[str, list[NDArray[Any]]] = {}
@@ -80,6 +85,55 @@ def _folder(recipe: Recipe, folder: Path, on_item: Callable[[int, int], None] | 
     return Images(
         training=[image for p in training for image in by_patient[p]],
         validation=[image for p in validation for image in by_patient[p]],
+        description=f"{len(by_patient)} patients of {folder.name}, {len(validation)} of them for validation",
+    )
+
+
+def _virtual_cine(
+    recipe: ClipRecipe | VolumeRecipe, cache: Path, on_item: Callable[[int, int], None] | None
+) -> Stacks:
+    virtual, n_validation = CineSet(n_patients=recipe.data.n_patients), recipe.data.n_validation
+    total = virtual.n_patients
+    if n_validation >= total:
+        raise UsageError(f"data.n_validation {n_validation}: expected fewer than the {total} virtual patients")
+    images = load(virtual, cache, None if on_item is None else lambda done: on_item(done, total))
+    stacks = [Stack(shown=noisy, clean=clean) for noisy, clean in images]
+    return Stacks(
+        training=stacks[n_validation:],
+        validation=stacks[:n_validation],
+        description=f"{total} virtual patients, {virtual.n_slices} slices and {virtual.n_phases} phases of each, "
+        f"{virtual.crop}x{virtual.crop}; the first {n_validation} are the validation set",
+    )
+
+
+def _cine_folder(
+    recipe: ClipRecipe | VolumeRecipe, folder: Path, on_item: Callable[[int, int], None] | None
+) -> Stacks:
+    """All usable 4-D series of at least three phases, split by patient as in ``_folder``."""
+    candidates, _, _ = discover([folder])
+    by_patient: dict[str, list[Stack]] = {}
+    n_slices = recipe.data.n_slices if isinstance(recipe, VolumeRecipe) else 1
+    for i, candidate in enumerate(candidates):
+        try:
+            series = candidate.open()
+            frames = series.array() if series.n_frames > recipe.data.gap[0] else None
+        except CmrsrError:
+            continue  # `cmrsr interp4d` says why; training takes what is usable
+        usable = frames is not None and np.isfinite(frames).all() and frames.max() > 0
+        if frames is not None and usable and min(frames.shape[-2:]) >= recipe.data.crop and frames.shape[1] >= n_slices:
+            by_patient.setdefault(patient_of(candidate.name), []).append(Stack(shown=frames))
+        if on_item:
+            on_item(i + 1, len(candidates))
+    training, validation = split_patients(sorted(by_patient), recipe.data.folds, recipe.data.fold)
+    if not training or not validation:
+        raise UnusableError(
+            f"{folder}: 4-D series of {len(by_patient)} patients found, expected at least 2 with more than "
+            f"{recipe.data.gap[0]} phases, {n_slices} slices and {recipe.data.crop}x{recipe.data.crop} pixels (a "
+            "patient is a sub-folder, or the name up to the first _)"
+        )
+    return Stacks(
+        training=[stack for p in training for stack in by_patient[p]],
+        validation=[stack for p in validation for stack in by_patient[p]],
         description=f"{len(by_patient)} patients of {folder.name}, {len(validation)} of them for validation",
     )
 

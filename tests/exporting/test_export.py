@@ -20,7 +20,7 @@ from cmrsr.exporting.recipe import ExportRecipe, load_export_recipe
 from cmrsr.io.outputs import sha256_file
 from cmrsr.models import build_model
 from cmrsr.runtime.bundle import load
-from cmrsr.training.recipe import Recipe, load_recipe
+from cmrsr.training.recipe import Recipe, load_recipe, parse_recipe
 
 TINY = load_recipe("perfgen-s", ["model.widths=[8, 16]", "model.blocks=[1, 1, 1]", "model.embedding=16"])
 TINY_PAPER = load_recipe("perfgen-paper", ["model.base=32", "model.multipliers=[1, 2]", "model.n_blocks=1"])
@@ -82,7 +82,7 @@ def test_the_runtime_reads_the_bundle(bundle: Path, checkpoint: Path) -> None:
     assert (manifest.name, manifest.task) == ("tiny", "sr")
     assert manifest.diffusion.residual_std == 0.05
     assert manifest.diffusion.build().name == "cosine"
-    assert Recipe.model_validate(manifest.training["recipe"]) == TINY
+    assert parse_recipe(manifest.training["recipe"]) == TINY
     step = manifest.step
     parameters = sum(v.numel() for v in load_file(checkpoint / "weights.safetensors").values())
     assert (step.stride, step.parameters) == (4, parameters)

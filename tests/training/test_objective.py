@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from cmrsr.diffusion.schedule import Schedule
-from cmrsr.training.objective import BRIGHTNESS_FLOOR, diffusion_loss, draw_times, to_target
+from cmrsr.training.objective import diffusion_loss, draw_times, to_target
 
 COSINE = Schedule()
 LINEAR = Schedule(name="linear", prediction="eps", n_train=2000)
@@ -33,9 +33,9 @@ class _Oracle(nn.Module):
 
 def _loss(model: nn.Module, schedule: Schedule, x0: Tensor, **options: Any) -> Tensor:
     settings: dict[str, Any] = {"loss": "l2", "share_at_noise": 0.25} | options
-    brightness = settings.pop("brightness", None)
+    weight = settings.pop("weight", None)
     generator = torch.Generator().manual_seed(settings.pop("seed", 0))
-    return diffusion_loss(model, schedule, x0, torch.zeros_like(x0), brightness, generator=generator, **settings)
+    return diffusion_loss(model, schedule, x0, (torch.zeros_like(x0),), weight, generator=generator, **settings)
 
 
 def _x0(n: int = 16) -> Tensor:
@@ -77,11 +77,9 @@ def test_value_on_a_model_that_returns_zero() -> None:
     # at t = T the target v is -x0
     assert float(_loss(_Zero(), COSINE, x0, share_at_noise=1.0).detach()) == pytest.approx(9)
     assert float(_loss(_Zero(), COSINE, x0, share_at_noise=1.0, loss="l1").detach()) == pytest.approx(3)
-    brightness = torch.tensor([0.3, 0.5, 1.0, 1.3])
-    wanted = float((9 / (brightness**2 + BRIGHTNESS_FLOOR)).mean())
-    assert float(_loss(_Zero(), COSINE, x0, share_at_noise=1.0, brightness=brightness).detach()) == pytest.approx(
-        wanted
-    )
+    weight = torch.tensor([0.3, 0.5, 1.0, 1.3])
+    wanted = 9 * float(weight.mean())
+    assert float(_loss(_Zero(), COSINE, x0, share_at_noise=1.0, weight=weight).detach()) == pytest.approx(wanted)
     # the eps target has variance 1 at every time
     many = torch.zeros(256, 1, 8, 8)
     assert float(_loss(_Zero(), LINEAR, many).detach()) == pytest.approx(1, abs=0.05)

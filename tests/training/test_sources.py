@@ -6,7 +6,7 @@ import pytest
 from cmrsr.errors import UnusableError, UsageError
 from cmrsr.training import sources
 from cmrsr.training.recipe import Recipe, load_recipe
-from cmrsr.training.sources import default_cache, load_images, split_patients
+from cmrsr.training.sources import default_cache, load_data, split_patients
 from cmrsr.training.virtual import VirtualSet
 
 PATIENTS = [f"p{i:02d}" for i in range(23)]
@@ -41,7 +41,7 @@ def test_one_fold_holds_out_a_fifth_whatever_the_order() -> None:
 
 def test_a_folder_is_split_by_patient(nifti_folder: Path, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    images = load_images(_recipe(), str(nifti_folder), tmp_path, lambda done, total: seen.append((done, total)))
+    images = load_data(_recipe(), str(nifti_folder), tmp_path, lambda done, total: seen.append((done, total)))
     assert seen == [(1, 3), (2, 3), (3, 3)]
     # three patients of one series of 12 beats and 2 slices; two train, one validates
     assert (len(images.training), len(images.validation)) == (48, 24)
@@ -51,9 +51,9 @@ def test_a_folder_is_split_by_patient(nifti_folder: Path, tmp_path: Path) -> Non
 
 def test_a_folder_with_too_little_in_it(nifti_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UnusableError, match=r"usable series of 0 patients found, .* at least 44x44 pixels"):
-        load_images(_recipe("data.crop=44"), str(nifti_folder), tmp_path)
+        load_data(_recipe("data.crop=44"), str(nifti_folder), tmp_path)
     with pytest.raises(UnusableError, match="usable series of 1 patients found, expected at least 2"):
-        load_images(_recipe(), str(nifti_folder / "sub"), tmp_path)
+        load_data(_recipe(), str(nifti_folder / "sub"), tmp_path)
 
 
 def test_virtual_chests_are_held_out_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -63,12 +63,12 @@ def test_virtual_chests_are_held_out_whole(monkeypatch: pytest.MonkeyPatch, tmp_
         return np.arange(n)[:, None, None] * np.ones((1, 4, 4))
 
     monkeypatch.setattr(sources, "load", rendered)
-    images = load_images(_recipe("data.n_chests=10", "data.n_validation=3"), None, tmp_path)
+    images = load_data(_recipe("data.n_chests=10", "data.n_validation=3"), None, tmp_path)
     assert [int(image[0, 0]) for image in images.validation] == list(range(36))
     assert [int(image[0, 0]) for image in images.training] == list(range(36, 120))
     assert "10 virtual chests" in images.description
     with pytest.raises(UsageError, match=r"data\.n_validation 10: expected fewer than the 10 virtual chests"):
-        load_images(_recipe("data.n_chests=10", "data.n_validation=10"), "phantom", tmp_path)
+        load_data(_recipe("data.n_chests=10", "data.n_validation=10"), "phantom", tmp_path)
 
 
 def test_cache_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,0 +1,112 @@
+"""Clips for temporal super-resolution: two known frames, times between them and the frames that were there."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmrsr.physics.optical_flow import estimate
+from cmrsr.training.data import Stack
+
+Array = NDArray[np.float32]
+SCALE_QUANTILE = 0.995  # the same robust maximum that normalises a series at inference
+ALONE = 0.35  # share of the clips without neighbours, like two phases (ED and ES) or the ends of an open series
+BRIGHTNESS = (0.6, 1.3)  # scale of the clip over that of its series
+NOISE = (0.3, 2.5)  # noise of the known frames over the scanner's own, where the clean image is known
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipConfig:
+    """crop: pixels; n_frames: unknown ones of a clip; gap: of the known frames in phases, of slices in a volume."""
+
+    crop: int
+    n_frames: int
+    gap: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clips:
+    """float32, divided by the series' scale. Slices of one volume follow each other along the first axis.
+
+    known (batch, 2, y, x); base, bend, target (batch, n, y, x), see ``physics.optical_flow.estimate``; tau (batch, n).
+    """
+
+    known: Array
+    base: Array
+    bend: Array
+    target: Array
+    tau: Array
+
+
+def draw_clips(stacks: Sequence[Stack], config: ClipConfig, size: int, rng: np.random.Generator) -> Clips:
+    """``size`` clips of single slices."""
+    return _joined([_draw(stacks, config, 1, rng) for _ in range(size)])
+
+
+def draw_volumes(
+    stacks: Sequence[Stack], config: ClipConfig, size: int, n_slices: int, rng: np.random.Generator
+) -> Clips:
+    """``size`` clips of ``n_slices`` neighbouring slices each; the batch is size * n_slices."""
+    return _joined([_draw(stacks, config, n_slices, rng) for _ in range(size)])
+
+
+def _joined(clips: Sequence[Clips]) -> Clips:
+    names = ("known", "base", "bend", "target", "tau")
+    return Clips(**{name: np.concatenate([getattr(clip, name) for clip in clips]) for name in names})
+
+
+def _draw(stacks: Sequence[Stack], config: ClipConfig, n_slices: int, rng: np.random.Generator) -> Clips:
+    stack = stacks[int(rng.integers(len(stacks)))]
+    n_t, n_z = stack.shown.shape[:2]
+    most = min(config.gap[1], n_t - 1)
+    gap = int(rng.integers(min(config.gap[0], most), most + 1))
+    first = int(rng.integers(n_t if stack.cyclic else n_t - gap))
+    steps = rng.choice(np.arange(1, gap), config.n_frames, replace=gap - 1 < config.n_frames)
+    tau = steps / gap
+    frames = [first - gap, first, first + gap, first + 2 * gap]
+    if rng.random() < 0.5:
+        frames, tau = frames[::-1], 1 - tau
+    low = int(rng.integers(n_z - n_slices + 1))
+    planes = np.arange(low, low + n_slices)[:: rng.choice([-1, 1])]
+    noise = np.float32(rng.uniform(*NOISE))
+    alone = rng.random() < ALONE
+    turn = (bool(rng.random() < 0.5), int(rng.choice([-1, 1])), int(rng.choice([-1, 1])))
+
+    def image(t: int, z: int, noise: np.float32) -> Array:
+        shown = np.asarray(stack.shown[t % n_t, z], np.float32)
+        if stack.clean is not None:
+            clean = np.asarray(stack.clean[t % n_t, z], np.float32)
+            shown = np.maximum(clean + noise * (shown - clean), 0)
+        return (shown.T if turn[0] else shown)[:: turn[1], :: turn[2]]
+
+    known = [[_or_none(image, t, z, noise, n_t, stack.cyclic, alone and i in (0, 3)) for i, t in enumerate(frames)]
+             for z in planes]  # fmt: skip
+    scale = float(np.quantile([row[1][::2, ::2] for row in known if row[1] is not None], SCALE_QUANTILE))
+    at = tuple(slice(o, o + config.crop) for o in _corner(known[0][1].shape, config.crop, rng))  # type: ignore[union-attr]
+    gain = np.float32(rng.uniform(*BRIGHTNESS) / max(scale, 1e-12))
+    parts: dict[str, list[Array]] = {name: [] for name in ("known", "base", "bend", "target", "tau")}
+    for z, (before, a, b, after) in zip(planes, known, strict=True):
+        assert a is not None
+        assert b is not None
+        base, bend = estimate(before, a, b, after, tau, scale)
+        target = np.stack([image(first + int(step), z, np.float32(0)) for step in steps])
+        for name, value in (("known", np.stack([a, b])), ("base", base), ("bend", bend), ("target", target)):
+            parts[name].append(value[(slice(None), *at)] * gain)
+        parts["tau"].append(tau.astype(np.float32))
+    return Clips(**{name: np.stack(value) for name, value in parts.items()})
+
+
+def _or_none(
+    image: Any, t: int, z: int, noise: np.float32, n_t: int, cyclic: bool, absent: bool
+) -> NDArray[np.float32] | None:
+    if absent or not (cyclic or 0 <= t < n_t):
+        return None
+    found: NDArray[np.float32] = image(t, z, noise)
+    return found
+
+
+def _corner(shape: tuple[int, ...], crop: int, rng: np.random.Generator) -> tuple[int, int]:
+    y, x = (int((rng.random() + rng.random()) / 2 * (n - crop + 1)) for n in shape)
+    return y, x

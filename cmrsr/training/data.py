@@ -1,0 +1,46 @@
+"""What there is to train on, split by patient before anything is drawn."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from cmrsr.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Images:
+    """Frames (y, x), each on its own, for super-resolution in space."""
+
+    training: Sequence[NDArray[Any]]
+    validation: Sequence[NDArray[Any]]
+    description: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """One beat of one patient: (t, z, y, x) as a scanner shows it, and the same without noise where that is known."""
+
+    shown: NDArray[Any]
+    clean: NDArray[Any] | None = None
+    cyclic: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stacks:
+    """Whole 4-D stacks, for super-resolution in time."""
+
+    training: Sequence[Stack]
+    validation: Sequence[Stack]
+    description: str
+
+
+def check_crop(crop: int, stride: int, images: Sequence[NDArray[Any]]) -> None:
+    """UsageError unless crops of (.., y, x) arrays can be cut and go through a model of that stride."""
+    smallest = min(min(image.shape[-2:]) for image in images)
+    if crop % stride or crop > smallest:
+        raise UsageError(
+            f"data.crop {crop}: expected a multiple of the model's stride {stride}, and at most the {smallest} pixels "
+            "of the smallest image"
+        )

@@ -1,0 +1,188 @@
+"""Training of ``interp4d``: stage 1 diffuses the frames between two known ones, stage 2 corrects whole volumes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from cmrsr.errors import UsageError
+from cmrsr.models import build_model
+from cmrsr.models.mamba_volume import total_variation, wavelet_loss
+from cmrsr.training.clips import ClipConfig, Clips, draw_clips, draw_volumes
+from cmrsr.training.data import Stack, Stacks, check_crop
+from cmrsr.training.objective import diffusion_loss
+from cmrsr.training.recipe import ClipData, ClipRecipe, VolumeRecipe, parse_recipe
+
+VALIDATION_CLIPS = 64
+VALIDATION_VOLUMES = 8
+WEIGHT_FLOOR = 0.25  # of the mean squared residual: keeps the weight of nearly still clips, which are noise, bounded
+
+
+class ClipSystem:
+    """Stage 1: the residual of the unknown frames to the classical estimate is diffused, all frames jointly."""
+
+    baseline = "the linear blend"
+
+    def __init__(self, recipe: ClipRecipe, stacks: Stacks) -> None:
+        self.recipe, self.stacks = recipe, stacks
+        self.schedule = recipe.diffusion.build()
+        self.description = stacks.description
+        self.config = clip_config(recipe.data)
+        self._check()
+        self.validation = draw_clips(
+            stacks.validation, self.config, VALIDATION_CLIPS, np.random.default_rng((recipe.seed, 999))
+        )
+        some = draw_clips(stacks.training, self.config, 128, np.random.default_rng((recipe.seed, 998)))
+        self.residual_std: float | None = float((some.target - some.base).std())
+
+    def build(self, device: str) -> nn.Module:
+        model = build_model(self.recipe.model.model_dump()).to(device)
+        return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+    def loss(self, model: nn.Module, rng: np.random.Generator, generator: torch.Generator, device: str) -> Tensor:
+        clips = draw_clips(self.stacks.training, self.config, self.recipe.optimiser.batch_size, rng)
+        x0 = (_tensor(clips.target, device) - _tensor(clips.base, device)) / self.residual_std
+        # like PSNR, every clip counts by the size of its own error
+        weight = 1 / (x0.square().mean((1, 2, 3)) + WEIGHT_FLOOR)
+        return diffusion_loss(
+            model, self.schedule, x0, conditions(clips, device), weight / weight.mean(), generator=generator,
+            loss=self.recipe.diffusion.loss, share_at_noise=self.recipe.diffusion.share_at_noise,
+        )  # fmt: skip
+
+    def gain_db(self, weights: dict[str, Tensor], device: str) -> float:
+        model = self.build(device).eval()
+        model.load_state_dict(weights)
+        assert self.residual_std is not None
+        with torch.autocast(device.split(":")[0], torch.bfloat16, enabled=self.recipe.optimiser.bf16):
+            frames = predict(model, self.validation, self.residual_std, device)
+        return _gain(linear(self.validation), frames.numpy(), self.validation.target)
+
+    def _check(self) -> None:
+        data = self.recipe.data
+        from cmrsr.models.vdt import Vdt
+
+        model = build_model(self.recipe.model.model_dump())
+        assert isinstance(model, Vdt)
+        check_crop(data.crop, model.config.stride, [s.shown for s in _all(self.stacks)])
+
+
+class VolumeSystem:
+    """Stage 2: (one-step frame of the frozen stage 1, both known frames) of a stack -> the stack's true frame."""
+
+    baseline = "stage 1"
+    residual_std: float | None = None
+
+    def __init__(self, recipe: VolumeRecipe, stacks: Stacks) -> None:
+        self.recipe, self.stacks = recipe, stacks
+        self.description = stacks.description
+        self.config = clip_config(recipe.data)
+        self.first, self.first_std = load_stage_one(recipe.stage_one)
+        stride = max(recipe.model.stride, 8)  # stage 1 has 8
+        check_crop(recipe.data.crop, stride, [s.shown for s in _all(stacks)])
+        fewest = min(s.shown.shape[1] for s in _all(stacks))
+        if recipe.data.n_slices > fewest:
+            raise UsageError(f"data.n_slices {recipe.data.n_slices}: expected at most the {fewest} of the smallest stack")
+        self.validation = draw_volumes(
+            stacks.validation, self.config, VALIDATION_VOLUMES, recipe.data.n_slices,
+            np.random.default_rng((recipe.seed, 999)),
+        )  # fmt: skip
+
+    def build(self, device: str) -> nn.Module:
+        self.first.to(device)
+        return build_model(self.recipe.model.model_dump()).to(device)
+
+    def loss(self, model: nn.Module, rng: np.random.Generator, generator: torch.Generator, device: str) -> Tensor:
+        clips = draw_volumes(
+            self.stacks.training, self.config, self.recipe.optimiser.batch_size, self.recipe.data.n_slices, rng
+        )
+        shown, target = self._volumes(clips, device)
+        corrected: Tensor = model(shown).float()
+        weights = self.recipe.loss
+        scale = (shown[:, :1] - target).square().mean((1, 2, 3, 4), keepdim=True).sqrt() + 5e-3
+        error = (corrected - target) / scale  # every volume counts by the error that it starts with
+        return (
+            weights.mse * error.square().mean()
+            + weights.wavelet * wavelet_loss(corrected / scale, target / scale)
+            + weights.total_variation * total_variation((corrected - shown[:, :1]) / scale)
+        )
+
+    def gain_db(self, weights: dict[str, Tensor], device: str) -> float:
+        model = self.build(device).eval()
+        model.load_state_dict(weights)
+        shown, target = self._volumes(self.validation, device)
+        bf16 = torch.autocast(device.split(":")[0], torch.bfloat16, enabled=self.recipe.optimiser.bf16)
+        with torch.inference_mode(), bf16:
+            corrected = torch.cat([model(one).float() for one in shown.split(1)])
+        return _gain(shown[:, 0].cpu().numpy(), corrected[:, 0].cpu().numpy(), target[:, 0].cpu().numpy())
+
+    def _volumes(self, clips: Clips, device: str) -> tuple[Tensor, Tensor]:
+        """Inputs (volumes n, 3, z, y, x) and targets (volumes n, 1, z, y, x) of stage 2."""
+        frames = predict(self.first, clips, self.first_std, device)
+        n_z = self.recipe.data.n_slices
+
+        def volumes(x: Tensor) -> Tensor:
+            """(volumes z, n, y, x) -> (volumes n, 1, z, y, x)."""
+            return x.unflatten(0, (-1, n_z)).transpose(1, 2).flatten(0, 1)[:, None]
+
+        known = _tensor(clips.known, device)
+        ends = [known[:, i : i + 1].expand_as(frames) for i in range(2)]
+        return torch.cat([volumes(x) for x in (frames, *ends)], 1), volumes(_tensor(clips.target, device))
+
+
+def clip_config(data: ClipData) -> ClipConfig:
+    return ClipConfig(crop=data.crop, n_frames=data.n_frames, gap=data.gap)
+
+
+def load_stage_one(folder: Path) -> tuple[nn.Module, float]:
+    """The trained network of stage 1, frozen, and the standard deviation of its residual. UsageError: it is not one."""
+    try:
+        summary = json.loads((folder / "training.json").read_text())
+        recipe = parse_recipe(summary["recipe"])
+        if not isinstance(recipe, ClipRecipe):
+            raise ValueError(f"training.json is of {recipe.system}")
+        model = build_model(recipe.model.model_dump()).eval()
+        model.load_state_dict({k: v.float() for k, v in load_file(folder / "weights.safetensors").items()})
+        return model.requires_grad_(False), float(summary["residual_std"])
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise UsageError(f"stage_one {folder}: {error}; expected a folder in which stage 1 was trained") from error
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, clips: Clips, residual_std: float, device: str) -> Tensor:
+    """The posterior mean of the unknown frames, (batch, n, y, x), by one step from zero signal."""
+    parts = []
+    base = _tensor(clips.base, device)
+    for given, start in zip(
+        zip(*(x.split(16) for x in conditions(clips, device)), strict=True), base.split(16), strict=True
+    ):
+        v = model(torch.zeros_like(start), *given, torch.ones(len(start), device=device)).float()
+        parts.append(start - residual_std * v)
+    return torch.cat(parts)
+
+
+def conditions(clips: Clips, device: str) -> tuple[Tensor, ...]:
+    """What stage 1 is given beside x_t and t."""
+    return tuple(_tensor(x, device) for x in (clips.known, clips.base, clips.bend, clips.tau))
+
+
+def linear(clips: Clips) -> np.ndarray:  # type: ignore[type-arg]
+    tau = clips.tau[..., None, None]
+    blend: np.ndarray = (1 - tau) * clips.known[:, :1] + tau * clips.known[:, 1:]  # type: ignore[type-arg]
+    return blend
+
+
+def _gain(before: np.ndarray, after: np.ndarray, target: np.ndarray) -> float:  # type: ignore[type-arg]
+    """Mean over clips of the PSNR gain in dB."""
+    errors = [np.square(x - target).reshape(len(x), -1).mean(1) for x in (before, after)]
+    return float(np.mean(10 * np.log10(errors[0] / errors[1])))
+
+
+def _tensor(array: np.ndarray, device: str) -> Tensor:  # type: ignore[type-arg]
+    return torch.from_numpy(array).to(device)
+
+
+def _all(stacks: Stacks) -> list[Stack]:
+    return [*stacks.training, *stacks.validation]

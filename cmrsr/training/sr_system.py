@@ -1,0 +1,95 @@
+"""Training of ``sr``: images are degraded, and the residual (or the image itself) is diffused."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cmrsr.diffusion.ddim import ddim
+from cmrsr.models import build_model
+from cmrsr.training.data import Images, check_crop
+from cmrsr.training.objective import diffusion_loss, to_target
+from cmrsr.training.pairs import Batch, PairConfig, draw_batch
+from cmrsr.training.recipe import SrRecipe
+
+VALIDATION_PAIRS = 96
+VALIDATION_STEPS = 10
+
+
+class SrSystem:
+    """Low-resolution images in, high-resolution ones out. UsageError: crop, model and images do not go together."""
+
+    baseline = "zero-filling"
+
+    def __init__(self, recipe: SrRecipe, images: Images) -> None:
+        self.recipe, self.images = recipe, images
+        self.schedule = recipe.diffusion.build()
+        self.description = images.description
+        data = recipe.data
+        self.pairs = PairConfig(crop=data.crop, fraction=data.fraction, phase_share=data.phase_share)
+        self.validation = draw_batch(
+            images.validation, self.pairs, VALIDATION_PAIRS, np.random.default_rng((recipe.seed, 999))
+        )
+        self.residual_std = self._residual_std()
+
+    def build(self, device: str) -> nn.Module:
+        model = build_model(self.recipe.model.model_dump()).to(device)
+        check_crop(self.recipe.data.crop, model.config.stride, (*self.images.training, *self.images.validation))
+        return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+    def loss(self, model: nn.Module, rng: np.random.Generator, generator: torch.Generator, device: str) -> Tensor:
+        batch = draw_batch(self.images.training, self.pairs, self.recipe.optimiser.batch_size, rng)
+        lr, hr = torch.from_numpy(batch.lr), torch.from_numpy(batch.hr)
+        return diffusion_loss(
+            model, self.schedule, to_target(hr, lr, self.residual_std).to(device), (self._input(lr).to(device),),
+            torch.from_numpy(_brightness_weight(batch)) if self.residual_std else None,
+            loss=self.recipe.diffusion.loss, share_at_noise=self.recipe.diffusion.share_at_noise, generator=generator,
+        )  # fmt: skip
+
+    def gain_db(self, weights: dict[str, Tensor], device: str) -> float:
+        """One step where that is the posterior mean, else the few of ``VALIDATION_STEPS``.
+
+        One step of an eps-prediction from almost no signal would be noise.
+        """
+        model = self.build(device).eval()
+        model.load_state_dict(weights)
+        n_steps = 1 if self.schedule.name == "cosine" else VALIDATION_STEPS
+        gains = []
+        noise = torch.Generator().manual_seed(0)
+        bf16 = torch.autocast(device.split(":")[0], torch.bfloat16, enabled=self.recipe.optimiser.bf16)
+        with torch.inference_mode(), bf16:
+            for lr, hr in zip(
+                torch.split(torch.from_numpy(self.validation.lr), 16),
+                torch.split(torch.from_numpy(self.validation.hr), 16),
+                strict=True,
+            ):
+                shown = self._input(lr.to(device))
+
+                def denoise(x_t: Tensor, condition: float, shown: Tensor = shown) -> Tensor:
+                    level = torch.full((len(shown),), condition, device=device)
+                    out: Tensor = model(x_t, shown, level).float()
+                    return out
+
+                start = torch.randn(lr.shape, generator=noise).to(device)
+                x0 = ddim(denoise, start, self.schedule, n_steps).cpu()
+                sr = (x0 + 1) / 2 if self.residual_std is None else lr + self.residual_std * x0
+                before, after = ((image - hr).square().mean((1, 2, 3)) for image in (lr, sr))
+                gains.append(10 * (before / after).log10())
+        return float(torch.cat(gains).mean())
+
+    def _input(self, lr: Tensor) -> Tensor:
+        """The conditioning image as the network sees it: in [-1, 1] for the paper's system, else unchanged."""
+        return lr * 2 - 1 if self.residual_std is None else lr
+
+    def _residual_std(self) -> float | None:
+        if not self.recipe.diffusion.residual:
+            return None
+        batch = draw_batch(self.images.training, self.pairs, 256, np.random.default_rng((self.recipe.seed, 998)))
+        return float((batch.hr - batch.lr).std())
+
+
+BRIGHTNESS_FLOOR = 0.15  # keeps the weight of very dim frames, whose target is mostly noise, bounded
+
+
+def _brightness_weight(batch: Batch) -> np.ndarray:  # type: ignore[type-arg]
+    """Every frame counts by its own range, as PSNR does, not by the series'."""
+    return 1 / (batch.brightness**2 + np.float32(BRIGHTNESS_FLOOR))
