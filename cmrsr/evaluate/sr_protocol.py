@@ -18,7 +18,7 @@ from cmrsr.io.survey import survey
 from cmrsr.physics.kspace import degrade, n_lines
 from cmrsr.physics.passage import blood_pools
 from cmrsr.runtime.bundle import Bundle
-from cmrsr.runtime.choice import DeviceChoice, StepEngine
+from cmrsr.runtime.choice import DeviceChoice, Engine
 from cmrsr.tasks.heart import heart_centre
 from cmrsr.tasks.sr import SrOptions, SrPlan, load_sr_engine, plan_sr, run_sr, window_around
 
@@ -166,9 +166,9 @@ class EngineCache:
 
     def __init__(self, choice: DeviceChoice, batch_size: int) -> None:
         self.choice, self.batch_size = choice, batch_size
-        self._engines: dict[tuple[int, int], StepEngine] = {}
+        self._engines: dict[tuple[int, int], Engine] = {}
 
-    def get(self, bundle: Bundle, plan: SrPlan, options: SrOptions) -> StepEngine:
+    def get(self, bundle: Bundle, plan: SrPlan, options: SrOptions) -> Engine:
         if plan.padded not in self._engines:
             self._engines[plan.padded] = load_sr_engine(bundle, plan, options, self.choice)
         return self._engines[plan.padded]

@@ -14,8 +14,15 @@ from cmrsr.io.outputs import sha256_file
 
 FORMAT = 1
 MANIFEST = "bundle.json"
-INPUTS = ("x_t", "lr", "coefficients", "low_pass")  # of the step graph, see cmrsr.exporting.graph
-OUTPUTS = ("x_next", "x0")
+Task = Literal["sr", "interp4d"]
+# Of each task's graphs: inputs and outputs, see cmrsr.exporting.
+PORTS: dict[Task, dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
+    "sr": {"step": (("x_t", "lr", "coefficients", "low_pass"), ("x_next", "x0"))},
+    "interp4d": {
+        "step": (("x_t", "known", "base", "bend", "tau", "coefficients"), ("x_next", "x0")),
+        "volume": (("volume",), ("corrected",)),
+    },
+}
 
 
 class _Strict(BaseModel):
@@ -39,7 +46,9 @@ class Graph(_Strict):
     stride: int = Field(ge=1)
     opset: int
     parameters: int
-    gflop_96: float = Field(description="arithmetic of one evaluation at 96x96, batch 1, two operations a multiply-add")
+    gflop_96: float = Field(
+        description="arithmetic of one evaluation at 96x96, batch 1 (of interp4d 1 frame, 8 slices), two a multiply-add"
+    )
     parity: float = Field(description="max relative error against torch float32, measured at export (ONNX Runtime)")
     tolerance: float = Field(description="max relative error that a full-precision backend may have")
     tolerance_low_precision: float
@@ -59,15 +68,19 @@ class Defaults(_Strict):
     steps: int = Field(ge=1)
     samples: int = Field(ge=1)
     consistency: float = Field(
-        ge=0, le=1, description="weight of the projection on the acquired band that won on validation data"
+        default=0.0, ge=0, le=1, description="weight of the projection on the acquired band that won on validation data"
     )
     taper: float = 0.2
 
 
 class Trained(_Strict):
-    """What the network has seen: an input outside is processed with a warning."""
+    """What the network has seen: an input outside is processed with a warning.
 
-    fraction: tuple[float, float]
+    fraction: of the acquired phase lines (sr). gap_ms: between two known frames (interp4d).
+    """
+
+    fraction: tuple[float, float] | None = None
+    gap_ms: tuple[float, float] | None = None
     matrix: tuple[int, int]
     spacing_mm: tuple[float, float]
 
@@ -78,8 +91,9 @@ class Manifest(_Strict):
     format: Literal[1]
     name: str
     version: str
-    task: Literal["sr"]
+    task: Task
     step: Graph
+    volume: Graph | None = None
     normalisation: str
     diffusion: Diffusion
     defaults: Defaults
@@ -157,11 +171,15 @@ def _parse(record: Any) -> Manifest:
         found = record.get("format") if isinstance(record, dict) else type(record).__name__
         raise ValueError(f"format {found!r}, this version of cmrsr reads format {FORMAT}")
     manifest = Manifest.model_validate(record)
-    if manifest.step.file not in manifest.sha256:
-        raise ValueError(f"no sha256 for {manifest.step.file}")
-    for kind, ports, names in (("inputs", manifest.step.inputs, INPUTS), ("outputs", manifest.step.outputs, OUTPUTS)):
-        if {port.name for port in ports} != set(names):
-            raise ValueError(f"{kind} {', '.join(port.name for port in ports)}, expected {', '.join(names)}")
+    for name, (inputs, outputs) in PORTS[manifest.task].items():
+        graph: Graph | None = getattr(manifest, name)
+        if graph is None:
+            raise ValueError(f"no graph {name}, which an engine for {manifest.task} needs")
+        if graph.file not in manifest.sha256:
+            raise ValueError(f"no sha256 for {graph.file}")
+        for kind, ports, names in (("inputs", graph.inputs, inputs), ("outputs", graph.outputs, outputs)):
+            if tuple(port.name for port in ports) != names:
+                raise ValueError(f"{kind} {', '.join(port.name for port in ports)}, expected {', '.join(names)}")
     return manifest
 
 

@@ -1,7 +1,8 @@
-"""What a user may ask for, and what a loaded step graph is, whatever runs it."""
+"""What a user may ask for, and what a loaded graph is, whatever runs it."""
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -15,15 +16,15 @@ BackendName = Literal["auto", "openvino", "onnxruntime"]
 Precision = Literal["auto", "bf16", "f32"]
 
 
-class StepEngine(Protocol):
-    """One DDIM step on one device. Shapes are static: (batch, 1, y, x); what runs it is in the three names."""
+class Engine(Protocol):
+    """One graph of a bundle on one device. Shapes are static; what runs it is in the three names."""
 
     backend: str
     device: str
     precision: str
 
-    def __call__(self, x_t: Array, lr: Array, coefficients: Array, low_pass: Array) -> tuple[Array, Array]:
-        """(x_next, x0); see ``cmrsr.exporting.graph.Step``."""
+    def __call__(self, *inputs: Array) -> tuple[Array, ...]:
+        """The graph's outputs, both in the order of its manifest."""
         ...
 
     def close(self) -> None: ...
@@ -54,6 +55,11 @@ def first_line(error: Exception) -> str:
     """What a backend says of a failure, without the C++ call stack behind it."""
     lines = [line.strip() for line in str(error).splitlines()]
     return next((line for line in lines if line and not line.startswith("Exception from")), type(error).__name__)
+
+
+def described(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """The sizes of a graph's inputs, for a message: "x_t 8x1x96x96"."""
+    return ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in shapes.items())
 
 
 def default_threads() -> int:

@@ -2,22 +2,30 @@
 
 import importlib.util
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cmrsr.errors import CmrsrWarning, DeviceError
-from cmrsr.runtime.bundle import Bundle
-from cmrsr.runtime.choice import BackendName, DeviceChoice, StepEngine
+from cmrsr.runtime.bundle import Bundle, Graph
+from cmrsr.runtime.choice import BackendName, DeviceChoice, Engine
 
 
-def load_step(bundle: Bundle, shape: tuple[int, int, int], choice: DeviceChoice) -> StepEngine:
-    """The step graph of a bundle for images (batch, y, x), on the device and backend of ``choice``.
+def load_step(bundle: Bundle, shape: tuple[int, int, int], choice: DeviceChoice) -> Engine:
+    """The step graph of an ``sr`` bundle for images (batch, y, x), see ``load_graph``."""
+    batch, height, width = shape
+    image = (batch, 1, height, width)
+    return load_graph(bundle, bundle.manifest.step, {"x_t": image, "lr": image, "low_pass": (height, height)}, choice)
+
+
+def load_graph(bundle: Bundle, graph: Graph, shapes: Mapping[str, tuple[int, ...]], choice: DeviceChoice) -> Engine:
+    """A graph of a bundle for inputs of ``shapes`` (of the dynamic ones), on the device and backend of ``choice``.
 
     What is absent is replaced with a CmrsrWarning. DeviceError: it is absent and ``strict`` is set, or nothing is
     installed that could run the graph. EngineError: the graph cannot be loaded.
     """
     if choice.device.startswith("cuda") or (choice.device == "auto" and choice.backend == "onnxruntime"):
-        on_gpu = _cuda_step(bundle, choice)
+        on_gpu = _on_cuda(bundle.path / graph.file, graph, choice)
         if on_gpu:
             return on_gpu
     backend: BackendName = choice.backend if choice.backend != "auto" else "openvino"
@@ -28,33 +36,34 @@ def load_step(bundle: Bundle, shape: tuple[int, int, int], choice: DeviceChoice)
         if choice.backend != "auto":
             _absent(f"--backend {backend} is not installed: pip install {backend}", f"{other} is used", choice.strict)
         backend = other
-    step: StepEngine
+    engine: Engine
+    path = bundle.path / graph.file
     if backend == "openvino":
-        from cmrsr.runtime.open_vino import OpenVinoStep
+        from cmrsr.runtime.open_vino import OpenVinoGraph
 
-        step = OpenVinoStep(bundle.step_path, shape, threads=choice.threads, precision=choice.precision)
+        engine = OpenVinoGraph(path, graph, shapes, threads=choice.threads, precision=choice.precision)
     else:
-        from cmrsr.runtime.onnx_runtime import OnnxRuntimeStep
+        from cmrsr.runtime.onnx_runtime import OnnxRuntimeGraph
 
-        step = OnnxRuntimeStep(bundle.step_path, threads=choice.threads, cuda_device=None)
-    if choice.precision not in ("auto", step.precision):
+        engine = OnnxRuntimeGraph(path, graph, threads=choice.threads, cuda_device=None)
+    if choice.precision not in ("auto", engine.precision):
         _absent(
             f"--precision {choice.precision}: not with {backend} on this processor",
-            f"{step.precision} is used",
+            f"{engine.precision} is used",
             choice.strict,
         )
-    return step
+    return engine
 
 
-def _cuda_step(bundle: Bundle, choice: DeviceChoice) -> StepEngine | None:
+def _on_cuda(path: Path, graph: Graph, choice: DeviceChoice) -> Engine | None:
     """The graph on a GPU; None where that cannot be and the CPU is to be used."""
     asked = choice.device != "auto"
     if cuda_provider():
-        from cmrsr.runtime.onnx_runtime import OnnxRuntimeStep
+        from cmrsr.runtime.onnx_runtime import OnnxRuntimeGraph
 
         try:
             number = int(choice.device.partition(":")[2] or 0)
-            return OnnxRuntimeStep(bundle.step_path, threads=choice.threads, cuda_device=number)
+            return OnnxRuntimeGraph(path, graph, threads=choice.threads, cuda_device=number)
         except DeviceError as error:
             _absent(str(error), "the CPU is used", choice.strict and asked)
     elif asked:

@@ -1,4 +1,4 @@
-"""The step graph on ONNX Runtime: float32, the portable second and the oracle of the other backends."""
+"""A graph on ONNX Runtime: float32, the portable second and the oracle of the other backends."""
 
 from pathlib import Path
 
@@ -7,18 +7,19 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from cmrsr.errors import DeviceError, EngineError
+from cmrsr.runtime.bundle import Graph
 from cmrsr.runtime.choice import default_threads, first_line
 
 Array = NDArray[np.float32]
 
 
-class OnnxRuntimeStep:
+class OnnxRuntimeGraph:
     """One session; shapes may change from call to call. DeviceError: the GPU cannot be used, or memory ran out."""
 
     backend = "onnxruntime"
     precision = "f32"
 
-    def __init__(self, path: Path, *, threads: int | None, cuda_device: int | None) -> None:
+    def __init__(self, path: Path, graph: Graph, *, threads: int | None, cuda_device: int | None) -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = threads or default_threads()
@@ -33,19 +34,19 @@ class OnnxRuntimeStep:
             raise EngineError(
                 f"{path} cannot be loaded by ONNX Runtime {onnxruntime.__version__}: {first_line(error)}"
             ) from error
+        self._inputs = [port.name for port in graph.inputs]
+        self._outputs = [port.name for port in graph.outputs]
         # Without the libraries or the device that CUDA needs, the session is made on the CPU without a word.
         if cuda_device is not None and "CUDAExecutionProvider" not in self._session.get_providers():
             raise DeviceError(f"ONNX Runtime cannot use {self.device}: check the driver and the CUDA libraries")
 
-    def __call__(self, x_t: Array, lr: Array, coefficients: Array, low_pass: Array) -> tuple[Array, Array]:
-        inputs = {"x_t": x_t, "lr": lr, "coefficients": coefficients, "low_pass": low_pass}
+    def __call__(self, *inputs: Array) -> tuple[Array, ...]:
         try:
-            x_next, x0 = self._session.run(["x_next", "x0"], inputs)
+            return tuple(self._session.run(self._outputs, dict(zip(self._inputs, inputs, strict=True))))
         except Exception as error:  # as above
             raise DeviceError(
                 f"ONNX Runtime failed on {self.device}: {first_line(error)}; use a smaller --batch-size"
             ) from error
-        return x_next, x0
 
     def close(self) -> None:
         del self._session

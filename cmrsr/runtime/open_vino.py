@@ -1,5 +1,6 @@
-"""The step graph on OpenVINO: static shapes, bf16 where the processor computes in it."""
+"""A graph on OpenVINO: static shapes, bf16 where the processor computes in it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,21 +9,23 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from cmrsr.errors import DeviceError, EngineError
-from cmrsr.runtime.choice import Precision, default_threads, first_line
+from cmrsr.runtime.bundle import Graph
+from cmrsr.runtime.choice import Precision, default_threads, described, first_line
 
 Array = NDArray[np.float32]
 
 
-class OpenVinoStep:
-    """One compiled model for one batch size and matrix."""
+class OpenVinoGraph:
+    """One compiled model for one set of input shapes."""
 
     backend = "openvino"
     device = "cpu"
 
-    def __init__(self, path: Path, shape: tuple[int, int, int], *, threads: int | None, precision: Precision) -> None:
+    def __init__(
+        self, path: Path, graph: Graph, shapes: Mapping[str, tuple[int, ...]], *, threads: int | None,
+        precision: Precision,
+    ) -> None:  # fmt: skip
         core = ov.Core()
-        batch, height, width = shape
-        image = [batch, 1, height, width]
         settings = {
             "INFERENCE_PRECISION_HINT": best_precision(core) if precision == "auto" else precision,
             "PERFORMANCE_HINT": "LATENCY",
@@ -30,25 +33,24 @@ class OpenVinoStep:
         }
         try:
             model = core.read_model(path)
-            model.reshape({"x_t": image, "lr": image, "low_pass": [height, height]})
+            model.reshape({name: list(shape) for name, shape in shapes.items()})
             compiled = core.compile_model(model, "CPU", settings)
         except RuntimeError as error:
             if "memory" in str(error).lower():
-                raise DeviceError(
-                    f"out of memory for {batch} images of {width}x{height}: use --batch-size 1"
-                ) from error
+                raise DeviceError(f"out of memory for {described(shapes)}: use --batch-size 1") from error
             raise EngineError(f"{path} cannot be compiled by OpenVINO {_version()}: {first_line(error)}") from error
         # what the processor does, not what was asked for
         self.precision = "bf16" if compiled.get_property("INFERENCE_PRECISION_HINT") == ov.Type.bf16 else "f32"
         self._request = compiled.create_infer_request()
+        self._inputs = [port.name for port in graph.inputs]
+        self._outputs = [port.name for port in graph.outputs]
 
-    def __call__(self, x_t: Array, lr: Array, coefficients: Array, low_pass: Array) -> tuple[Array, Array]:
-        values = {"x_t": x_t, "lr": lr, "coefficients": coefficients, "low_pass": low_pass}
+    def __call__(self, *inputs: Array) -> tuple[Array, ...]:
         try:
-            self._request.infer(values, share_inputs=True)
+            self._request.infer(dict(zip(self._inputs, inputs, strict=True)), share_inputs=True)
         except RuntimeError as error:
             raise DeviceError(f"OpenVINO failed: {first_line(error)}; use a smaller --batch-size") from error
-        return self._request.get_tensor("x_next").data.copy(), self._request.get_tensor("x0").data.copy()
+        return tuple(self._request.get_tensor(name).data.copy() for name in self._outputs)
 
     def close(self) -> None:
         del self._request

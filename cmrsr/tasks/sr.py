@@ -15,7 +15,7 @@ from cmrsr.io.survey import Survey
 from cmrsr.physics.band import Band, coarse_axis, detect_band
 from cmrsr.physics.kspace import band_window, low_pass_matrix, n_lines, zero_fill
 from cmrsr.runtime.bundle import Bundle
-from cmrsr.runtime.choice import DeviceChoice, StepEngine
+from cmrsr.runtime.choice import DeviceChoice, Engine
 from cmrsr.runtime.engine import load_step
 from cmrsr.tasks.geometry import cropped, zero_filled
 from cmrsr.tasks.heart import heart_centre
@@ -111,7 +111,7 @@ def plan_sr(series: Series, found: Survey, bundle: Bundle, options: SrOptions) -
     elif band.fraction > FULL_BAND and series.acquired_fraction and series.acquired_fraction < FULL_BAND:
         band = Band(n_lines(series.acquired_fraction, band.size), band.size, band.edge_db)
         notes.append(f"acquired lines taken from the header: {band.lines} of {band.size}")
-    low, high = bundle.manifest.trained.fraction
+    low, high = bundle.manifest.trained.fraction or (0.0, 1.0)
     if band.fraction > FULL_BAND and axis_source != ASSUMED:
         notes.append(f"the spectrum is full along {axis} ({band.lines} of {band.size} lines): {NOTHING_MISSING}")
     elif band.fraction <= FULL_BAND and not low - 0.03 <= band.fraction <= high + 0.03:
@@ -237,7 +237,7 @@ def run_sr(
     series: Series,
     plan: SrPlan,
     bundle: Bundle,
-    engine: StepEngine,
+    engine: Engine,
     options: SrOptions,
     *,
     on_evaluation: Callable[[int], None] | None = None,
@@ -322,7 +322,7 @@ class _Sampler:
         self,
         plan: SrPlan,
         bundle: Bundle,
-        engine: StepEngine,
+        engine: Engine,
         options: SrOptions,
         on_evaluation: Callable[[int], None] | None,
     ) -> None:
@@ -351,7 +351,7 @@ class _Sampler:
         self.lr[n:], self.x_t[n:] = self.lr[n - 1], self.x_t[n - 1]  # a full tail: the batch size is static
         x_t = self.x_t.copy()
         for coefficients in self.coefficients:
-            x_t, _ = self.engine(x_t, self.lr, coefficients, self.plan.low_pass)
+            x_t = self.engine(x_t, self.lr, coefficients, self.plan.low_pass)[0]
             if self.on_evaluation:
                 self.on_evaluation(n)
         for i, (pending, z, shown) in enumerate(self.items):
@@ -372,7 +372,7 @@ def _finish(pending: _Pending, plan: SrPlan, bundle: Bundle, options: SrOptions)
     return SrFrame(pending.image, output, std)
 
 
-def load_sr_engine(bundle: Bundle, plan: SrPlan, options: SrOptions, choice: DeviceChoice) -> StepEngine:
+def load_sr_engine(bundle: Bundle, plan: SrPlan, options: SrOptions, choice: DeviceChoice) -> Engine:
     """The bundle's step graph compiled for this plan's matrix."""
     return load_step(bundle, (options.batch_size, *plan.padded), choice)
 

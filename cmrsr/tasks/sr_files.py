@@ -18,7 +18,7 @@ from cmrsr.io.outputs import sha256_file, write_json_atomic
 from cmrsr.io.series import Series
 from cmrsr.io.survey import survey
 from cmrsr.runtime.bundle import Bundle
-from cmrsr.runtime.choice import DeviceChoice, StepEngine
+from cmrsr.runtime.choice import DeviceChoice, Engine
 from cmrsr.tasks.batch import CaseResult, Listener, already_done, case_key, remove_stale
 from cmrsr.tasks.sr import SrFrame, SrOptions, SrPlan, load_sr_engine, plan_sr, run_sr, window_around
 from cmrsr.tasks.sr_sinks import dicom_sink, nifti_sink
@@ -43,7 +43,7 @@ class SrFiles:
     format: Format = "same"
     force: bool = False
     command: str = ""
-    _engine: tuple[tuple[int, int], StepEngine, list[str]] | None = field(default=None, repr=False)
+    _engine: tuple[tuple[int, int], Engine, list[str]] | None = field(default=None, repr=False)
 
     def process(self, candidate: Candidate, series: Series, listener: Listener) -> CaseResult:
         """Super-resolve one series into the output folder, or find that it was done before."""
@@ -149,7 +149,7 @@ class SrFiles:
         """``OUT/<name>_sr``: the stem of the outputs, below the folders that the input lies in."""
         return self.out / f"{candidate.name}_sr"
 
-    def _engine_for(self, plan: SrPlan) -> tuple[StepEngine, list[str]]:
+    def _engine_for(self, plan: SrPlan) -> tuple[Engine, list[str]]:
         """The engine for the plan's matrix, and what there was to say about its choice."""
         if self._engine is None or self._engine[0] != plan.padded:
             if self._engine:

@@ -1,0 +1,264 @@
+"""Temporal super-resolution of 4-D series: frames between the acquired ones, interval after interval.
+
+Stage 1 denoises all unknown frames of an interval jointly, slice by slice, as residuals to a motion-compensated
+estimate; stage 2 corrects each new volume across its slices. Acquired frames pass through as they are.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmrsr.diffusion.ddim import ddim_coefficients
+from cmrsr.errors import CmrsrWarning
+from cmrsr.io.series import Series
+from cmrsr.physics.optical_flow import estimate
+from cmrsr.runtime.bundle import Bundle
+from cmrsr.runtime.choice import DeviceChoice, Engine, default_threads
+from cmrsr.runtime.engine import load_graph
+from cmrsr.tasks.interp4d_plan import InterpOptions, InterpPlan, Interval, plan_interp
+from cmrsr.tasks.noise import keyed_noise
+from cmrsr.tasks.tiles import ramp, starts
+
+Array = NDArray[np.float32]
+COEFFICIENTS = ("condition", "read_x", "read_f", "next_x0", "next_x")
+TILE, OVERLAP = 128, 32  # pixels of a volume that stage 2 sees at a time: its memory grows with the matrix otherwise
+
+
+@dataclass(frozen=True, slots=True)
+class InterpFrame:
+    """One time point of the result (z, y, x).
+
+    sources: indices of the acquired frames it comes from, one for an acquired frame itself. tau: between them, 0 to 1.
+    guess: the classical estimate that was refined, None for an acquired frame. std: the calibrated uncertainty, None
+    for a single sample; zero in an acquired frame.
+    """
+
+    output: Array
+    sources: tuple[int, ...]
+    tau: float
+    guess: Array | None
+    std: Array | None
+
+    @property
+    def acquired(self) -> bool:
+        return len(self.sources) == 1
+
+
+class Engines:
+    """The graphs of one bundle, compiled once for every shape that comes up."""
+
+    def __init__(self, bundle: Bundle, choice: DeviceChoice) -> None:
+        self.bundle, self.choice = bundle, choice
+        self._loaded: dict[tuple[str, tuple[int, ...]], Engine] = {}
+
+    def step(self, batch: int, n: int, matrix: tuple[int, int]) -> Engine:
+        """Stage 1 for ``n`` unknown frames of ``batch`` slices."""
+        frames = (batch, n, *matrix)
+        shapes = {
+            "x_t": frames, "known": (batch, 2, *matrix), "base": frames, "bend": frames, "tau": (batch, n),
+        }  # fmt: skip
+        return self._get("step", shapes)
+
+    def volume(self, shape: tuple[int, int, int]) -> Engine:
+        """Stage 2 for a volume (z, y, x)."""
+        return self._get("volume", {"volume": (1, 3, *shape)})
+
+    def _get(self, name: str, shapes: dict[str, tuple[int, ...]]) -> Engine:
+        key = (name, next(iter(shapes.values())))
+        if key not in self._loaded:
+            graph = self.bundle.manifest.step if name == "step" else self.bundle.manifest.volume
+            assert graph is not None
+            self._loaded[key] = load_graph(self.bundle, graph, shapes, self.choice)
+        return self._loaded[key]
+
+    @property
+    def description(self) -> dict[str, str]:
+        """Backend, device and precision of what was loaded; empty before."""
+        engine = next(iter(self._loaded.values()), None)
+        return {} if engine is None else {
+            "backend": engine.backend, "device": engine.device, "precision": engine.precision,
+        }  # fmt: skip
+
+    def close(self) -> None:
+        for engine in self._loaded.values():
+            engine.close()
+        self._loaded.clear()
+
+
+def n_evaluations(series: Series, plan: InterpPlan, options: InterpOptions) -> int:
+    """Images that go through the network over all intervals: the unit of ``run_interp``'s progress."""
+    return plan.n_new * series.shape[1] * options.steps * options.samples
+
+
+def run_interp(
+    series: Series,
+    plan: InterpPlan,
+    engines: Engines,
+    options: InterpOptions,
+    *,
+    on_evaluation: Callable[[int], None] | None = None,
+) -> Iterator[InterpFrame]:
+    """The frames of the result in order; memory holds a few frames, whatever the length of the series."""
+    if options.samples > 1 and options.steps == 1:
+        warnings.warn(
+            "one step gives the mean: the samples are all but equal and their spread says nothing, use --steps 5",
+            CmrsrWarning,
+            stacklevel=2,
+        )
+    sampler = _Sampler(plan, engines, options, on_evaluation)
+    held: dict[int, Array] = {}
+    index = 0
+    with ThreadPoolExecutor(engines.choice.threads or default_threads()) as pool:
+        for interval in plan.intervals:
+            wanted = plan.neighbours(interval)
+            held = {i: held[i] if i in held else series.frame(i) for i in wanted if i is not None}
+            _, first, second, _ = wanted
+            if interval.shown:
+                none = np.zeros_like(held[first]) if options.samples > 1 else None
+                yield InterpFrame(held[first], (first,), 0.0, None, none)
+                index += 1
+            if interval.tau:
+                around = [None if i is None else held[i] for i in wanted]
+                known, guess, bend = _guess(around, interval, plan, pool)
+                frames, spread = sampler.frames(known, guess, bend, interval.tau, index)
+                for i, tau in enumerate(interval.tau):
+                    volume = frames[i]
+                    if plan.consistent:
+                        volume = _corrected(volume, known, engines)
+                    std = None if spread is None else spread[i] * np.float32(plan.scale)
+                    yield InterpFrame(
+                        _finish(volume, plan), (first, second), tau, _finish(guess[:, i], plan), std
+                    )
+                index += len(interval.tau)
+
+
+def _guess(
+    around: Sequence[Array | None], interval: Interval, plan: InterpPlan, pool: ThreadPoolExecutor
+) -> tuple[Array, Array, Array]:
+    """In units of the scale: known (z, 2, y, x), guess and its curvature part (z, n, y, x)."""
+    before, first, second, after = (
+        None if frame is None else frame / np.float32(plan.scale) for frame in around
+    )
+    assert first is not None
+    assert second is not None
+    gaps = plan.gaps(interval)
+
+    def slice_of(z: int) -> tuple[Array, Array]:
+        return estimate(
+            None if before is None else before[z], first[z], second[z], None if after is None else after[z],
+            interval.tau, 1.0, gaps,
+        )  # fmt: skip
+
+    guess, bend = zip(*pool.map(slice_of, range(len(first))), strict=True)
+    return np.stack([first, second], 1), np.stack(guess), np.stack(bend)
+
+
+class _Sampler:
+    """Runs the DDIM loop on the slices of an interval, in batches of one static size."""
+
+    def __init__(
+        self, plan: InterpPlan, engines: Engines, options: InterpOptions, on_evaluation: Callable[[int], None] | None
+    ) -> None:
+        self.plan, self.engines, self.options, self.on_evaluation = plan, engines, options, on_evaluation
+        diffusion = engines.bundle.manifest.diffusion
+        self.residual_std = np.float32(diffusion.residual_std or 1.0)
+        self.spread_factor = engines.bundle.spread_factor(options.steps) or 1.0
+        steps = ddim_coefficients(diffusion.build(), options.steps)
+        self.coefficients = [np.array([getattr(s, name) for name in COEFFICIENTS], np.float32) for s in steps]
+
+    def frames(
+        self, known: Array, guess: Array, bend: Array, tau: tuple[float, ...], index: int
+    ) -> tuple[Array, Array | None]:
+        """Mean and calibrated spread over the samples, (n, z, y, x) each; ``index``: the first frame's in the output."""
+        batch, n, matrix = self.options.batch_size, len(tau), self.plan.padded
+        n_z, k = len(known), self.options.samples
+        engine = self.engines.step(batch, n, matrix)
+        items = [(z, sample) for z in range(n_z) for sample in range(k)]
+        mean = np.zeros((n_z, n, *self.plan.matrix), np.float64)
+        m2 = np.zeros_like(mean) if k > 1 else None
+        taus = np.tile(np.asarray(tau, np.float32), (batch, 1))
+        for start in range(0, len(items), batch):
+            some = items[start : start + batch]
+            full = [*some, *[some[-1]] * (batch - len(some))]  # a full tail: the batch size is static
+            given = [self._padded(part[[z for z, _ in full]]) for part in (known, guess, bend)]
+            x_t = np.stack([
+                [keyed_noise(self.options.seed, self.plan.digest, index + i, z, s, matrix) for i in range(n)]
+                for z, s in full
+            ])  # fmt: skip
+            for coefficients in self.coefficients:
+                x_t = engine(x_t, *given, taus, coefficients)[0]
+                if self.on_evaluation:
+                    self.on_evaluation(len(some) * n)
+            y, x = self.plan.matrix
+            for (z, sample), residual in zip(some, x_t, strict=False):
+                value = guess[z] + self.residual_std * residual[:, :y, :x]
+                delta = value - mean[z]
+                mean[z] += delta / (sample + 1)
+                if m2 is not None:
+                    m2[z] += delta * (value - mean[z])
+        spread = None if m2 is None else np.sqrt(m2 / (k - 1)) * self.spread_factor
+        return (
+            np.ascontiguousarray(mean.swapaxes(0, 1), dtype=np.float32),
+            None if spread is None else np.ascontiguousarray(spread.swapaxes(0, 1), dtype=np.float32),
+        )
+
+    def _padded(self, images: Array) -> Array:
+        """To the stride, by reflection."""
+        rows, columns = (p - n for p, n in zip(self.plan.padded, self.plan.matrix, strict=True))
+        return np.pad(images, ((0, 0), (0, 0), (0, rows), (0, columns)), mode="symmetric")
+
+
+def _corrected(volume: Array, known: Array, engines: Engines) -> Array:
+    """Stage 2: a new volume (z, y, x) beside its known neighbours (z, 2, y, x), tile by tile."""
+    graph = engines.bundle.manifest.volume
+    assert graph is not None
+    shown = np.stack([volume, known[:, 0], known[:, 1]])[None]
+    n_z, n_y, n_x = volume.shape
+    tile_y, tile_x = (min(TILE, -(-n // graph.stride) * graph.stride) for n in (n_y, n_x))
+    shown = np.pad(
+        shown, ((0, 0), (0, 0), (0, 0), (0, max(0, tile_y - n_y)), (0, max(0, tile_x - n_x))), mode="symmetric"
+    )
+    engine = engines.volume((n_z, tile_y, tile_x))
+    weight = ramp(tile_y, OVERLAP)[:, None] * ramp(tile_x, OVERLAP)
+    total, weights = np.zeros(shown.shape[2:], np.float32), np.zeros(shown.shape[3:], np.float32)
+    for y in starts(shown.shape[3], tile_y, OVERLAP):
+        for x in starts(shown.shape[4], tile_x, OVERLAP):
+            at = (slice(y, y + tile_y), slice(x, x + tile_x))
+            (corrected,) = engine(np.ascontiguousarray(shown[:, :, :, *at]))
+            total[:, *at] += weight * corrected[0, 0]
+            weights[at] += weight
+    return np.asarray((total / weights)[:, :n_y, :n_x], dtype=np.float32)
+
+
+def _finish(volume: Array, plan: InterpPlan) -> Array:
+    return np.maximum(volume * np.float32(plan.scale), np.float32(plan.minimum))
+
+
+def interpolate(
+    series: Series,
+    *,
+    engine: str = "tssc-s",
+    options: InterpOptions | None = None,
+    choice: DeviceChoice | None = None,
+) -> tuple[Series, Array | None]:
+    """More frames for a series in memory: the result, and the uncertainty (t, z, y, x) where ``samples`` > 1.
+
+    The call behind ``cmrsr interp4d``; by default twice the frames. Raises the errors of ``cmrsr.errors``.
+    """
+    from cmrsr.io.survey import survey
+    from cmrsr.runtime.bundle import load
+
+    options = options or InterpOptions(factor=2)
+    engines = Engines(load(engine, "interp4d"), choice or DeviceChoice())
+    plan = plan_interp(series, survey(series), engines.bundle, options)
+    for note in plan.notes:
+        warnings.warn(note, CmrsrWarning, stacklevel=2)
+    frames = list(run_interp(series, plan, engines, options))
+    engines.close()
+    result = series.with_frames(np.stack([f.output for f in frames]), times_ms=plan.times_ms)
+    std = None if frames[0].std is None else np.stack([f.std for f in frames if f.std is not None])
+    return result, std
