@@ -19,8 +19,10 @@ def run_export_command(source: Path, out: Path | None) -> None:
     folder = out or Path("engines") / recipe.name
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports every absent optional package
     manifest = export(recipe, folder)
-    size = (folder / manifest.step.file).stat().st_size / 1e6
-    Console(highlight=False).print(
-        f"{folder}: {manifest.step.parameters / 1e6:.2f} M parameters, {size:.1f} MB, "
-        f"parity with torch float32 {manifest.step.parity:.1e} (tolerance {manifest.step.tolerance:g})"
-    )
+    console = Console(highlight=False)
+    for graph in filter(None, (manifest.step, manifest.volume)):
+        size = (folder / graph.file).stat().st_size / 1e6
+        console.print(
+            f"{folder / graph.file}: {graph.parameters / 1e6:.2f} M parameters, {size:.1f} MB, "
+            f"parity with torch float32 {graph.parity:.1e} (tolerance {graph.tolerance:g})"
+        )

@@ -1,9 +1,10 @@
-"""From trained weights to an engine bundle: ONNX graph, parity against torch, manifest with digests."""
+"""From trained weights to an engine bundle: ONNX graphs, parity against torch, manifest with digests."""
 
 import json
 import shutil
 import tempfile
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,54 +16,63 @@ from onnx import TensorProto, helper, numpy_helper
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 from cmrsr.errors import EngineError, UsageError
-from cmrsr.exporting.graph import INPUTS, N_COEFFICIENTS, OUTPUTS, Step
+from cmrsr.exporting.graph import sr_step
+from cmrsr.exporting.interp4d_graph import clip_step, volume
 from cmrsr.exporting.recipe import ExportRecipe
+from cmrsr.exporting.spec import LARGEST, GraphSpec
 from cmrsr.io.outputs import sha256_file, write_json_atomic
-from cmrsr.models import build_model
-from cmrsr.runtime.bundle import MANIFEST, Diffusion, Graph, Manifest, Port
-from cmrsr.training.recipe import Recipe, first_problem, parse_recipe
+from cmrsr.models import Model, build_model
+from cmrsr.models.mamba_volume import MambaVolume
+from cmrsr.models.vdt import Vdt
+from cmrsr.runtime.bundle import MANIFEST, Diffusion, Graph, Manifest, Port, Task
+from cmrsr.training.recipe import ClipRecipe, Recipe, SrRecipe, VolumeRecipe, first_problem, parse_recipe
 
 SMALL = 1024  # tensors with fewer entries stay float32
-PARITY_SHAPES = ((1, 32, 48), (3, 96, 96), (2, 64, 40))
+NORMALISATION: dict[Task, str] = {
+    "sr": "lr and result are divided by the 0.995 quantile of the positive values of the whole series",
+    "interp4d": "all frames are divided by the 0.995 quantile of the positive values of the whole series",
+}
 
 
 def export(recipe: ExportRecipe, out: Path) -> Manifest:
     """Write the bundle into folder ``out`` and return its manifest.
 
-    UsageError: the checkpoint is not a folder of ``cmrsr train``.
-    EngineError: the ONNX graph, run by ONNX Runtime in float32, leaves the tolerance against torch.
+    UsageError: a checkpoint is not a folder of ``cmrsr train``, or not of the right stage.
+    EngineError: an ONNX graph, run by ONNX Runtime in float32, leaves the tolerance against torch.
     """
-    summary, trained, weights = _read_checkpoint(recipe.checkpoint)
-    if recipe.half_weights:
-        weights = {k: v.half() if v.numel() >= SMALL else v for k, v in weights.items()}
-    denoiser = build_model(trained.model.model_dump())
-    try:
-        denoiser.load_state_dict({k: v.float() for k, v in weights.items()})
-    except RuntimeError as error:
+    first = _read_checkpoint(recipe.checkpoint, "training.json", "weights.safetensors", recipe.half_weights)
+    trained = first.recipe
+    if isinstance(trained, VolumeRecipe):
         raise UsageError(
-            f"{recipe.checkpoint}: weights.safetensors does not fit the model of its training.json: train again"
-        ) from error
-    residual_std: float | None = summary["residual_std"]
-    step = Step(denoiser, residual=residual_std is not None).eval()
-    stride = denoiser.config.stride
-    with tempfile.TemporaryDirectory(dir=_parent(out), prefix=".export-") as folder:
-        path = Path(folder) / "step.onnx"
-        _to_onnx(step, path, stride, recipe)
-        parity = measure_parity(step, path, stride)
-        if parity > recipe.tolerance:
-            raise EngineError(f"the exported graph differs from torch by {parity:.2g} (tolerance {recipe.tolerance:g})")
-        save_file({k: v.contiguous() for k, v in weights.items()}, Path(folder) / "weights.safetensors")
-        (Path(folder) / "training.json").write_text(json.dumps(summary, indent=2) + "\n")
+            f"{recipe.checkpoint} is stage 2 of interp4d: name it as volume_checkpoint beside stage 1 in an export recipe"
+        )
+    residual_std: float | None = first.summary["residual_std"]
+    training = first.summary
+    second: _Checkpoint | None = None
+    if isinstance(trained, SrRecipe):
+        specs = {"step": sr_step(first.model, residual=residual_std is not None)}
+    else:
+        second = _read_second(recipe)
+        training = {**training, "volume": second.summary}
+        assert isinstance(first.model, Vdt)
+        assert isinstance(second.model, MambaVolume)
+        specs = {"step": clip_step(first.model), "volume": volume(second.model)}
+    with tempfile.TemporaryDirectory(dir=_parent(out), prefix=".export-") as temporary:
+        folder = Path(temporary)
+        graphs = {name: _export_graph(spec, folder, recipe) for name, spec in specs.items()}
+        first.save(folder, "training.json", "weights.safetensors")
+        if second:
+            second.save(folder, "volume.json", "volume.safetensors")
         manifest = Manifest(
             format=1,
             name=recipe.name,
             version=recipe.version,
-            task=recipe.task,
-            step=_graph(step, path, stride, parity, recipe),
-            normalisation="lr and result are divided by the 0.995 quantile of the positive values of the whole series",
+            task=trained.system,
+            step=graphs["step"],
+            volume=graphs.get("volume"),
+            normalisation=NORMALISATION[trained.system],
             diffusion=Diffusion(
                 schedule=trained.diffusion.schedule, prediction=trained.diffusion.prediction,
                 n_train=trained.diffusion.n_train, residual_std=residual_std,
@@ -70,67 +80,83 @@ def export(recipe: ExportRecipe, out: Path) -> Manifest:
             defaults=recipe.defaults,
             trained=recipe.trained,
             spread=recipe.spread,
-            training=summary,
+            training=training,
             metrics=recipe.metrics,
             licence=recipe.licence,
             intended_use=recipe.intended_use,
-            sha256={p.name: sha256_file(p) for p in sorted(Path(folder).iterdir())},
+            sha256={p.name: sha256_file(p) for p in sorted(folder.iterdir())},
         )  # fmt: skip
         out.mkdir(parents=True, exist_ok=True)
-        for file in sorted(Path(folder).iterdir()):
+        for file in sorted(folder.iterdir()):
             shutil.move(file, out / file.name)
-    write_json_atomic(out / MANIFEST, manifest.model_dump(mode="json"))
+    write_json_atomic(out / MANIFEST, manifest.model_dump(mode="json", exclude_none=True))
     return manifest
 
 
-def measure_parity(step: Step, path: Path, stride: int) -> float:
-    """Largest error of the ONNX graph against torch float32, relative to the largest output, over shapes and times."""
+def _export_graph(spec: GraphSpec, folder: Path, recipe: ExportRecipe) -> Graph:
+    path = folder / spec.file
+    _to_onnx(spec, path, recipe)
+    parity = measure_parity(spec, path)
+    if parity > recipe.tolerance:
+        raise EngineError(
+            f"the exported graph {spec.file} differs from torch by {parity:.2g} (tolerance {recipe.tolerance:g})"
+        )
+
+    def ports(shapes: Any) -> tuple[Port, ...]:
+        return tuple(Port(name=name, dtype="float32", shape=shape) for name, shape in shapes.items())
+
+    return Graph(
+        file=path.name,
+        inputs=ports(spec.inputs),
+        outputs=ports(spec.outputs),
+        stride=spec.stride,
+        opset=recipe.opset,
+        parameters=sum(p.numel() for p in spec.module.parameters()),
+        gflop_96=count_flops(spec) / 1e9,
+        parity=parity,
+        tolerance=recipe.tolerance,
+        tolerance_low_precision=recipe.tolerance_low_precision,
+    )
+
+
+def measure_parity(spec: GraphSpec, path: Path) -> float:
+    """Largest error of the ONNX graph against torch float32, relative to the largest output, over sizes and times."""
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     worst = 0.0
-    for i, (batch, height, width) in enumerate(PARITY_SHAPES):
-        height, width = (-(-n // stride) * stride for n in (height, width))
-        inputs = example_inputs(batch, height, width, seed=i)
+    for i, sizes in enumerate(spec.parity):
+        inputs = spec.example(spec.fitting(sizes), i)
         with torch.inference_mode():
-            wanted = step(*inputs)
-        got = session.run(list(OUTPUTS), {k: v.numpy() for k, v in zip(INPUTS, inputs, strict=True)})
+            wanted = spec.module(*inputs)
+        wanted = wanted if isinstance(wanted, tuple) else (wanted,)
+        got = session.run(list(spec.outputs), {k: v.numpy() for k, v in zip(spec.inputs, inputs, strict=True)})
         for a, b in zip(wanted, got, strict=True):
             worst = max(worst, float(np.abs(a.numpy() - b).max() / np.abs(a.numpy()).max()))
     return worst
 
 
-def example_inputs(batch: int, height: int, width: int, seed: int) -> tuple[torch.Tensor, ...]:
-    """Inputs of the step graph at a random time, with a projection of half weight."""
-    generator = torch.Generator().manual_seed(seed)
-    t = float(torch.rand((), generator=generator)) * 0.8 + 0.1
-    alpha, sigma = np.cos(np.pi / 2 * t), np.sin(np.pi / 2 * t)
-    coefficients = torch.tensor([t, alpha, -sigma, 0.5, 0.4], dtype=torch.float32)
-    assert coefficients.numel() == N_COEFFICIENTS
-    image = (batch, 1, height, width)
-    return (
-        torch.randn(image, generator=generator),
-        torch.rand(image, generator=generator),
-        coefficients,
-        0.5 * torch.eye(height),
+def _to_onnx(spec: GraphSpec, path: Path, recipe: ExportRecipe) -> None:
+    names = dict.fromkeys(d for shape in spec.inputs.values() for d in shape if isinstance(d, str))
+    dims: dict[str, Any] = {}
+    for name in names:
+        whole = name in ("rows", "columns")
+        dim = torch.export.Dim(name, min=2 if whole else 1, max=LARGEST)
+        dims[name] = spec.stride * dim if whole else dim
+    dynamic = tuple(
+        {axis: dims[d] for axis, d in enumerate(shape) if isinstance(d, str)} or None for shape in spec.inputs.values()
     )
-
-
-def _to_onnx(step: Step, path: Path, stride: int, recipe: ExportRecipe) -> None:
-    dim = torch.export.Dim
-    batch = dim("batch", min=1, max=256)
-    rows, columns = (stride * dim(name, min=2, max=256) for name in ("rows", "columns"))
-    image = {0: batch, 2: rows, 3: columns}
+    usual = {"batch": 2, "frames": 3, "slices": 6, "rows": 8 * spec.stride, "columns": 6 * spec.stride}
     with warnings.catch_warnings():
         # of the exporter's own making: a deprecation, and the names of axes that two inputs share
         warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)
         warnings.filterwarnings("ignore", "# The axis name", UserWarning)
         program = torch.onnx.export(
-            step,
-            example_inputs(2, 8 * stride, 6 * stride, seed=0),
+            spec.module,
+            spec.example(usual, 0),
             dynamo=True,
             opset_version=recipe.opset,
-            input_names=list(INPUTS),
-            output_names=list(OUTPUTS),
-            dynamic_shapes=(image, image, None, {0: rows, 1: rows}),
+            input_names=list(spec.inputs),
+            output_names=list(spec.outputs),
+            dynamic_shapes=dynamic,
             verbose=False,
         )
     assert program is not None
@@ -161,49 +187,65 @@ def _halve(model: onnx.ModelProto) -> None:
     model.graph.node.extend(nodes)
 
 
-def _graph(step: Step, path: Path, stride: int, parity: float, recipe: ExportRecipe) -> Graph:
-    image: tuple[int | str, ...] = ("batch", 1, "rows", "columns")
-    shapes: dict[str, tuple[int | str, ...]] = {
-        "x_t": image, "lr": image, "coefficients": (N_COEFFICIENTS,), "low_pass": ("rows", "rows"),
-        "x_next": image, "x0": image,
-    }  # fmt: skip
-
-    def ports(names: tuple[str, ...]) -> tuple[Port, ...]:
-        return tuple(Port(name=name, dtype="float32", shape=shapes[name]) for name in names)
-
-    return Graph(
-        file=path.name,
-        inputs=ports(INPUTS),
-        outputs=ports(OUTPUTS),
-        stride=stride,
-        opset=recipe.opset,
-        parameters=sum(p.numel() for p in step.parameters()),
-        gflop_96=count_flops(step, -(-96 // stride) * stride) / 1e9,
-        parity=parity,
-        tolerance=recipe.tolerance,
-        tolerance_low_precision=recipe.tolerance_low_precision,
-    )
-
-
-def count_flops(step: nn.Module, size: int) -> float:
-    """Operations of one evaluation at batch 1, two a multiply-add, as torch counts them."""
+def count_flops(spec: GraphSpec) -> float:
+    """Operations of one evaluation at the spec's size, two a multiply-add, as torch counts them."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        step(*example_inputs(1, size, size, seed=0))
+        spec.module(*spec.example(spec.fitting(spec.flops), 0))
     return float(counter.get_total_flops())
 
 
-def _read_checkpoint(folder: Path) -> tuple[dict[str, Any], Recipe, dict[str, torch.Tensor]]:
-    """What ``cmrsr train`` wrote: the summary, the recipe in it, the weights."""
+@dataclass(frozen=True, slots=True)
+class _Checkpoint:
+    """What ``cmrsr train`` wrote: the summary, the recipe in it, the weights as they are stored, the network."""
+
+    summary: dict[str, Any]
+    recipe: Recipe
+    weights: dict[str, torch.Tensor]
+    model: Model
+
+    def save(self, folder: Path, summary: str, weights: str) -> None:
+        save_file({k: v.contiguous() for k, v in self.weights.items()}, folder / weights)
+        (folder / summary).write_text(json.dumps(self.summary, indent=2) + "\n")
+
+
+def _read_checkpoint(folder: Path, summary_name: str, weights_name: str, half: bool) -> _Checkpoint:
     try:
-        summary: dict[str, Any] = json.loads((folder / "training.json").read_text())
-        return summary, parse_recipe(summary["recipe"]), load_file(folder / "weights.safetensors")
+        summary: dict[str, Any] = json.loads((folder / summary_name).read_text())
+        recipe = parse_recipe(summary["recipe"])
+        weights = load_file(folder / weights_name)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = first_problem(error) if isinstance(error, ValidationError) else error
         raise UsageError(
-            f"{folder}: {reason}; expected training.json and weights.safetensors as `cmrsr train` writes them"
+            f"{folder}: {reason}; expected {summary_name} and {weights_name} as `cmrsr train` writes them"
         ) from error
+    if half:
+        weights = {k: v.half() if v.numel() >= SMALL else v for k, v in weights.items()}
+    model = build_model(recipe.model.model_dump())
+    try:
+        model.load_state_dict({k: v.float() for k, v in weights.items()})
+    except RuntimeError as error:
+        raise UsageError(
+            f"{folder}: {weights_name} does not fit the model of its {summary_name}: train again"
+        ) from error
+    return _Checkpoint(summary, recipe, weights, model)
+
+
+def _read_second(recipe: ExportRecipe) -> _Checkpoint:
+    """Stage 2 of interp4d, from the folder that it was trained in or from a bundle."""
+    folder = recipe.volume_checkpoint
+    if folder is None:
+        raise UsageError(
+            f"{recipe.checkpoint} is stage 1 of interp4d, whose engine needs stage 2 as well: write an export recipe "
+            "(TOML) with checkpoint and volume_checkpoint"
+        )
+    in_bundle = (folder / "volume.json").is_file()
+    names = ("volume.json", "volume.safetensors") if in_bundle else ("training.json", "weights.safetensors")
+    second = _read_checkpoint(folder, *names, recipe.half_weights)
+    if not isinstance(second.recipe, VolumeRecipe):
+        raise UsageError(f"volume_checkpoint {folder} is of {second.recipe.system}, expected interp4d-volume")
+    return second
 
 
 def _parent(out: Path) -> Path:

@@ -1,7 +1,12 @@
-"""One DDIM step as a graph: the denoiser, the reading of its prediction, the projection and the update, all inside."""
+"""One DDIM step of ``sr`` as a graph: denoiser, reading of its prediction, projection and update, all inside."""
+
+import math
 
 import torch
 from torch import Tensor, nn
+
+from cmrsr.exporting.spec import GraphSpec, Sizes
+from cmrsr.models import Model
 
 INPUTS = ("x_t", "lr", "coefficients", "low_pass")
 OUTPUTS = ("x_next", "x0")
@@ -30,3 +35,41 @@ class Step(nn.Module):
         difference = -x0 if self.residual else shown - x0
         x0 = x0 + torch.matmul(low_pass, difference)
         return next_x0 * x0 + next_x * x_t, x0
+
+
+def sr_step(denoiser: Model, residual: bool) -> GraphSpec:
+    """The graph of an ``sr`` bundle."""
+    image = ("batch", 1, "rows", "columns")
+    return GraphSpec(
+        file="step.onnx",
+        module=Step(denoiser, residual=residual).eval(),
+        stride=denoiser.config.stride,
+        inputs={"x_t": image, "lr": image, "coefficients": (N_COEFFICIENTS,), "low_pass": ("rows", "rows")},
+        outputs={"x_next": image, "x0": image},
+        example=lambda sizes, seed: example_inputs(sizes["batch"], sizes["rows"], sizes["columns"], seed),
+        parity=tuple(_sizes(*shape) for shape in ((1, 32, 48), (3, 96, 96), (2, 64, 40))),
+        flops=_sizes(1, 96, 96),
+    )
+
+
+def _sizes(batch: int, rows: int, columns: int) -> Sizes:
+    return {"batch": batch, "rows": rows, "columns": columns}
+
+
+def example_inputs(batch: int, height: int, width: int, seed: int) -> tuple[Tensor, ...]:
+    """Inputs of the step graph at a random time, with a projection of half weight."""
+    generator = torch.Generator().manual_seed(seed)
+    coefficients = example_coefficients(generator)
+    image = (batch, 1, height, width)
+    return (
+        torch.randn(image, generator=generator),
+        torch.rand(image, generator=generator),
+        coefficients,
+        0.5 * torch.eye(height),
+    )
+
+
+def example_coefficients(generator: torch.Generator) -> Tensor:
+    """Of a step at a random time of the cosine schedule with v-prediction."""
+    t = float(torch.rand((), generator=generator)) * 0.8 + 0.1
+    return torch.tensor([t, math.cos(math.pi / 2 * t), -math.sin(math.pi / 2 * t), 0.5, 0.4])

@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -14,15 +14,15 @@ from cmrsr.training.recipe import first_problem
 class ExportRecipe(BaseModel):
     """``export/<name>.toml``. ``checkpoint``: a folder with weights.safetensors and training.json.
 
-    Its path is relative to the file.
+    Paths are relative to the file.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     version: str = "1"
-    task: Literal["sr"] = "sr"
     checkpoint: Path
+    volume_checkpoint: Path | None = None  # stage 2 of interp4d
     opset: int = Field(default=20, ge=18)
     half_weights: bool = True  # weights are stored as float16: half the size, an error far below bf16 arithmetic
     tolerance: float = 1e-4  # float32 backends; relative to the largest output
@@ -50,4 +50,5 @@ def load_export_recipe(path: Path) -> ExportRecipe:
     except ValueError as error:  # not TOML, not UTF-8, or not a recipe
         reason = first_problem(error) if isinstance(error, ValidationError) else error
         raise UsageError(f"export recipe {path}: {reason}") from error
-    return recipe.model_copy(update={"checkpoint": (path.parent / recipe.checkpoint).resolve()})
+    folders = {"checkpoint": recipe.checkpoint, "volume_checkpoint": recipe.volume_checkpoint}
+    return recipe.model_copy(update={k: v and (path.parent / v).resolve() for k, v in folders.items()})

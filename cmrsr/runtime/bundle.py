@@ -58,7 +58,7 @@ class Diffusion(_Strict):
     schedule: Literal["cosine", "linear"]
     prediction: Literal["v", "x0", "eps"]
     n_train: int
-    residual_std: float | None
+    residual_std: float | None = None
 
     def build(self) -> Schedule:
         return Schedule(name=self.schedule, prediction=self.prediction, n_train=self.n_train)

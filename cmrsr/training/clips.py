@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,7 +15,9 @@ Array = NDArray[np.float32]
 SCALE_QUANTILE = 0.995  # the same robust maximum that normalises a series at inference
 ALONE = 0.35  # share of the clips without neighbours, like two phases (ED and ES) or the ends of an open series
 BRIGHTNESS = (0.6, 1.3)  # scale of the clip over that of its series
-NOISE = (0.3, 2.5)  # noise of the known frames over the scanner's own, where the clean image is known
+NOISE = (0.03, 2.5)  # noise of the known frames over the scanner's own, where the clean image is known; log-uniform
+LASTING = (0.03, 2.0)  # the same of noise that all frames share, as after temporal regularisation: part of the target
+ZOOM = 1.8  # up to which half of the clips are enlarged: images are often interpolated to finer pixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +73,10 @@ def _draw(stacks: Sequence[Stack], config: ClipConfig, n_slices: int, rng: np.ra
         frames, tau = frames[::-1], 1 - tau
     low = int(rng.integers(n_z - n_slices + 1))
     planes = np.arange(low, low + n_slices)[:: rng.choice([-1, 1])]
-    noise = np.float32(rng.uniform(*NOISE))
+    noise, lasting = (np.float32(np.exp(rng.uniform(*np.log(bounds)))) for bounds in (NOISE, LASTING))
+    lasting *= np.float32(rng.random() < 0.5)
+    shared_at = int(rng.integers(n_t))
+    zoom = float(rng.uniform(1, ZOOM)) if rng.random() < 0.5 else 1.0
     alone = rng.random() < ALONE
     turn = (bool(rng.random() < 0.5), int(rng.choice([-1, 1])), int(rng.choice([-1, 1])))
 
@@ -78,7 +84,10 @@ def _draw(stacks: Sequence[Stack], config: ClipConfig, n_slices: int, rng: np.ra
         shown = np.asarray(stack.shown[t % n_t, z], np.float32)
         if stack.clean is not None:
             clean = np.asarray(stack.clean[t % n_t, z], np.float32)
-            shown = np.maximum(clean + noise * (shown - clean), 0)
+            shared = np.asarray(stack.shown[shared_at, z], np.float32) - stack.clean[shared_at, z]
+            shown = np.maximum(clean + noise * (shown - clean) + lasting * shared, 0)
+        if zoom > 1:
+            shown = np.maximum(cv2.resize(shown, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC), 0)
         return (shown.T if turn[0] else shown)[:: turn[1], :: turn[2]]
 
     known = [[_or_none(image, t, z, noise, n_t, stack.cyclic, alone and i in (0, 3)) for i, t in enumerate(frames)]

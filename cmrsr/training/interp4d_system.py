@@ -18,7 +18,7 @@ from cmrsr.training.recipe import ClipData, ClipRecipe, VolumeRecipe, parse_reci
 
 VALIDATION_CLIPS = 64
 VALIDATION_VOLUMES = 8
-WEIGHT_FLOOR = 0.25  # of the mean squared residual: keeps the weight of nearly still clips, which are noise, bounded
+WEIGHT_FLOOR = 0.1  # of the mean squared residual: keeps the weight of nearly still clips, which are noise, bounded
 
 
 class ClipSystem:

@@ -116,7 +116,7 @@ class ClipData(_Split):
     """Clips of whole beats: two known frames ``gap`` phases apart and ``n_frames`` between them."""
 
     n_patients: int = Field(default=160, ge=2)
-    gap: tuple[int, int] = (2, 12)
+    gap: tuple[int, int] = (2, 8)
     n_frames: int = Field(default=3, ge=1)
     n_slices: int = Field(default=8, ge=1, description="of a volume in stage 2")
 

@@ -1,0 +1,35 @@
+"""One graph to export: the module, the names and shapes of what goes in and out, inputs to try it on."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+Shape = tuple[int | str, ...]
+Sizes = Mapping[str, int]
+LARGEST = 256  # of a dynamic dimension, in strides
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphSpec:
+    """inputs, outputs: shapes by name, a dimension is a size or a name; "rows" and "columns" are multiples of stride.
+
+    example: inputs of a seed for the sizes of all named dimensions. parity: sizes on which the exported graph is
+    compared with torch. flops: sizes for which the arithmetic is counted.
+    """
+
+    file: str
+    module: nn.Module
+    stride: int
+    inputs: Mapping[str, Shape]
+    outputs: Mapping[str, Shape]
+    example: Callable[[Sizes, int], tuple[Tensor, ...]]
+    parity: tuple[Sizes, ...]
+    flops: Sizes
+
+    def fitting(self, sizes: Sizes) -> dict[str, int]:
+        """The sizes with rows and columns raised to the next multiples of the stride."""
+        return {
+            name: -(-size // self.stride) * self.stride if name in ("rows", "columns") else size
+            for name, size in sizes.items()
+        }
