@@ -4,18 +4,18 @@ No scripts, nothing fetched: style and pictures are inside the file, and a conte
 anything else. All text is escaped. The page is written piece by piece, so its pictures are never joined in memory.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from html import escape
 from pathlib import Path
-from typing import Literal
 
+from cmrsr.evaluate.facts import Fact
 from cmrsr.evaluate.page import NOTICE, Picture, duration, figures, signed, table, write_page
 from cmrsr.evaluate.statistics import Comparison, Paired, Summary, format_p
 from cmrsr.evaluate.style import PAGE_CSS
-
-Status = Literal["ok", "failed", "skipped"]
+from cmrsr.tasks.batch import CaseResult, Status
 
 MAX_ILLUSTRATED = 30  # cases with pictures: about 2 MB each
 SIGNS: dict[Status, str] = {"ok": "✓ ok", "failed": "✕ failed", "skipped": "– skipped"}
@@ -25,26 +25,19 @@ SIGNS: dict[Status, str] = {"ok": "✓ ok", "failed": "✕ failed", "skipped": "
 class ReportCase:
     """What is shown of one series. None or empty: unknown, and left out of the page.
 
-    shape is (t, z, y, x), spacing_mm (z, y, x); ``phase_axis_source`` says how the axis is known (header, option,
-    detected); ``acquired`` is (phase lines acquired, matrix). ``facts`` are further rows of label and value.
+    columns: its cells in the table of cases, under the headings that its task gives them. facts: what its section
+    lists. n_images: how many the task computed. notes: what was decided on the way, folded away.
     """
 
     name: str
     status: Status
     message: str = ""
-    shape: tuple[int, int, int, int] | None = None
-    spacing_mm: tuple[float, float, float] | None = None
-    phase_axis: str | None = None
-    phase_axis_source: str = ""
-    acquired: tuple[int, int] | None = None
-    engine: str = ""
-    steps: int | None = None
-    samples: int | None = None
-    seed: int | None = None
+    columns: tuple[Fact, ...] = ()
+    facts: tuple[Fact, ...] = ()
+    n_images: int | None = None
     seconds: float | None = None
-    device: str = ""
-    facts: tuple[tuple[str, str], ...] = ()
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     pictures: tuple[Picture, ...] = ()
 
@@ -60,6 +53,25 @@ class ReportRun:
     seconds: float
     engine: str
     engine_digest: str
+
+
+def plain_case(result: CaseResult) -> ReportCase:
+    """A case of which only status, message and outputs are known: it failed, or was done before."""
+    return ReportCase(
+        name=result.name, status=result.status, message=result.message, warnings=result.warnings,
+        outputs=tuple(str(path) for path in result.outputs),
+    )  # fmt: skip
+
+
+def illustrated_case(case: ReportCase, draw: Callable[[], Sequence[Picture]]) -> ReportCase:
+    """The case with its pictures; a defect in drawing them costs this case its pictures, not the batch its report."""
+    try:
+        return replace(case, pictures=tuple(draw()))
+    except Exception as error:
+        if os.environ.get("CMRSR_DEBUG"):
+            raise
+        said = f"the pictures could not be drawn ({type(error).__name__}: {error}); report this"
+        return replace(case, warnings=(*case.warnings, said))
 
 
 def write_report(path: Path, cases: Sequence[ReportCase], run: ReportRun) -> None:
@@ -95,9 +107,10 @@ def _batch(cases: Sequence[ReportCase], run: ReportRun) -> Iterator[str]:
     if len(done) > MAX_ILLUSTRATED:
         yield f'<p class="note">{len(done)} cases succeeded; pictures are shown for the first {MAX_ILLUSTRATED}.</p>'
     yield "<h2>Cases</h2>"
+    headings = list(dict.fromkeys(heading for case in cases for heading, _ in case.columns))
     yield table(
-        ("Case", "Status", "Matrix", "Slices", "Frames", "Acquired band", "Time", "Remark"),
-        (_summary_row(n, case) for n, case in enumerate(cases)),
+        ("Case", "Status", *headings, "Time", "Remark"),
+        (_summary_row(n, case, headings) for n, case in enumerate(cases)),
     )
     for n, case in enumerate(cases):
         yield from _section(n, case, case.pictures if id(case) in illustrated else ())
@@ -105,24 +118,23 @@ def _batch(cases: Sequence[ReportCase], run: ReportRun) -> Iterator[str]:
 
 
 def _rate(done: Sequence[ReportCase]) -> list[tuple[str, str, str]]:
-    """Frames per second over the cases that say both: what the scanner side asks first."""
-    timed = [(case.shape[0] * case.shape[1], case.seconds) for case in done if case.shape and case.seconds]
+    """Images per second over the cases that say both: what the scanner side asks first."""
+    timed = [(case.n_images, case.seconds) for case in done if case.n_images and case.seconds]
     if not timed:
         return []
     return [(f"{sum(n for n, _ in timed) / sum(s for _, s in timed):.1f}", "images / s", "plain")]
 
 
-def _summary_row(n: int, case: ReportCase) -> list[str]:
+def _summary_row(n: int, case: ReportCase, headings: Sequence[str]) -> list[str]:
     remark = escape(case.message)
     if case.warnings:
         count = len(case.warnings)
         remark += f'{" · " if remark else ""}<span class="warned">{count} warning{"s" if count > 1 else ""}</span>'
-    t, z, y, x = case.shape or ("", "", "", "")
+    cells = dict(case.columns)
     return [
         f'<th scope="row"><a href="#case-{n}">{escape(case.name)}</a></th>',
         f"<td>{_chip(case.status)}</td>",
-        *(f'<td class="number">{cell}</td>' for cell in (f"{x} × {y}" if case.shape else "", z, t)),
-        f'<td class="number">{_band(case)}</td>',
+        *(f'<td class="number">{escape(cells.get(heading, ""))}</td>' for heading in headings),
         f'<td class="number">{"" if case.seconds is None else duration(case.seconds)}</td>',
         f'<td class="remark">{remark}</td>',
     ]
@@ -134,45 +146,17 @@ def _section(n: int, case: ReportCase, pictures: Sequence[Picture]) -> Iterator[
         yield f'<p class="message">{escape(case.message)}</p>'
     if case.warnings:
         yield f'<ul class="warnings">{"".join(f"<li>{escape(text)}</li>" for text in case.warnings)}</ul>'
-    rows = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in _facts(case) if v)
+    rows = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in case.facts if v)
     if rows:
         yield f'<dl class="facts">{rows}</dl>'
     yield from figures(pictures)
+    if case.notes:
+        listed = "".join(f"<li>{escape(note)}</li>" for note in case.notes)
+        yield f"<details><summary>{len(case.notes)} note(s)</summary><ul>{listed}</ul></details>"
     if case.outputs:
         listed = "".join(f"<li><code>{escape(output)}</code></li>" for output in case.outputs)
         yield f"<details><summary>{len(case.outputs)} output(s)</summary><ul>{listed}</ul></details>"
     yield "</section>"
-
-
-def _facts(case: ReportCase) -> list[tuple[str, str]]:
-    source = f" ({case.phase_axis_source})" if case.phase_axis_source else ""
-    size = ""
-    if case.shape is not None:
-        t, z, y, x = case.shape
-        size = f"{x} × {y}, {z} slice{'s' if z > 1 else ''}, {t} frame{'s' if t > 1 else ''}"
-    spacing = ""
-    if case.spacing_mm is not None:
-        spacing = " × ".join(f"{mm:.2f}" for mm in reversed(case.spacing_mm)) + " mm (x × y × z)"
-    return [
-        ("Matrix", size),
-        ("Spacing", spacing),
-        ("Phase axis", f"{case.phase_axis}{source}" if case.phase_axis else ""),
-        ("Acquired band", _band(case)),
-        ("Engine", case.engine),
-        ("Steps", "" if case.steps is None else str(case.steps)),
-        ("Samples", "" if case.samples is None else str(case.samples)),
-        ("Seed", "" if case.seed is None else str(case.seed)),
-        ("Device", case.device),
-        ("Time", "" if case.seconds is None else duration(case.seconds)),
-        *case.facts,
-    ]
-
-
-def _band(case: ReportCase) -> str:
-    if case.acquired is None:
-        return ""
-    lines, matrix = case.acquired
-    return f"{lines} of {matrix} lines ({100 * lines / matrix:.0f} %)"
 
 
 # ---- the evaluation ------------------------------------------------------------------------------------------------

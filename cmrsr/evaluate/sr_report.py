@@ -1,14 +1,14 @@
 """The pictures of one ``cmrsr sr`` case: before and after, movie, x-t profile, curves, spectrum."""
 
-import os
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cmrsr.evaluate import figures, style
+from cmrsr.evaluate import facts, figures, style
 from cmrsr.evaluate.metrics import roi_curves
 from cmrsr.evaluate.page import Picture
-from cmrsr.evaluate.report import ReportCase
+from cmrsr.evaluate.report import ReportCase, illustrated_case, plain_case
 from cmrsr.physics.passage import blood_pools
 from cmrsr.runtime.bundle import Bundle
 from cmrsr.tasks.batch import CaseResult
@@ -17,36 +17,32 @@ from cmrsr.tasks.sr_files import SrDetails
 
 
 def report_case(result: CaseResult, bundle: Bundle, options: SrOptions, *, illustrated: bool = True) -> ReportCase:
-    """A case of the batch as the report shows it; without details (failed, skipped) only its status and message.
-
-    A picture that cannot be drawn is a defect, but costs the pictures of its case only, not the batch.
-    """
-    outputs = tuple(str(path) for path in result.outputs)
-    details, warnings = result.details, result.warnings
+    """A case of the batch as the report shows it; without details (failed, skipped) only its status and message."""
+    details = result.details
     if not isinstance(details, SrDetails):
-        return ReportCase(
-            name=result.name, status=result.status, message=result.message, outputs=outputs, warnings=warnings
-        )
-    pictures: list[Picture] = []
-    if illustrated:
-        try:
-            pictures = _pictures(details)
-        except Exception as error:
-            if os.environ.get("CMRSR_DEBUG"):
-                raise
-            warnings += (f"the pictures could not be drawn ({type(error).__name__}: {error}); report this",)
-    plan, series = details.plan, details.series
-    x, y, width, height = plan.window
-    facts = [("Consistency", f"weight {plan.consistency:g}")]
-    if plan.shape_yx != plan.matrix:
-        facts.append(("Window", f"x {x}, y {y}, {width} × {height} of {plan.matrix[1]} × {plan.matrix[0]}"))
-    return ReportCase(
-        name=result.name, status=result.status, message=result.message,
-        shape=(series.shape[0], series.shape[1], *plan.shape_yx), spacing_mm=plan.spacing_mm, phase_axis=plan.axis,
-        phase_axis_source=plan.axis_source, acquired=(plan.band.lines, plan.band.size), engine=bundle.manifest.name,
-        steps=options.steps, samples=options.samples, seed=options.seed, seconds=result.seconds, device=details.device,
-        facts=tuple(facts), warnings=warnings, outputs=outputs, pictures=tuple(pictures),
-    )  # fmt: skip
+        return plain_case(result)
+    plan, (n_t, n_z, *_) = details.plan, details.series.shape
+    size = facts.matrix(plan.shape_yx)
+    lines, of = plan.band.lines, plan.band.size
+    band = f"{lines} of {of} lines ({100 * lines / of:.0f} %)"
+    x, y, _, _ = plan.window
+    cut = f"x {x}, y {y}, {size} of {facts.matrix(plan.matrix)}"
+    case = replace(
+        plain_case(result),
+        columns=(("Matrix", size), ("Slices", str(n_z)), ("Frames", str(n_t)), ("Acquired band", band)),
+        facts=(
+            ("Matrix", f"{size}, {facts.counted(n_z, 'slice')}, {facts.counted(n_t, 'frame')}"),
+            facts.spacing(plan.spacing_mm),
+            ("Phase axis", f"{plan.axis} ({plan.axis_source})"),
+            ("Acquired band", band),
+            *facts.how(bundle, options, details.device, result.seconds),
+            ("Consistency", f"weight {plan.consistency:g}"),
+            ("Window", "" if plan.shape_yx == plan.matrix else cut),
+        ),
+        n_images=n_t * n_z,
+        seconds=result.seconds,
+    )
+    return illustrated_case(case, lambda: _pictures(details)) if illustrated else case
 
 
 def _pictures(details: SrDetails) -> list[Picture]:

@@ -27,7 +27,7 @@ from cmrsr.models import Model, build_model
 from cmrsr.models.mamba_volume import MambaVolume
 from cmrsr.models.vdt import Vdt
 from cmrsr.runtime.bundle import MANIFEST, Diffusion, Graph, Manifest, Port, Task
-from cmrsr.training.recipe import ClipRecipe, Recipe, SrRecipe, VolumeRecipe, first_problem, parse_recipe
+from cmrsr.training.recipe import Recipe, SrRecipe, VolumeRecipe, first_problem, parse_recipe
 
 SMALL = 1024  # tensors with fewer entries stay float32
 NORMALISATION: dict[Task, str] = {
@@ -46,7 +46,7 @@ def export(recipe: ExportRecipe, out: Path) -> Manifest:
     trained = first.recipe
     if isinstance(trained, VolumeRecipe):
         raise UsageError(
-            f"{recipe.checkpoint} is stage 2 of interp4d: name it as volume_checkpoint beside stage 1 in an export recipe"
+            f"{recipe.checkpoint} is stage 2 of interp4d: name it as volume_checkpoint beside stage 1 in a recipe"
         )
     residual_std: float | None = first.summary["residual_std"]
     training = first.summary
@@ -56,7 +56,8 @@ def export(recipe: ExportRecipe, out: Path) -> Manifest:
     else:
         second = _read_second(recipe)
         training = {**training, "volume": second.summary}
-        assert isinstance(first.model, Vdt)
+        if not isinstance(first.model, Vdt):
+            raise UsageError(f"{recipe.checkpoint}: {trained.model.name} works on latents and has no engine, only tssc-s")
         assert isinstance(second.model, MambaVolume)
         specs = {"step": clip_step(first.model), "volume": volume(second.model)}
     with tempfile.TemporaryDirectory(dir=_parent(out), prefix=".export-") as temporary:

@@ -5,13 +5,14 @@ from typing import Any
 from cmrsr.models.mamba_volume import MambaVolume, MambaVolumeConfig
 from cmrsr.models.perfgen import PerfGen, PerfGenConfig
 from cmrsr.models.sr3 import SR3, SR3Config
-from cmrsr.models.vdt import Vdt, VdtConfig
+from cmrsr.models.vdt import Vdt, VdtConfig, VdtPaper, VdtPaperConfig
 
-Model = PerfGen | SR3 | Vdt | MambaVolume
+Model = PerfGen | SR3 | Vdt | VdtPaper | MambaVolume
 _MODELS: dict[str, tuple[Any, Any]] = {
     "perfgen-s": (PerfGen, PerfGenConfig),
     "perfgen-paper": (SR3, SR3Config),
     "tssc-s": (Vdt, VdtConfig),
+    "tssc-paper": (VdtPaper, VdtPaperConfig),
     "tssc-s-volume": (MambaVolume, MambaVolumeConfig),
 }
 

@@ -8,17 +8,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
+Times = Sequence[float] | NDArray[np.floating[Any]]
+SMALLEST = 16  # pixels a side: two scales of patches of 8; with fewer OpenCV reads beyond its images
 
 
 def dense_flow(first: NDArray[Any], second: NDArray[Any], scale: float) -> Array:
     """Displacement (y, x, 2) in pixels, x before y, with first(p) = second(p + flow(p)): DIS flow (Kroeger 2016).
 
-    first, second: (y, x), at least 8 x 8 pixels. scale: signal that is shown white; the search works on 8 bits.
+    first, second: (y, x). scale: signal that is shown white; the search works on 8 bits.
     """
     cv2.setNumThreads(1)  # its stripes, and so its result, depend on the number of threads
-    finder = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    eight_bit = [np.clip(image * (255 / scale), 0, 255).astype(np.uint8) for image in (first, second)]
-    return np.asarray(finder.calc(*eight_bit, None), dtype=np.float32)
+    finder = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    y, x = first.shape
+    margin = ((0, max(0, SMALLEST - y)), (0, max(0, SMALLEST - x)))
+    eight_bit = [
+        np.pad(np.clip(image * (255 / scale), 0, 255).astype(np.uint8), margin, mode="edge")
+        for image in (first, second)
+    ]  # fmt: skip
+    flow = finder.calc(*eight_bit, None)  # type: ignore[call-overload]  # None: no first guess
+    return np.asarray(flow[:y, :x], dtype=np.float32)
 
 
 def warp(image: NDArray[Any], flow: NDArray[Any]) -> Array:
@@ -31,7 +39,7 @@ def warp(image: NDArray[Any], flow: NDArray[Any]) -> Array:
     return np.asarray(moved, dtype=np.float32)
 
 
-def motion_warp(first: NDArray[Any], second: NDArray[Any], tau: Sequence[float], scale: float) -> Array:
+def motion_warp(first: NDArray[Any], second: NDArray[Any], tau: Times, scale: float) -> Array:
     """Frames (n, y, x) at times tau (0 first, 1 second): both ends warped to the time and blended.
 
     Flow from the time to either end by eq. 4 of Jiang et al. 2018 (Super SloMo), for motion at constant speed.
@@ -45,7 +53,7 @@ def motion_warp(first: NDArray[Any], second: NDArray[Any], tau: Sequence[float],
     return np.stack(frames).astype(np.float32)
 
 
-def linear_blend(first: NDArray[Any], second: NDArray[Any], tau: Sequence[float]) -> Array:
+def linear_blend(first: NDArray[Any], second: NDArray[Any], tau: Times) -> Array:
     """(1 - tau) first + tau second: (n, y, x)."""
     weight = np.asarray(tau, np.float32).reshape(-1, *[1] * first.ndim)
     return np.asarray((1 - weight) * first + weight * second, dtype=np.float32)
@@ -53,7 +61,7 @@ def linear_blend(first: NDArray[Any], second: NDArray[Any], tau: Sequence[float]
 
 def curvature(
     before: NDArray[Any] | None, first: NDArray[Any], second: NDArray[Any], after: NDArray[Any] | None,
-    tau: Sequence[float], gaps: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    tau: Times, gaps: tuple[float, float, float] = (1.0, 1.0, 1.0),
 ) -> Array:  # fmt: skip
     """What a cubic through four frames adds to the linear blend of the middle two at times tau: (n, y, x).
 
@@ -73,7 +81,7 @@ def curvature(
 
 def estimate(
     before: NDArray[Any] | None, first: NDArray[Any], second: NDArray[Any], after: NDArray[Any] | None,
-    tau: Sequence[float], scale: float, gaps: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    tau: Times, scale: float, gaps: tuple[float, float, float] = (1.0, 1.0, 1.0),
 ) -> tuple[Array, Array]:  # fmt: skip
     """The best classical guess of the frames at times tau, and its ``curvature`` part alone: (n, y, x) each.
 
@@ -82,4 +90,4 @@ def estimate(
     """
     bend = curvature(before, first, second, after, tau, gaps)
     straight = (linear_blend(first, second, tau) + motion_warp(first, second, tau, scale)) / 2
-    return straight + bend / 2, bend
+    return np.asarray(straight + bend / 2, dtype=np.float32), bend

@@ -30,7 +30,7 @@ def diffusion_loss(
     share_at_noise: float,
     generator: torch.Generator,
 ) -> Tensor:
-    """Mean loss of one batch: x0 (batch, channels, y, x) and what the model is given between x_t and the time.
+    """Mean loss of one batch: x0 (batch, ...) and what the model is given between x_t and the time.
 
     weight: (batch,) of each image or clip, None for equal ones. For the linear schedule
     the noise level is drawn continuously, sqrt(gamma) ~ U(sqrt(gamma_(t-1)), sqrt(gamma_t)) (Chen et al. 2021; eq. 9).
@@ -48,10 +48,10 @@ def diffusion_loss(
         sigma = torch.from_numpy(sigma_now)
         condition = t.double()
     device = x0.device
-    a, s = (v.float().to(device)[:, None, None, None] for v in (alpha, sigma))
+    a, s = (v.float().to(device).reshape(-1, *[1] * (x0.ndim - 1)) for v in (alpha, sigma))
     eps = torch.randn(x0.shape, generator=generator).to(device)
     predicted: Tensor = model(a * x0 + s * eps, *conditions, condition.float().to(device)).float()
     target = {"v": a * eps - s * x0, "x0": x0, "eps": eps}[schedule.prediction]
     error = predicted - target
-    per_image = (error.abs() if loss == "l1" else error.square()).mean((1, 2, 3))
+    per_image = (error.abs() if loss == "l1" else error.square()).flatten(1).mean(1)
     return (per_image if weight is None else per_image * weight.to(device)).mean()

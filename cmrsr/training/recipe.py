@@ -48,6 +48,18 @@ class ClipModel(_Strict):
     embedding: int = 128
 
 
+class LatentClipModel(_Strict):
+    """tssc-paper, stage 1 of the publication: see ``cmrsr.models.vdt.VdtPaper``. n_frames counts both known ones."""
+
+    name: Literal["tssc-paper"]
+    depth: int = 28
+    width: int = 1152
+    heads: int = 16
+    patch: int = 2
+    channels: int = 4
+    n_frames: int = 12
+
+
 class VolumeModel(_Strict):
     """tssc-s-volume, stage 2: see ``cmrsr.models.mamba_volume``."""
 
@@ -168,17 +180,24 @@ class SrRecipe(_Run):
 
 
 class ClipRecipe(_Run):
-    """A training run of stage 1 of ``interp4d``."""
+    """A training run of stage 1 of ``interp4d``. autoencoder: of the publication's model, a program of torch.export."""
 
     system: Literal["interp4d"]
-    model: ClipModel
+    model: Annotated[ClipModel | LatentClipModel, Field(discriminator="name")]
     diffusion: Diffusion = Diffusion()
     data: ClipData = ClipData()
+    autoencoder: Path | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.diffusion.schedule != "cosine" or not self.diffusion.residual:
+        if self.model.name == "tssc-s" and (self.diffusion.schedule != "cosine" or not self.diffusion.residual):
             raise ValueError("tssc-s needs the cosine schedule and the residual")
+        if self.model.name == "tssc-paper" and (
+            self.diffusion.residual or self.data.n_frames != self.model.n_frames - 2
+        ):
+            raise ValueError(
+                "tssc-paper needs diffusion.residual = false and data.n_frames two below model.n_frames"
+            )
         return self
 
 

@@ -3,6 +3,7 @@
 from cmrsr.errors import UsageError
 from cmrsr.training.data import Images, Stacks
 from cmrsr.training.interp4d_system import ClipSystem, VolumeSystem
+from cmrsr.training.latent_system import LatentClipSystem
 from cmrsr.training.recipe import ClipRecipe, Recipe, SrRecipe, VolumeRecipe
 from cmrsr.training.sr_system import SrSystem
 from cmrsr.training.system import System
@@ -13,7 +14,7 @@ def build_system(recipe: Recipe, data: Images | Stacks) -> System:
     if isinstance(recipe, SrRecipe) and isinstance(data, Images):
         return SrSystem(recipe, data)
     if isinstance(recipe, ClipRecipe) and isinstance(data, Stacks):
-        return ClipSystem(recipe, data)
+        return LatentClipSystem(recipe, data) if recipe.model.name == "tssc-paper" else ClipSystem(recipe, data)
     if isinstance(recipe, VolumeRecipe) and isinstance(data, Stacks):
         return VolumeSystem(recipe, data)
     raise UsageError(f"{recipe.system} cannot be trained on {type(data).__name__.lower()}")

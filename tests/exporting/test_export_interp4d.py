@@ -29,7 +29,7 @@ from cmrsr.training.recipe import Recipe, load_recipe
 FIRST = load_recipe(
     "tssc-s", ["model.width=16", "model.depth=2", "model.heads=2", "model.detail=[8, 16]", "model.embedding=16"]
 )
-SECOND = load_recipe("tssc-s-volume", ["model.detail=8", "model.width=16", "model.n_blocks=1"])
+SECOND = load_recipe("tssc-s-volume", ["model.detail=8", "model.width=32", "model.n_blocks=1"])
 SEQUENTIAL = {"Loop", "Scan", "If", "CumSum", "ScatterND", "Einsum"}
 
 

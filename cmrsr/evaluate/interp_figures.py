@@ -1,0 +1,263 @@
+"""The pictures of a series with more frames: movie, profile over time, how sure each new frame is, one interval.
+
+Series are (t, y, x) of the frames shown, times those of a ``Timeline``; charts return a matplotlib ``Figure`` and
+``movie`` the bytes itself.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmrsr.evaluate import style
+from cmrsr.evaluate.figures import MOVIE_BYTES, MOVIE_FRAMES, SHEET_WIDTH
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Array = NDArray[np.float64]
+PERCENT = "% of bright signal"
+PICTURE_MS = 20  # a frame of a movie: browsers slow down what is shorter
+ACQUIRED = style.PALETTE[1]
+PANE = 336  # pixels across each half of a movie
+HEADING, FOOT = 24, 14  # pixels of a movie above and below the images
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeline:
+    """When the frames are: ``frames`` (n_out,) of the output, ``acquired`` (n,) those of the scanner, in ``unit``.
+
+    end: of the beat, or one frame after the last of an open series. The first frame is at 0.
+    """
+
+    frames: Array
+    acquired: Array
+    end: float
+    cyclic: bool
+    unit: Literal["ms", "acquired frames"]
+
+    @property
+    def label(self) -> str:
+        return f"time ({self.unit})"
+
+    def edges(self, shown: NDArray[np.int_]) -> Array:
+        """(n + 1,) from when to when each of the frames shown is the latest one."""
+        return np.append(self.frames[shown], self.end)
+
+    def at(self, time: float) -> str:
+        """A time in words."""
+        return f"{time:.0f} ms" if self.unit == "ms" else f"frame {time + 1:.4g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of pixels through the images: a row (``y`` fixed) or a column (``x`` fixed)."""
+
+    fixed: Literal["x", "y"]
+    index: int
+
+    def of(self, images: NDArray[Any]) -> NDArray[Any]:
+        """The signal along the line: (..., y, x) to (..., n)."""
+        return images[..., self.index, :] if self.fixed == "y" else images[..., :, self.index]
+
+
+def busiest_line(frames: NDArray[np.float32]) -> Line:
+    """The row or column of (t, y, x) whose signal changes most over time: it passes through what moves."""
+    change = frames.var(axis=0, dtype=np.float64)
+    rows, columns = change.mean(axis=1), change.mean(axis=0)
+    return Line("y", int(rows.argmax())) if rows.max() >= columns.max() else Line("x", int(columns.argmax()))
+
+
+def playing(timeline: Timeline, shown: NDArray[np.int_], pace: float) -> tuple[slice, list[int]]:
+    """Which of the frames shown a movie plays (every n-th), and for how many milliseconds each.
+
+    pace: milliseconds of the movie in one unit of time. Frames too short or too many for a movie are left out, so that
+    it keeps its pace.
+    """
+    whole = timeline.end * pace
+    most = max(1, min(MOVIE_FRAMES, int(whole / PICTURE_MS)))
+    kept = slice(None, None, -(-len(shown) // most))
+    edges = np.round(timeline.edges(shown[kept]) * pace).astype(int)
+    return kept, [max(PICTURE_MS, int(d)) for d in np.diff(edges)]
+
+
+def movie(
+    before: NDArray[Any], after: NDArray[Any], marks: Sequence[tuple[bool, str]], durations_ms: Sequence[int], *,
+    aspect: float = 1.0,
+) -> bytes:  # fmt: skip
+    """Before and after side by side in one grey window, as an endless animated WebP of about 1.5 MB at most.
+
+    marks: of each frame, whether it was acquired (it gets a dot) and the text above it; aspect: pixel height / width.
+    The quality falls until the size fits.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    low, high = style.grey_window(before, after)
+    height = round(PANE * before.shape[1] * aspect / before.shape[2])
+    font = ImageFont.load_default(size=13)
+    across = 2 * PANE + 6
+
+    def page(t: int) -> Image.Image:
+        sheet = Image.new("RGB", (across, HEADING + height), style.PLATE)
+        draw = ImageDraw.Draw(sheet)
+        for x, name, stack in ((0, "before: as acquired", before), (PANE + 6, "after: with new frames", after)):
+            grey = (255 * np.clip((stack[t] - low) / (high - low), 0, 1)).round().astype(np.uint8)
+            sheet.paste(Image.fromarray(grey).resize((PANE, height), Image.Resampling.BICUBIC), (x, HEADING))
+            draw.text((x + 6, 4), name, fill=style.PLATE_INK, font=font)
+        acquired, text = marks[t]
+        draw.text((across - 6, 4), text, fill=style.PLATE_MUTED, font=font, anchor="ra")
+        if acquired:
+            draw.ellipse((across - 20, HEADING + 8, across - 8, HEADING + 20), fill=ACQUIRED, outline=style.PLATE)
+        return sheet
+
+    pages = [page(t) for t in range(len(before))]
+    for quality in (70, 45, 20):
+        buffer = BytesIO()
+        pages[0].save(
+            buffer, format="WEBP", save_all=True, append_images=pages[1:], duration=list(durations_ms), loop=0,
+            quality=quality, method=0,
+        )  # fmt: skip
+        if buffer.tell() <= MOVIE_BYTES:
+            break
+    return buffer.getvalue()
+
+
+def profile(
+    before: NDArray[Any], after: NDArray[Any], line: Line, timeline: Timeline, shown: NDArray[np.int_], *,
+    pixel_mm: tuple[float, float],
+) -> "Figure":  # fmt: skip
+    """Signal along a line over time, before above and after below; of a beat that closes, two beats in a row.
+
+    Ticks above each strip are the acquired frames. pixel_mm: (y, x). A small image at the right shows the line.
+    """
+    beats = 2 if timeline.cyclic else 1
+    starts = timeline.frames[shown]
+    edges = np.concatenate([*(starts + beat * timeline.end for beat in range(beats)), [beats * timeline.end]])
+    acquired = np.concatenate([timeline.acquired + beat * timeline.end for beat in range(beats)])
+    step_mm = pixel_mm[1] if line.fixed == "y" else pixel_mm[0]
+    window = style.grey_window(before, after)
+    figure, strips = style.chart(SHEET_WIDTH, 4.0, n_rows=2)
+    names = ("before: as acquired", "after: with new frames")
+    for axes, name, stack in zip(strips, names, (before, after), strict=True):
+        signal = np.tile(line.of(stack), (beats, 1))
+        places = np.arange(signal.shape[1] + 1) * step_mm
+        axes.grid(visible=False)
+        axes.pcolormesh(edges, places, signal.T, cmap="gray", vmin=window[0], vmax=window[1])
+        axes.set_xlim(0, beats * timeline.end)
+        axes.invert_yaxis()
+        axes.spines[:].set_visible(False)
+        _ticks(axes, acquired)
+        last = axes is strips[-1]
+        axes.tick_params(labelbottom=last)
+        style.label(axes, timeline.label if last else "", "position (mm)")
+        axes.set_title(name, loc="left", fontsize=style.TEXT + 0.5, color=style.INK, fontweight="bold", pad=9)
+    if timeline.cyclic:
+        strips[0].annotate(
+            "second beat →", (timeline.end, 1.06), xycoords=("data", "axes fraction"), fontsize=style.SMALL,
+            color=style.MUTED, va="bottom", annotation_clip=False,
+        )  # fmt: skip
+        for axes in strips:
+            axes.vlines(
+                timeline.end, 0, 1.1, transform=axes.get_xaxis_transform(), color=style.ACCENT, linewidth=0.8,
+                linestyle=(0, (2, 3)), clip_on=False,
+            )  # fmt: skip
+    _place_of(line, after[0], window, strips[0], pixel_mm)
+    return figure
+
+
+def _ticks(axes: "Axes", times: Array) -> None:
+    """Ticks of the acquired frames, just above the axes."""
+    axes.vlines(times, 1.015, 1.06, transform=axes.get_xaxis_transform(), color=ACQUIRED, linewidth=0.9, clip_on=False)
+
+
+def _place_of(
+    line: Line, image: NDArray[Any], window: tuple[float, float], beside: "Axes", pixel_mm: tuple[float, float]
+) -> None:
+    """A small image with the line in it, at the right of a strip."""
+    axes = beside.inset_axes((1.02, 0.0, 0.2, 1.0))
+    axes.imshow(
+        image, cmap="gray", vmin=window[0], vmax=window[1], interpolation="bicubic", aspect=pixel_mm[0] / pixel_mm[1],
+    )  # fmt: skip
+    axes.set_axis_off()
+    draw = axes.axhline if line.fixed == "y" else axes.axvline
+    draw(line.index, color=style.ACCENT, linewidth=0.9)
+
+
+def spread(timeline: Timeline, frame_std: NDArray[Any], acquired: NDArray[np.bool_]) -> "Figure":
+    """Standard deviation of every output frame, in percent, over time; dots are acquired frames. (n_out,) each."""
+    figure, (axes,) = style.chart(SHEET_WIDTH, 2.5)
+    _hills(axes, timeline, frame_std, acquired, style.PALETTE[0])
+    style.label(axes, timeline.label, f"std. deviation ({PERCENT})")
+    style.legend(axes)
+    return figure
+
+
+def unsampled(
+    timeline: Timeline, change: NDArray[Any], refinement: NDArray[Any], acquired: NDArray[np.bool_]
+) -> "Figure":
+    """What can be said without an uncertainty, in percent, over time: the difference between the acquired neighbours
+    of every new frame, and what the network changed in it. (n_out,) each; dots are acquired frames."""
+    figure, (top, bottom) = style.chart(SHEET_WIDTH, 4.0, n_rows=2)
+    bounds = np.append(timeline.acquired, timeline.end)
+    interval = np.searchsorted(timeline.acquired, timeline.frames, side="right") - 1
+    heights = np.array([change[interval == i].max(initial=0.0) for i in range(len(timeline.acquired))])
+    top.stairs(heights, bounds, fill=True, color=style.INPUT, alpha=0.55)
+    _dots(top, timeline, acquired)
+    top.set_ylim(bottom=0)
+    style.label(top, "", PERCENT, "how far neighbouring acquired frames differ")
+    _hills(bottom, timeline, refinement, acquired, style.PALETTE[2])
+    style.label(bottom, timeline.label, PERCENT, "how far the network moved from the classical estimate")
+    top.tick_params(labelbottom=False)
+    style.legend(bottom)
+    for axes in (top, bottom):
+        axes.set_xlim(-0.01 * timeline.end, 1.01 * timeline.end)
+    return figure
+
+
+def _hills(axes: "Axes", timeline: Timeline, values: NDArray[Any], acquired: NDArray[np.bool_], colour: str) -> None:
+    """Values of the output frames as a filled curve that rests on the acquired frames."""
+    times, heights = timeline.frames, np.asarray(values, np.float64)
+    if timeline.cyclic:
+        times, heights = np.append(times, timeline.end), np.append(heights, heights[0])
+    axes.fill_between(times, heights, color=colour, alpha=0.18, linewidth=0)
+    axes.plot(times, heights, color=colour, linewidth=1.4)
+    _dots(axes, timeline, acquired)
+    axes.set_ylim(bottom=0)
+    axes.set_xlim(-0.01 * timeline.end, 1.01 * timeline.end)
+
+
+def _dots(axes: "Axes", timeline: Timeline, acquired: NDArray[np.bool_]) -> None:
+    times = timeline.frames[acquired]
+    axes.scatter(
+        times, np.zeros(len(times)), s=16, color=ACQUIRED, linewidths=0, zorder=4, clip_on=False, label="acquired frame"
+    )
+
+
+def interval(
+    columns: Sequence[tuple[str, str, NDArray[Any], NDArray[Any] | None]], name: str, unit: str, *, aspect: float = 1.0
+) -> "Figure":
+    """The frames of one interval in a row: heading, sub-heading, image and below it a map, None for a measured frame.
+
+    name, unit: of the maps.
+    """
+    images = [image for *_, image, _ in columns]
+    maps = [values for *_, values in columns if values is not None]
+    window = style.grey_window(*images)
+    width = min(2.4, SHEET_WIDTH / len(columns))
+    height = width * images[0].shape[0] * aspect / images[0].shape[1]
+    plate = style.Plate([width] * len(columns), [height] * (2 if maps else 1), top=0.5, right=0.85 if maps else 0.08)
+    top = max([float(np.quantile(values, 0.995)) for values in maps], default=0.0) or 1.0
+    for column, (head, sub, image, values) in enumerate(columns):
+        plate.head(column, head, sub)
+        plate.image(0, column, image, window)
+        if values is not None:
+            _, shown = plate.image(1, column, values, (0.0, top), style.ERROR_MAP)
+    plate.side(0, "frames")
+    if maps:
+        plate.side(1, name)
+        plate.scale(1, shown, unit)
+    return plate.figure
