@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cmrsr.io.series import Series
     from cmrsr.runtime.choice import DeviceChoice
+    from cmrsr.tasks.interp4d import interpolate
+    from cmrsr.tasks.interp4d_plan import InterpOptions
     from cmrsr.tasks.sr import SrOptions, super_resolve
 
 try:
@@ -14,12 +16,14 @@ try:
 except PackageNotFoundError:  # a checkout that is not installed
     __version__ = "0+unknown"
 
-__all__ = ["DeviceChoice", "Series", "SrOptions", "__version__", "super_resolve"]
+__all__ = ["DeviceChoice", "InterpOptions", "Series", "SrOptions", "__version__", "interpolate", "super_resolve"]
 
 _HOME = {
     "DeviceChoice": "cmrsr.runtime.choice",
+    "InterpOptions": "cmrsr.tasks.interp4d_plan",
     "Series": "cmrsr.io.series",
     "SrOptions": "cmrsr.tasks.sr",
+    "interpolate": "cmrsr.tasks.interp4d",
     "super_resolve": "cmrsr.tasks.sr",
 }
 

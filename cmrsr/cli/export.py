@@ -20,7 +20,7 @@ def run_export_command(source: Path, out: Path | None) -> None:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports every absent optional package
     manifest = export(recipe, folder)
     console = Console(highlight=False)
-    for graph in filter(None, (manifest.step, manifest.volume)):
+    for graph in manifest.graphs:
         size = (folder / graph.file).stat().st_size / 1e6
         console.print(
             f"{folder / graph.file}: {graph.parameters / 1e6:.2f} M parameters, {size:.1f} MB, "

@@ -41,15 +41,15 @@ def gather() -> dict[str, Any]:
     engines: list[dict[str, Any]] = []
     for folder in shipped():
         try:
-            bundle = load(str(folder), "sr")
+            bundle = load(str(folder))
         except EngineError as error:
             engines.append({"name": folder.name, "state": str(error)})
             continue
         m = bundle.manifest
         engines.append(
             {
-                "name": m.name, "task": m.task, "version": m.version, "parameters": m.step.parameters,
-                "gflop_96": m.step.gflop_96, "digest": bundle.digest, "licence": m.licence, "state": "ok",
+                "name": m.name, "task": m.task, "version": m.version,
+                "parameters": sum(graph.parameters for graph in m.graphs), "gflop_96": m.step.gflop_96, "digest": bundle.digest, "licence": m.licence, "state": "ok",
             }
         )  # fmt: skip
     return {

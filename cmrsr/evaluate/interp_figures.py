@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 PERCENT = "% of bright signal"
-PICTURE_MS = 20  # a frame of a movie: browsers slow down what is shorter
+PICTURE_MS = 16  # of a movie: screens show no shorter ones, and browsers slow down below 11
 ACQUIRED = style.PALETTE[1]
 PANE = 336  # pixels across each half of a movie
 HEADING, FOOT = 24, 14  # pixels of a movie above and below the images
@@ -38,19 +38,11 @@ class Timeline:
     acquired: Array
     end: float
     cyclic: bool
-    unit: Literal["ms", "acquired frames"]
-
-    @property
-    def label(self) -> str:
-        return f"time ({self.unit})"
-
-    def edges(self, shown: NDArray[np.int_]) -> Array:
-        """(n + 1,) from when to when each of the frames shown is the latest one."""
-        return np.append(self.frames[shown], self.end)
+    unit: Literal["ms", "frames"]
 
     def at(self, time: float) -> str:
-        """A time in words."""
-        return f"{time:.0f} ms" if self.unit == "ms" else f"frame {time + 1:.4g}"
+        """A time in words; frames count from 1."""
+        return f"{time:.0f} ms" if self.unit == "ms" else f"frame {round(time + 1, 2):g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +59,7 @@ class Line:
 
 def busiest_line(frames: NDArray[np.float32]) -> Line:
     """The row or column of (t, y, x) whose signal changes most over time: it passes through what moves."""
-    change = frames.var(axis=0, dtype=np.float64)
+    change = frames.std(axis=0, dtype=np.float64)
     rows, columns = change.mean(axis=1), change.mean(axis=0)
     return Line("y", int(rows.argmax())) if rows.max() >= columns.max() else Line("x", int(columns.argmax()))
 
@@ -81,7 +73,7 @@ def playing(timeline: Timeline, shown: NDArray[np.int_], pace: float) -> tuple[s
     whole = timeline.end * pace
     most = max(1, min(MOVIE_FRAMES, int(whole / PICTURE_MS)))
     kept = slice(None, None, -(-len(shown) // most))
-    edges = np.round(timeline.edges(shown[kept]) * pace).astype(int)
+    edges = np.round(np.append(timeline.frames[shown[kept]], timeline.end) * pace).astype(int)
     return kept, [max(PICTURE_MS, int(d)) for d in np.diff(edges)]
 
 
@@ -130,30 +122,33 @@ def profile(
     before: NDArray[Any], after: NDArray[Any], line: Line, timeline: Timeline, shown: NDArray[np.int_], *,
     pixel_mm: tuple[float, float],
 ) -> "Figure":  # fmt: skip
-    """Signal along a line over time, before above and after below; of a beat that closes, two beats in a row.
+    """Signal along a line over time, before above and after below; of a cyclic series, two beats in a row.
 
     Ticks above each strip are the acquired frames. pixel_mm: (y, x). A small image at the right shows the line.
     """
-    beats = 2 if timeline.cyclic else 1
-    starts = timeline.frames[shown]
-    edges = np.concatenate([*(starts + beat * timeline.end for beat in range(beats)), [beats * timeline.end]])
-    acquired = np.concatenate([timeline.acquired + beat * timeline.end for beat in range(beats)])
+    beats = np.arange(2 if timeline.cyclic else 1)[:, None] * timeline.end
+    held, first = np.unique(np.searchsorted(timeline.acquired, timeline.frames[shown], "right") - 1, return_index=True)
     step_mm = pixel_mm[1] if line.fixed == "y" else pixel_mm[0]
     window = style.grey_window(before, after)
     figure, strips = style.chart(SHEET_WIDTH, 4.0, n_rows=2)
-    names = ("before: as acquired", "after: with new frames")
-    for axes, name, stack in zip(strips, names, (before, after), strict=True):
-        signal = np.tile(line.of(stack), (beats, 1))
+    drawn = (
+        ("before: as acquired", timeline.acquired[held], before[first]),  # each from when it was acquired
+        ("after: with new frames", timeline.frames[shown], after),
+    )
+    for axes, (name, starts, stack) in zip(strips, drawn, strict=True):
+        signal = np.tile(line.of(stack), (len(beats), 1))
+        edges = np.append(starts + beats, len(beats) * timeline.end)
         places = np.arange(signal.shape[1] + 1) * step_mm
         axes.grid(visible=False)
         axes.pcolormesh(edges, places, signal.T, cmap="gray", vmin=window[0], vmax=window[1])
-        axes.set_xlim(0, beats * timeline.end)
+        axes.set_xlim(0, edges[-1])
         axes.invert_yaxis()
         axes.spines[:].set_visible(False)
-        _ticks(axes, acquired)
-        last = axes is strips[-1]
-        axes.tick_params(labelbottom=last)
-        style.label(axes, timeline.label if last else "", "position (mm)")
+        axes.vlines(
+            timeline.acquired + beats, 1.015, 1.06, transform=axes.get_xaxis_transform(), color=ACQUIRED,
+            linewidth=0.9, clip_on=False,
+        )  # fmt: skip
+        _label(axes, timeline, "position (mm)", last=axes is strips[-1])
         axes.set_title(name, loc="left", fontsize=style.TEXT + 0.5, color=style.INK, fontweight="bold", pad=9)
     if timeline.cyclic:
         strips[0].annotate(
@@ -169,9 +164,13 @@ def profile(
     return figure
 
 
-def _ticks(axes: "Axes", times: Array) -> None:
-    """Ticks of the acquired frames, just above the axes."""
-    axes.vlines(times, 1.015, 1.06, transform=axes.get_xaxis_transform(), color=ACQUIRED, linewidth=0.9, clip_on=False)
+def _label(axes: "Axes", timeline: Timeline, y: str, title: str = "", *, last: bool = True) -> None:
+    """Labels of an axis of time, written below the last of several charts only; frames count from 1."""
+    x = "time (ms)" if timeline.unit == "ms" else "acquired frame"
+    if timeline.unit == "frames":
+        axes.xaxis.set_major_formatter(lambda time, _: f"{time + 1:g}")
+    axes.tick_params(labelbottom=last)
+    style.label(axes, x if last else "", y, title)
 
 
 def _place_of(
@@ -191,8 +190,7 @@ def spread(timeline: Timeline, frame_std: NDArray[Any], acquired: NDArray[np.boo
     """Standard deviation of every output frame, in percent, over time; dots are acquired frames. (n_out,) each."""
     figure, (axes,) = style.chart(SHEET_WIDTH, 2.5)
     _hills(axes, timeline, frame_std, acquired, style.PALETTE[0])
-    style.label(axes, timeline.label, f"std. deviation ({PERCENT})")
-    style.legend(axes)
+    _label(axes, timeline, f"std. deviation ({PERCENT})")
     return figure
 
 
@@ -207,14 +205,9 @@ def unsampled(
     heights = np.array([change[interval == i].max(initial=0.0) for i in range(len(timeline.acquired))])
     top.stairs(heights, bounds, fill=True, color=style.INPUT, alpha=0.55)
     _dots(top, timeline, acquired)
-    top.set_ylim(bottom=0)
-    style.label(top, "", PERCENT, "how far neighbouring acquired frames differ")
+    _label(top, timeline, PERCENT, "how far neighbouring acquired frames differ", last=False)
     _hills(bottom, timeline, refinement, acquired, style.PALETTE[2])
-    style.label(bottom, timeline.label, PERCENT, "how far the network moved from the classical estimate")
-    top.tick_params(labelbottom=False)
-    style.legend(bottom)
-    for axes in (top, bottom):
-        axes.set_xlim(-0.01 * timeline.end, 1.01 * timeline.end)
+    _label(bottom, timeline, PERCENT, "how far the network moved from the classical estimate")
     return figure
 
 
@@ -226,15 +219,18 @@ def _hills(axes: "Axes", timeline: Timeline, values: NDArray[Any], acquired: NDA
     axes.fill_between(times, heights, color=colour, alpha=0.18, linewidth=0)
     axes.plot(times, heights, color=colour, linewidth=1.4)
     _dots(axes, timeline, acquired)
-    axes.set_ylim(bottom=0)
-    axes.set_xlim(-0.01 * timeline.end, 1.01 * timeline.end)
 
 
 def _dots(axes: "Axes", timeline: Timeline, acquired: NDArray[np.bool_]) -> None:
+    """The acquired frames, on zero, named above the chart; and the limits of a chart over time."""
     times = timeline.frames[acquired]
-    axes.scatter(
-        times, np.zeros(len(times)), s=16, color=ACQUIRED, linewidths=0, zorder=4, clip_on=False, label="acquired frame"
-    )
+    dots = axes.scatter(times, np.zeros(len(times)), s=16, color=ACQUIRED, linewidths=0, zorder=4, clip_on=False)
+    axes.legend(
+        [dots], ["acquired frame"], loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2, handletextpad=0.2,
+        frameon=False, fontsize=style.SMALL, labelcolor=style.INK,
+    )  # fmt: skip
+    axes.set_ylim(bottom=0)
+    axes.set_xlim(-0.01 * timeline.end, 1.01 * timeline.end)
 
 
 def interval(

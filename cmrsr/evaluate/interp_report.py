@@ -63,7 +63,7 @@ def timeline_of(details: InterpDetails) -> Timeline:
     end = plan.clock[-1] if plan.cyclic else frames[-1] + np.median(np.diff(frames))
     return Timeline(
         frames=frames, acquired=plan.clock[:-1], end=float(end), cyclic=plan.cyclic,
-        unit="acquired frames" if details.series.times_ms is None else "ms",
+        unit="frames" if details.series.times_ms is None else "ms",
     )  # fmt: skip
 
 
@@ -137,7 +137,7 @@ def _certainty(details: InterpDetails, timeline: Timeline, bundle: Bundle, optio
     plan, shown = details.plan, details.shown
     percent = 100 / plan.scale
     acquired = plan.position == plan.position.round()
-    scale = f"100 % is the series' bright signal ({plan.scale:.4g}, which 99.5 % of it stay below)."
+    scale = f"100 % is the brightness that 99.5 % of the series' signal stays below ({plan.scale:.4g})."
     if shown.frame_std is None:
         chart = figures.unsampled(timeline, percent * shown.change, percent * shown.refinement, acquired)
         return Picture(
@@ -178,14 +178,15 @@ def _interval(details: InterpDetails, timeline: Timeline) -> Picture:
     percent = np.float32(100 / plan.scale)
     std = shown.std
     maps = percent * (np.abs(shown.after - shown.guess) if std is None else std)
-    end = float(np.append(timeline.acquired, timeline.end)[first + 1])
+    ends = np.append(timeline.acquired, timeline.end)[[first, first + 1]]
+    at = [timeline.at(time) if timeline.unit == "ms" else "measured" for time in ends]
     chart = figures.interval(
         [
-            (f"acquired {first + 1}", timeline.at(timeline.acquired[first]), acquired(first), None),
+            (f"acquired {first + 1}", at[0], acquired(first), None),
             *(("new", timeline.at(timeline.frames[shown.frames[i]]), shown.after[i], maps[i]) for i in inside),
-            (f"acquired {second + 1}", timeline.at(end), acquired(second), None),
+            (f"acquired {second + 1}", at[1], acquired(second), None),
         ],
-        "moved" if std is None else "uncertainty", PERCENT, aspect=_aspect(details),
+        "network’s change" if std is None else "uncertainty", PERCENT, aspect=_aspect(details),
     )  # fmt: skip
     below = (
         "Below: how far the network moved from the classical estimate."

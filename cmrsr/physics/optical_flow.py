@@ -24,7 +24,7 @@ def dense_flow(first: NDArray[Any], second: NDArray[Any], scale: float) -> Array
     eight_bit = [
         np.pad(np.clip(image * (255 / scale), 0, 255).astype(np.uint8), margin, mode="edge")
         for image in (first, second)
-    ]  # fmt: skip
+    ]
     flow = finder.calc(*eight_bit, None)  # type: ignore[call-overload]  # None: no first guess
     return np.asarray(flow[:y, :x], dtype=np.float32)
 

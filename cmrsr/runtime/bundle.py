@@ -107,6 +107,10 @@ class Manifest(_Strict):
     intended_use: str
     sha256: dict[str, str]
 
+    @property
+    def graphs(self) -> tuple[Graph, ...]:
+        return tuple(graph for graph in (self.step, self.volume) if graph)
+
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
@@ -147,8 +151,11 @@ def find(name_or_path: str) -> Path:
     raise EngineError(f"no engine {name_or_path!r}: not a folder with a {MANIFEST}, nor a shipped engine ({known})")
 
 
-def load(name_or_path: str, task: str) -> Bundle:
-    """Read a bundle and check every file against its sha256; EngineError where anything is not as it should be."""
+def load(name_or_path: str, task: Task | None = None) -> Bundle:
+    """Read a bundle and check every file against its sha256; EngineError where anything is not as it should be.
+
+    task: what it has to be for; None takes any.
+    """
     folder = find(name_or_path)
     path = folder / MANIFEST
     try:
@@ -159,7 +166,7 @@ def load(name_or_path: str, task: str) -> Bundle:
         raise EngineError(
             f"{path} is not a valid engine manifest: {_reason(error)}; export or install it anew"
         ) from error
-    if manifest.task != task:
+    if task is not None and manifest.task != task:
         raise EngineError(f"engine {manifest.name} is for `cmrsr {manifest.task}`, not for `cmrsr {task}`")
     for file, expected in manifest.sha256.items():
         _check_file(manifest.name, folder / file, expected)

@@ -8,16 +8,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from cmrsr.io.survey import SCALE_QUANTILE
 from cmrsr.physics.optical_flow import estimate
 from cmrsr.training.data import Stack
+from cmrsr.training.pairs import corner
 
 Array = NDArray[np.float32]
-SCALE_QUANTILE = 0.995  # the same robust maximum that normalises a series at inference
 ALONE = 0.35  # share of the clips without neighbours, like two phases (ED and ES) or the ends of an open series
 BRIGHTNESS = (0.6, 1.3)  # scale of the clip over that of its series
 NOISE = (0.03, 2.5)  # noise of the known frames over the scanner's own, where the clean image is known; log-uniform
 LASTING = (0.03, 2.0)  # the same of noise that all frames share, as after temporal regularisation: part of the target
 ZOOM = 1.8  # up to which half of the clips are enlarged: images are often interpolated to finer pixels
+PARTS = ("known", "base", "bend", "target", "tau")  # of ``Clips``
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +58,7 @@ def draw_volumes(
 
 
 def _joined(clips: Sequence[Clips]) -> Clips:
-    names = ("known", "base", "bend", "target", "tau")
-    return Clips(**{name: np.concatenate([getattr(clip, name) for clip in clips]) for name in names})
+    return Clips(**{name: np.concatenate([getattr(clip, name) for clip in clips]) for name in PARTS})
 
 
 def _draw(stacks: Sequence[Stack], config: ClipConfig, n_slices: int, rng: np.random.Generator) -> Clips:
@@ -90,32 +91,19 @@ def _draw(stacks: Sequence[Stack], config: ClipConfig, n_slices: int, rng: np.ra
             shown = np.maximum(cv2.resize(shown, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC), 0)
         return (shown.T if turn[0] else shown)[:: turn[1], :: turn[2]]
 
-    known = [[_or_none(image, t, z, noise, n_t, stack.cyclic, alone and i in (0, 3)) for i, t in enumerate(frames)]
-             for z in planes]  # fmt: skip
-    scale = float(np.quantile([row[1][::2, ::2] for row in known if row[1] is not None], SCALE_QUANTILE))
-    at = tuple(slice(o, o + config.crop) for o in _corner(known[0][1].shape, config.crop, rng))  # type: ignore[union-attr]
-    gain = np.float32(rng.uniform(*BRIGHTNESS) / max(scale, 1e-12))
-    parts: dict[str, list[Array]] = {name: [] for name in ("known", "base", "bend", "target", "tau")}
-    for z, (before, a, b, after) in zip(planes, known, strict=True):
-        assert a is not None
-        assert b is not None
-        base, bend = estimate(before, a, b, after, tau, scale)
+    def neighbour(t: int, z: int) -> Array | None:
+        return None if alone or not (stack.cyclic or 0 <= t < n_t) else image(t, z, noise)
+
+    before, a, b, after = frames
+    known = [np.stack([image(a, z, noise), image(b, z, noise)]) for z in planes]
+    scale = max(float(np.quantile([pair[0, ::2, ::2] for pair in known], SCALE_QUANTILE)), 1e-12)
+    at = tuple(slice(o, o + config.crop) for o in corner(known[0].shape[1:], config.crop, rng))
+    gain = np.float32(rng.uniform(*BRIGHTNESS) / scale)
+    parts: dict[str, list[Array]] = {name: [] for name in PARTS}
+    for z, pair in zip(planes, known, strict=True):
+        base, bend = estimate(neighbour(before, z), pair[0], pair[1], neighbour(after, z), tau, scale)
         target = np.stack([image(first + int(step), z, np.float32(0)) for step in steps])
-        for name, value in (("known", np.stack([a, b])), ("base", base), ("bend", bend), ("target", target)):
-            parts[name].append(value[(slice(None), *at)] * gain)
+        for name, value in (("known", pair), ("base", base), ("bend", bend), ("target", target)):
+            parts[name].append(value[:, *at] * gain)
         parts["tau"].append(tau.astype(np.float32))
     return Clips(**{name: np.stack(value) for name, value in parts.items()})
-
-
-def _or_none(
-    image: Any, t: int, z: int, noise: np.float32, n_t: int, cyclic: bool, absent: bool
-) -> NDArray[np.float32] | None:
-    if absent or not (cyclic or 0 <= t < n_t):
-        return None
-    found: NDArray[np.float32] = image(t, z, noise)
-    return found
-
-
-def _corner(shape: tuple[int, ...], crop: int, rng: np.random.Generator) -> tuple[int, int]:
-    y, x = (int((rng.random() + rng.random()) / 2 * (n - crop + 1)) for n in shape)
-    return y, x

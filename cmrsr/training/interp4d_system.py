@@ -5,17 +5,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cmrsr.errors import UsageError
 from cmrsr.models import build_model
 from cmrsr.models.mamba_volume import total_variation, wavelet_loss
+from cmrsr.models.vdt import Vdt
 from cmrsr.training.clips import ClipConfig, Clips, draw_clips, draw_volumes
 from cmrsr.training.data import Stack, Stacks, check_crop
 from cmrsr.training.objective import diffusion_loss
-from cmrsr.training.recipe import ClipData, ClipRecipe, VolumeRecipe, parse_recipe
+from cmrsr.training.recipe import ClipData, ClipRecipe, VolumeRecipe, first_problem, parse_recipe
 
+Array = NDArray[np.float32]
 VALIDATION_CLIPS = 64
 VALIDATION_VOLUMES = 8
 WEIGHT_FLOOR = 0.1  # of the mean squared residual: keeps the weight of nearly still clips, which are noise, bounded
@@ -43,6 +48,7 @@ class ClipSystem:
         return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
     def loss(self, model: nn.Module, rng: np.random.Generator, generator: torch.Generator, device: str) -> Tensor:
+        assert self.residual_std is not None
         clips = draw_clips(self.stacks.training, self.config, self.recipe.optimiser.batch_size, rng)
         x0 = (_tensor(clips.target, device) - _tensor(clips.base, device)) / self.residual_std
         # like PSNR, every clip counts by the size of its own error
@@ -58,15 +64,12 @@ class ClipSystem:
         assert self.residual_std is not None
         with torch.autocast(device.split(":")[0], torch.bfloat16, enabled=self.recipe.optimiser.bf16):
             frames = predict(model, self.validation, self.residual_std, device)
-        return _gain(linear(self.validation), frames.numpy(), self.validation.target)
+        return _gain(linear(self.validation), frames.cpu().numpy(), self.validation.target)
 
     def _check(self) -> None:
-        data = self.recipe.data
-        from cmrsr.models.vdt import Vdt
-
         model = build_model(self.recipe.model.model_dump())
         assert isinstance(model, Vdt)
-        check_crop(data.crop, model.config.stride, [s.shown for s in _all(self.stacks)])
+        check_crop(self.recipe.data.crop, model.config.stride, [s.shown for s in _all(self.stacks)])
 
 
 class VolumeSystem:
@@ -84,7 +87,9 @@ class VolumeSystem:
         check_crop(recipe.data.crop, stride, [s.shown for s in _all(stacks)])
         fewest = min(s.shown.shape[1] for s in _all(stacks))
         if recipe.data.n_slices > fewest:
-            raise UsageError(f"data.n_slices {recipe.data.n_slices}: expected at most the {fewest} of the smallest stack")
+            raise UsageError(
+                f"data.n_slices {recipe.data.n_slices}: expected at most the {fewest} of the smallest stack"
+            )
         self.validation = draw_volumes(
             stacks.validation, self.config, VALIDATION_VOLUMES, recipe.data.n_slices,
             np.random.default_rng((recipe.seed, 999)),
@@ -115,7 +120,7 @@ class VolumeSystem:
         shown, target = self._volumes(self.validation, device)
         bf16 = torch.autocast(device.split(":")[0], torch.bfloat16, enabled=self.recipe.optimiser.bf16)
         with torch.inference_mode(), bf16:
-            corrected = torch.cat([model(one).float() for one in shown.split(1)])
+            corrected = torch.cat([model(one).float() for one in torch.split(shown, 1)])
         return _gain(shown[:, 0].cpu().numpy(), corrected[:, 0].cpu().numpy(), target[:, 0].cpu().numpy())
 
     def _volumes(self, clips: Clips, device: str) -> tuple[Tensor, Tensor]:
@@ -125,7 +130,7 @@ class VolumeSystem:
 
         def volumes(x: Tensor) -> Tensor:
             """(volumes z, n, y, x) -> (volumes n, 1, z, y, x)."""
-            return x.unflatten(0, (-1, n_z)).transpose(1, 2).flatten(0, 1)[:, None]
+            return x.reshape(-1, n_z, *x.shape[1:]).transpose(1, 2).flatten(0, 1)[:, None]
 
         known = _tensor(clips.known, device)
         ends = [known[:, i : i + 1].expand_as(frames) for i in range(2)]
@@ -136,18 +141,27 @@ def clip_config(data: ClipData) -> ClipConfig:
     return ClipConfig(crop=data.crop, n_frames=data.n_frames, gap=data.gap)
 
 
-def load_stage_one(folder: Path) -> tuple[nn.Module, float]:
+def load_stage_one(folder: Path) -> tuple[Vdt, float]:
     """The trained network of stage 1, frozen, and the standard deviation of its residual. UsageError: it is not one."""
+    expected = "expected a folder in which `cmrsr train tssc-s` trained stage 1"
     try:
         summary = json.loads((folder / "training.json").read_text())
         recipe = parse_recipe(summary["recipe"])
-        if not isinstance(recipe, ClipRecipe):
-            raise ValueError(f"training.json is of {recipe.system}")
-        model = build_model(recipe.model.model_dump()).eval()
-        model.load_state_dict({k: v.float() for k, v in load_file(folder / "weights.safetensors").items()})
-        return model.requires_grad_(False), float(summary["residual_std"])
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise UsageError(f"stage_one {folder}: {error}; expected a folder in which stage 1 was trained") from error
+        residual_std = summary["residual_std"]
+        weights = load_file(folder / "weights.safetensors")
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        reason = first_problem(error) if isinstance(error, ValidationError) else error
+        raise UsageError(f"stage_one {folder}: {reason}; {expected}") from error
+    model = build_model(recipe.model.model_dump())
+    if not isinstance(model, Vdt):
+        raise UsageError(f"stage_one {folder} holds {recipe.model.name}; {expected}")
+    try:
+        model.load_state_dict({k: v.float() for k, v in weights.items()})
+    except RuntimeError as error:  # of many lines
+        raise UsageError(
+            f"stage_one {folder}: weights.safetensors does not fit the model of its training.json: train again"
+        ) from error
+    return model.eval().requires_grad_(False), float(residual_std)
 
 
 @torch.inference_mode()
@@ -155,9 +169,7 @@ def predict(model: nn.Module, clips: Clips, residual_std: float, device: str) ->
     """The posterior mean of the unknown frames, (batch, n, y, x), by one step from zero signal."""
     parts = []
     base = _tensor(clips.base, device)
-    for given, start in zip(
-        zip(*(x.split(16) for x in conditions(clips, device)), strict=True), base.split(16), strict=True
-    ):
+    for start, *given in zip(*(torch.split(x, 16) for x in (base, *conditions(clips, device))), strict=True):
         v = model(torch.zeros_like(start), *given, torch.ones(len(start), device=device)).float()
         parts.append(start - residual_std * v)
     return torch.cat(parts)
@@ -168,19 +180,19 @@ def conditions(clips: Clips, device: str) -> tuple[Tensor, ...]:
     return tuple(_tensor(x, device) for x in (clips.known, clips.base, clips.bend, clips.tau))
 
 
-def linear(clips: Clips) -> np.ndarray:  # type: ignore[type-arg]
+def linear(clips: Clips) -> Array:
+    """The blend of the known frames: (batch, n, y, x)."""
     tau = clips.tau[..., None, None]
-    blend: np.ndarray = (1 - tau) * clips.known[:, :1] + tau * clips.known[:, 1:]  # type: ignore[type-arg]
-    return blend
+    return (1 - tau) * clips.known[:, :1] + tau * clips.known[:, 1:]
 
 
-def _gain(before: np.ndarray, after: np.ndarray, target: np.ndarray) -> float:  # type: ignore[type-arg]
+def _gain(before: Array, after: Array, target: Array) -> float:
     """Mean over clips of the PSNR gain in dB."""
     errors = [np.square(x - target).reshape(len(x), -1).mean(1) for x in (before, after)]
     return float(np.mean(10 * np.log10(errors[0] / errors[1])))
 
 
-def _tensor(array: np.ndarray, device: str) -> Tensor:  # type: ignore[type-arg]
+def _tensor(array: Array, device: str) -> Tensor:
     return torch.from_numpy(array).to(device)
 
 

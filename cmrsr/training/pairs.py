@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cmrsr.io.survey import SCALE_QUANTILE
 from cmrsr.physics.kspace import n_lines, truncate
-
-SCALE_QUANTILE = 0.995  # the same robust maximum that normalises a series at inference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +48,7 @@ def draw_batch(images: Sequence[NDArray[Any]], config: PairConfig, size: int, rn
         image = image[:: rng.choice([-1, 1]), :: rng.choice([-1, 1])]
         low_resolution = _degrade(image, config, rng)
         scale = float(np.quantile(low_resolution[::2, ::2], SCALE_QUANTILE))
-        at = tuple(slice(o, o + c) for o in _corner(image.shape, c, rng))
+        at = tuple(slice(o, o + c) for o in corner(image.shape, c, rng))
         gain = brightness[i] / max(scale, 1e-12)
         lr[i, 0] = low_resolution[at] * gain
         hr[i, 0] = image[at] * gain
@@ -69,7 +68,7 @@ def _degrade(image: NDArray[np.float32], config: PairConfig, rng: np.random.Gene
     return np.asarray(np.abs(truncate(image * np.exp(1j * phase).astype(np.complex64), lines, 0)))
 
 
-def _corner(shape: tuple[int, ...], crop: int, rng: np.random.Generator) -> tuple[int, int]:
+def corner(shape: tuple[int, ...], crop: int, rng: np.random.Generator) -> tuple[int, int]:
     """A corner for the crop: the mean of two uniform draws, which prefers the middle."""
     y, x = (int((rng.random() + rng.random()) / 2 * (n - crop + 1)) for n in shape)
     return y, x

@@ -1,4 +1,4 @@
-"""Speed and memory of ``cmrsr sr``, as ratios measured side by side in one run: ``python tests/benchmarks/sr.py``.
+"""Speed and memory of ``cmrsr sr``, as ratios measured side by side in one run: ``python -m tests.benchmarks.sr``.
 
 Nothing here is asserted: figures depend on the machine and on what else it does. Needs the extra ``dev``.
 """
@@ -22,20 +22,9 @@ from cmrsr.physics.kspace import degrade
 from cmrsr.runtime.bundle import Bundle, load
 from cmrsr.runtime.choice import DeviceChoice, default_threads
 from cmrsr.runtime.engine import load_step
+from tests.benchmarks.measure import command, seconds
 
 SIZE, BATCH = 96, 8
-
-
-def seconds(call: Callable[[], Any], repeats: int = 5, warm_up: int = 2) -> float:
-    """Median time of a call."""
-    for _ in range(warm_up):
-        call()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return float(np.median(times))
 
 
 def denoiser(bundle: Bundle) -> dict[str, float]:
@@ -105,17 +94,6 @@ def write(series: Series, path: Path) -> None:
     with nifti_writer(path, series, shape=series.shape, affine=series.affine, description="benchmark") as writer:
         for image in series:
             writer.write(image)
-
-
-def command(*arguments: str) -> tuple[float, float]:
-    """Wall seconds and peak memory (MB) of one ``cmrsr`` process."""
-    code = (
-        "import resource, sys, cmrsr.cli; code = cmrsr.cli.run(sys.argv[1:]); "
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss); sys.exit(code)"
-    )
-    start = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
-    return time.perf_counter() - start, int(done.stdout.split()[-1]) / 1024
 
 
 def processes(engine: str) -> dict[str, Any]:

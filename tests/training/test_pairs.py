@@ -89,7 +89,7 @@ def test_the_low_resolution_image_is_band_limited(monkeypatch: pytest.MonkeyPatc
 
 def test_crops_prefer_the_middle() -> None:
     rng = np.random.default_rng(0)
-    corners = np.array([pairs._corner((48, 40), 24, rng) for _ in range(3000)])
+    corners = np.array([pairs.corner((48, 40), 24, rng) for _ in range(3000)])
     assert_array_equal(corners.min(0), [0, 0])
     assert_array_equal(corners.max(0), [24, 16])
     assert_allclose(corners.mean(0), [12, 8], atol=0.3)
