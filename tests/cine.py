@@ -40,7 +40,7 @@ def write_interp_engine(folder: Path, **changes: Any) -> Path:
         "diffusion": {"schedule": "cosine", "prediction": "v", "n_train": 1000, "residual_std": RESIDUAL_STD},
         "defaults": {"steps": 1, "samples": 1},
         "trained": {"gap_ms": [60, 600], "matrix": [16, 512], "spacing_mm": [1, 3]},
-        "spread": {"5": 1.5}, "training": {}, "metrics": {}, "licence": "Apache-2.0", "intended_use": "tests",
+        "spread": {"5": 1.5}, "expected_error": {"floor": 0.01, "share": 0.25}, "training": {}, "metrics": {}, "licence": "Apache-2.0", "intended_use": "tests",
         "sha256": {
             name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in ("step.onnx", "volume.onnx")
         },
@@ -136,6 +136,4 @@ def beating_frames(
 @pytest.fixture
 def cine_series() -> Series:
     """6 phases of 3 slices of 40 x 36, in memory."""
-    return Series.from_array(
-        beating_frames(), affine=oblique_affine(), times_ms=np.arange(6) * 150.0, kind="cine"
-    )
+    return Series.from_array(beating_frames(), affine=oblique_affine(), times_ms=np.arange(6) * 150.0, kind="cine")

@@ -75,6 +75,13 @@ TimeAxisOption = Annotated[
     str | None, typer.Option("--time-axis", help="Array axis of time in NIfTI files (0 to 3); none: a single volume.")
 ]
 OnMissingOption = Annotated[OnMissing, typer.Option("--on-missing", help="What to do with holes in a DICOM series.")]
+FormatOption = Annotated[Format, typer.Option("--format", help="Of the output.")]
+Force = Annotated[bool, typer.Option("--force", help="Do again what is already done.")]
+Shard = Annotated[
+    str | None, typer.Option("--shard", help="I/N: this process's part of the batch; an array job sets it.")
+]
+NoReport = Annotated[bool, typer.Option("--no-report", help="Leave out report.html.")]
+Samples = Annotated[int, typer.Option("--samples", help="The output is their mean, and their spread if many.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only errors.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more about every case.")]
 
@@ -99,7 +106,7 @@ def sr(
         int,
         typer.Option("--steps", help="1: best estimate; 5 with --samples 8: mean and uncertainty; 50: fine sample."),
     ] = 1,
-    samples: Annotated[int, typer.Option("--samples", help="The output is their mean, and their spread if many.")] = 1,
+    samples: Samples = 1,
     seed: Seed = 0,
     engine: Engine = "perfgen-s",
     phase_axis: Annotated[
@@ -110,7 +117,7 @@ def sr(
     ] = "auto",
     roi: Annotated[str, typer.Option("--roi", help="full, heart (found by itself), or X,Y,W,H in pixels.")] = "full",
     batch_size: Annotated[int, typer.Option("--batch-size", help="Images at a time; does not change the result.")] = 8,
-    format_: Annotated[Format, typer.Option("--format", help="Of the output.")] = Format.same,
+    format_: FormatOption = Format.same,
     time_axis: TimeAxisOption = None,
     on_missing: OnMissingOption = OnMissing.fail,
     device: Device = "auto",
@@ -118,11 +125,9 @@ def sr(
     precision: PrecisionOption = Precision.auto,
     threads: Threads = None,
     strict_device: Strict = False,
-    force: Annotated[bool, typer.Option("--force", help="Do again what is already done.")] = False,
-    shard: Annotated[
-        str | None, typer.Option("--shard", help="I/N: this process's part of the batch; an array job sets it.")
-    ] = None,
-    no_report: Annotated[bool, typer.Option("--no-report", help="Leave out report.html.")] = False,
+    force: Force = False,
+    shard: Shard = None,
+    no_report: NoReport = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> int:
@@ -136,6 +141,59 @@ def sr(
             time_axis=time_axis, on_missing=on_missing.value, device=device, backend=backend.value,
             precision=precision.value, threads=threads, strict_device=strict_device, force=force, shard=shard,
             report=not no_report, quiet=quiet, verbose=verbose,
+        )
+    )  # fmt: skip
+
+
+@app.command()
+def interp4d(
+    context: typer.Context,
+    inputs: Inputs,
+    out: Out = None,
+    factor: Annotated[
+        int | None,
+        typer.Option("--factor", help="K frames where there was one, the acquired ones among them; default 2."),
+    ] = None,
+    frames: Annotated[
+        int | None, typer.Option("--frames", help="Instead: M frames a series, evenly spaced in time.")
+    ] = None,
+    open_: Annotated[
+        bool, typer.Option("--open", help="Not a whole heart beat: nothing between the last frame and the first.")
+    ] = False,
+    steps: Annotated[
+        int, typer.Option("--steps", help="1: best estimate; 5 with --samples 8: mean and uncertainty.")
+    ] = 1,
+    samples: Samples = 1,
+    seed: Seed = 0,
+    engine: Engine = "tssc-s",
+    no_consistency: Annotated[
+        bool, typer.Option("--no-consistency", help="Leave each slice as it is, without a look at its neighbours.")
+    ] = False,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Slices at a time; does not change the result.")] = 2,
+    format_: FormatOption = Format.same,
+    time_axis: TimeAxisOption = None,
+    on_missing: OnMissingOption = OnMissing.fail,
+    device: Device = "auto",
+    backend: BackendOption = Backend.auto,
+    precision: PrecisionOption = Precision.auto,
+    threads: Threads = None,
+    strict_device: Strict = False,
+    force: Force = False,
+    shard: Shard = None,
+    no_report: NoReport = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> int:
+    """Put frames between the frames of 4-D series such as cines (TSSC-Net)."""
+    from cmrsr.cli.interp4d import InterpRequest, run_interp_command
+
+    return run_interp_command(
+        InterpRequest(
+            arguments=context.obj, inputs=inputs, out=out, factor=factor, frames=frames, open=open_, steps=steps,
+            samples=samples, seed=seed, engine=engine, consistency=not no_consistency, batch_size=batch_size,
+            format=format_.value, time_axis=time_axis, on_missing=on_missing.value, device=device,
+            backend=backend.value, precision=precision.value, threads=threads, strict_device=strict_device,
+            force=force, shard=shard, report=not no_report, quiet=quiet, verbose=verbose,
         )
     )  # fmt: skip
 
@@ -267,6 +325,70 @@ def evaluate_sr(
             arguments=context.obj, inputs=inputs, out=out, fraction=fraction, axes=axes, crop=crop, every=every,
             engine=engine, settings=settings, seed=seed, batch_size=batch_size, time_axis=time_axis, device=device,
             backend=backend.value, precision=precision.value, threads=threads, quiet=quiet,
+        )
+    )  # fmt: skip
+
+
+class InterpProtocol(StrEnum):
+    holdout_frames = "holdout-frames"
+    ed_es = "ed-es"
+    uvi = "uvi"
+    tssc = "tssc"
+
+
+@evaluate_app.command("interp4d")
+def evaluate_interp4d(
+    context: typer.Context,
+    data: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[DATA]...", help="4-D series: files, folders (ACDC's layout too), or .txt lists."),
+    ] = None,
+    out: Out = None,
+    protocol: Annotated[
+        InterpProtocol | None,
+        typer.Option(
+            "--protocol",
+            help="holdout-frames: every K-th frame is known (default); ed-es: end-diastole and end-systole are "
+            "(default of virtual patients); uvi, tssc: as published on ACDC.",
+        ),
+    ] = None,
+    keep: Annotated[
+        int | None, typer.Option("--keep", help="K of holdout-frames: every K-th frame is kept; default 4.")
+    ] = None,
+    open_: Annotated[bool, typer.Option("--open", help="Not a whole beat: the last frame does not lead back.")] = False,
+    crop: Annotated[
+        int, typer.Option("--crop", help="Heart window in pixels, scored beside the whole image; 0: none.")
+    ] = 0,
+    es: Annotated[int | None, typer.Option("--es", help="Frame of end-systole, from 1; default found.")] = None,
+    gaps: Annotated[
+        str | None, typer.Option("--gaps", help="Score also with every n-th frame kept, for instance 2,4,8.")
+    ] = None,
+    subjects: Annotated[
+        int | None, typer.Option("--subjects", help="Score so many virtual patients instead of DATA.")
+    ] = None,
+    speed: Annotated[
+        int | None, typer.Option("--speed", help="Virtual hearts beat so many times as fast: 1, 2, 3, 4 or 6.")
+    ] = None,
+    engine: Engine = "tssc-s",
+    settings: Annotated[str, typer.Option("--settings", help="STEPSxSAMPLES, separated by commas.")] = "1x1",
+    seed: Annotated[int, typer.Option("--seed", help="Of the noise and of the virtual patients.")] = 1,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Slices at a time.")] = 2,
+    time_axis: TimeAxisOption = None,
+    device: Device = "auto",
+    backend: BackendOption = Backend.auto,
+    precision: PrecisionOption = Precision.auto,
+    threads: Threads = None,
+    quiet: Quiet = False,
+) -> int:
+    """Hide frames of 4-D series, restore them from the others, and compare with the true ones and the baselines."""
+    from cmrsr.cli.evaluate_interp4d import EvaluateInterpRequest, run_evaluate_interp_command
+
+    return run_evaluate_interp_command(
+        EvaluateInterpRequest(
+            arguments=context.obj, inputs=data or [], out=out, protocol=protocol and protocol.value, keep=keep,
+            open=open_, crop=crop, es=es, gaps=gaps, subjects=subjects, speed=speed, engine=engine, settings=settings,
+            seed=seed, batch_size=batch_size, time_axis=time_axis, device=device, backend=backend.value,
+            precision=precision.value, threads=threads, quiet=quiet,
         )
     )  # fmt: skip
 

@@ -1,27 +1,33 @@
-"""``cmrsr evaluate``."""
+"""``cmrsr evaluate sr``, and what it shares with the evaluation of other tasks."""
 
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress, TaskID
+from rich.progress import Progress
 from rich.table import Table
 
-from cmrsr.cli.sr import parse_time_axis
+from cmrsr.cli.batch_command import parse_time_axis
 from cmrsr.errors import CmrsrError, UsageError
 
 if TYPE_CHECKING:
-    from cmrsr.evaluate.sr_protocol import SeriesResult
+    from cmrsr.evaluate.page import Picture
+    from cmrsr.evaluate.report import ReportRun
     from cmrsr.evaluate.statistics import Comparison
+    from cmrsr.runtime.choice import DeviceChoice
+
+Result = TypeVar("Result")
+OnMethod = Callable[[str], None]
+WIDE = 180  # columns of a table that goes to a file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,14 +56,21 @@ class EvaluateRequest:
 def run_evaluate_sr_command(request: EvaluateRequest) -> int:
     """Score every series, write ``evaluation.json``, ``evaluation.csv`` and ``evaluation.html``, print the table."""
     from cmrsr import __version__
-    from cmrsr.evaluate.report import ReportRun, write_evaluation_report
-    from cmrsr.evaluate.sr_protocol import METRICS, ZERO_FILLING, EngineCache, Protocol, evaluate_series, parse_settings
+    from cmrsr.evaluate.report import ReportRun
+    from cmrsr.evaluate.sr_protocol import (
+        METRICS,
+        ZERO_FILLING,
+        EngineCache,
+        Protocol,
+        SeriesResult,
+        evaluate_series,
+        parse_settings,
+    )
     from cmrsr.evaluate.sr_summary import as_csv, pictures, protocol_words, summary
     from cmrsr.evaluate.statistics import compare_methods
-    from cmrsr.io.discover import discover
-    from cmrsr.io.outputs import resolve_output, write_json_atomic, write_text_atomic
+    from cmrsr.io.discover import Candidate, discover
+    from cmrsr.io.outputs import resolve_output
     from cmrsr.runtime.bundle import load
-    from cmrsr.runtime.choice import DeviceChoice
 
     started, clock = datetime.now(UTC), time.monotonic()
     if not request.axes or set(request.axes) - {"x", "y"}:
@@ -67,28 +80,16 @@ def run_evaluate_sr_command(request: EvaluateRequest) -> int:
     )
     settings = parse_settings(request.settings)
     bundle = load(request.engine, "sr")
-    choice = DeviceChoice(
-        device=request.device,
-        backend=cast(Any, request.backend),
-        precision=cast(Any, request.precision),
-        threads=request.threads,
-    )
     candidates, refused, _ = discover(request.inputs, time_axis=parse_time_axis(request.time_axis))
     console = Console(stderr=True, highlight=False)
+    choice = device_choice(request.device, request.backend, request.precision, request.threads)
     engines = EngineCache(choice, request.batch_size)
-    results: list[SeriesResult] = []
-    failures: list[CmrsrError] = [one.error for one in refused]
-    with Progress(console=console, transient=True, disable=request.quiet or not sys.stderr.isatty()) as bar:
-        task = bar.add_task("", total=len(candidates))
-        for candidate in candidates:
-            try:
-                results += evaluate_series(
-                    candidate, bundle, protocol, settings, engines, seed=request.seed,
-                    on_method=partial(_show, bar, task, candidate.name),
-                )  # fmt: skip
-            except CmrsrError as error:
-                failures.append(error)
-            bar.advance(task)
+
+    def score(one: Candidate, on_method: OnMethod) -> Iterable[SeriesResult]:
+        return evaluate_series(one, bundle, protocol, settings, engines, seed=request.seed, on_method=on_method)
+
+    results, failed = score_all([(one.name, partial(score, one)) for one in candidates], quiet=request.quiet)
+    failures = [*(one.error for one in refused), *failed]
     if not results:
         raise failures[0]
     for failure in failures:
@@ -101,44 +102,103 @@ def run_evaluate_sr_command(request: EvaluateRequest) -> int:
     out = resolve_output(request.inputs, request.out)
     record = summary(results, methods, bundle.digest, protocol)
     record["software"], record["failures"] = f"cmrsr {__version__}", [str(f) for f in failures]
-    write_json_atomic(out / "evaluation.json", record)
-    write_text_atomic(out / "evaluation.csv", as_csv(results, methods))
     run = ReportRun(
         title="Evaluation of perfusion super-resolution",
         command=shlex.join(["cmrsr", *request.arguments]), version=__version__,
         started=started, seconds=time.monotonic() - clock, engine=bundle.manifest.name, engine_digest=bundle.digest,
     )  # fmt: skip
-    write_evaluation_report(
-        out / "evaluation.html",
-        comparisons,
-        run,
-        protocol=protocol_words(protocol, results, record),
-        pictures=pictures(results, methods),
-    )
+    write_evaluation(
+        out, record, as_csv(results, methods), comparisons, run,
+        protocol=protocol_words(protocol, results, record), pictures=pictures(results, methods),
+        lower_is_better=("nRMSE (%)",),
+    )  # fmt: skip
     if not request.quiet:
         _print(console, comparisons, record)
         console.print(f"report: {out / 'evaluation.html'}")
     return 8 if failures else 0
 
 
-def _show(bar: Progress, task: TaskID, name: str, method: str) -> None:
-    bar.update(task, description=f"{name}: {method}")
-
-
 def _print(console: Console, comparisons: Sequence["Comparison"], record: dict[str, Any]) -> None:
-    methods = list(dict.fromkeys(c.method for c in comparisons))
-    table = Table("method", *dict.fromkeys(c.metric for c in comparisons), "gain (dB)", "SSIM gain", "better series")
-    for method in methods:
-        cells = [f"{c.per_image.mean:.3f} ± {c.per_image.sd or 0:.3f}" for c in comparisons if c.method == method]
-        o = record["overall"].get(method)
-        more = (
-            [f"{o['psnr_gain_db']:+.2f}", f"{o['ssim_gain']:+.4f}", f"{o['share_of_series_better_psnr']:.0%}"]
-            if o
-            else [""] * 3
-        )
-        table.add_row(method, *cells, *more)
-    console.print(table)
+    overall = record["overall"]
+    columns = {
+        "gain (dB)": {m: f"{o['psnr_gain_db']:+.2f}" for m, o in overall.items()},
+        "SSIM gain": {m: f"{o['ssim_gain']:+.4f}" for m, o in overall.items()},
+        "better series": {m: f"{o['share_of_series_better_psnr']:.0%}" for m, o in overall.items()},
+    }
+    print_methods(console, comparisons, columns)
     for method, ratio in record["spread_ratio"].items():
         console.print(f"uncertainty of {method}: {ratio:.2f} of the true error")
     for region, errors in record["curve_nrmse"].items():
         console.print(f"curve error in {region}: " + ", ".join(f"{m} {100 * e:.2f} %" for m, e in errors.items()))
+
+
+# ---- shared by the evaluations -------------------------------------------------------------------------------------
+
+
+def device_choice(device: str, backend: str, precision: str, threads: int | None) -> "DeviceChoice":
+    """The options of every evaluation that runs an engine."""
+    from cmrsr.runtime.choice import DeviceChoice
+
+    return DeviceChoice(
+        device=device, backend=cast(Any, backend), precision=cast(Any, precision), threads=threads
+    )  # fmt: skip
+
+
+def score_all(
+    cases: Sequence[tuple[str, Callable[[OnMethod], Iterable[Result]]]], *, quiet: bool
+) -> tuple[list[Result], list[CmrsrError]]:
+    """The results of all cases by name, with a bar on a terminal; a bad one is kept as its error, and stops no other.
+
+    A case is told what to call with every method's name.
+    """
+    results: list[Result] = []
+    failures: list[CmrsrError] = []
+    console = Console(stderr=True, highlight=False)
+    with Progress(console=console, transient=True, disable=quiet or not sys.stderr.isatty()) as bar:
+        task = bar.add_task("", total=len(cases))
+        for name, score in cases:
+            try:
+                results += score(lambda method, name=name: bar.update(task, description=f"{escape(name)}: {method}"))
+            except CmrsrError as error:
+                failures.append(error)
+            bar.advance(task)
+    return results, failures
+
+
+def write_evaluation(
+    out: Path,
+    record: Mapping[str, Any],
+    table: str,
+    comparisons: Sequence["Comparison"],
+    run: "ReportRun",
+    *,
+    protocol: Sequence[str],
+    pictures: Sequence["Picture"],
+    lower_is_better: Sequence[str],
+) -> None:
+    """Write ``evaluation.json``, ``evaluation.csv`` (``table``) and ``evaluation.html``. Raises OutputError."""
+    from cmrsr.evaluate.report import write_evaluation_report
+    from cmrsr.io.outputs import write_json_atomic, write_text_atomic
+
+    write_json_atomic(out / "evaluation.json", record)
+    write_text_atomic(out / "evaluation.csv", table)
+    write_evaluation_report(
+        out / "evaluation.html", comparisons, run, protocol=protocol, pictures=pictures, lower_is_better=lower_is_better
+    )
+
+
+def print_methods(
+    console: Console,
+    comparisons: Sequence["Comparison"],
+    columns: Mapping[str, Mapping[str, str]],
+    published: Mapping[str, Mapping[str, str]] | None = None,
+) -> None:
+    """A row a method: its metrics, further ``columns`` by heading and method; then rows of ``published`` metrics."""
+    metrics = list(dict.fromkeys(c.metric for c in comparisons))
+    table = Table("method", *metrics, *columns)
+    for method in dict.fromkeys(c.method for c in comparisons):
+        cells = [f"{c.per_image.mean:.3f} ± {c.per_image.sd or 0:.3f}" for c in comparisons if c.method == method]
+        table.add_row(method, *cells, *(column.get(method, "") for column in columns.values()))
+    for name, row in (published or {}).items():
+        table.add_row(name, *(row.get(metric, "") for metric in metrics), style="dim")
+    console.print(table, width=None if console.is_terminal else WIDE)

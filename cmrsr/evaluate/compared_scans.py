@@ -14,7 +14,7 @@ from cmrsr.io.series import Kind, Series
 from cmrsr.phantom.examination import KINDS, Protocol
 from cmrsr.phantom.patient import draw_patient
 from cmrsr.phantom.scans import scan_patient
-from cmrsr.tasks.sr import refuse_maps
+from cmrsr.tasks.magnitude import refuse_maps
 
 # Of a virtual patient as many images as tell its scan: a whole beat and stack would only take longer.
 PROTOCOLS: Mapping[Kind, Protocol] = {

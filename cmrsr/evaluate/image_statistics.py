@@ -17,8 +17,8 @@ from cmrsr.errors import UnusableError
 from cmrsr.io.patient import patient_of
 from cmrsr.io.series import Kind, Series
 from cmrsr.io.survey import survey
+from cmrsr.tasks.geometry import window_around
 from cmrsr.tasks.heart import heart_centre
-from cmrsr.tasks.sr import window_around
 
 Array = NDArray[np.float64]
 

@@ -24,7 +24,7 @@ PERCENT = "% of bright signal"
 PICTURE_MS = 16  # of a movie: screens show no shorter ones, and browsers slow down below 11
 ACQUIRED = style.PALETTE[1]
 PANE = 336  # pixels across each half of a movie
-HEADING, FOOT = 24, 14  # pixels of a movie above and below the images
+HEADING = 24  # pixels of a movie above the images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +58,13 @@ class Line:
 
 
 def busiest_line(frames: NDArray[np.float32]) -> Line:
-    """The row or column of (t, y, x) whose signal changes most over time: it passes through what moves."""
+    """The row or column of (t, y, x) whose signal changes most over time, the middle before the edges.
+
+    The window has the heart in the middle: a line there crosses its walls, as an M-mode does.
+    """
     change = frames.std(axis=0, dtype=np.float64)
-    rows, columns = change.mean(axis=1), change.mean(axis=0)
+    middle_y, middle_x = (np.hanning(n + 2)[1:-1] for n in change.shape)
+    rows, columns = middle_y * change.mean(axis=1), middle_x * change.mean(axis=0)
     return Line("y", int(rows.argmax())) if rows.max() >= columns.max() else Line("x", int(columns.argmax()))
 
 
@@ -168,7 +172,7 @@ def _label(axes: "Axes", timeline: Timeline, y: str, title: str = "", *, last: b
     """Labels of an axis of time, written below the last of several charts only; frames count from 1."""
     x = "time (ms)" if timeline.unit == "ms" else "acquired frame"
     if timeline.unit == "frames":
-        axes.xaxis.set_major_formatter(lambda time, _: f"{time + 1:g}")
+        axes.xaxis.set_major_formatter(lambda time, _: f"{(time % timeline.end if timeline.cyclic else time) + 1:g}")
     axes.tick_params(labelbottom=last)
     style.label(axes, x if last else "", y, title)
 

@@ -12,7 +12,7 @@ from cmrsr.evaluate.page import Picture
 from cmrsr.evaluate.report import ReportCase, illustrated_case, plain_case
 from cmrsr.runtime.bundle import Bundle
 from cmrsr.tasks.batch import CaseResult
-from cmrsr.tasks.interp4d_files import InterpDetails
+from cmrsr.tasks.interp4d_files import InterpDetails, is_acquired
 from cmrsr.tasks.interp4d_plan import InterpOptions
 
 SHOWN_NEW = 4  # new frames of one interval that are shown side by side
@@ -136,7 +136,7 @@ def _profile(details: InterpDetails, timeline: Timeline) -> Picture:
 def _certainty(details: InterpDetails, timeline: Timeline, bundle: Bundle, options: InterpOptions) -> Picture:
     plan, shown = details.plan, details.shown
     percent = 100 / plan.scale
-    acquired = plan.position == plan.position.round()
+    acquired = is_acquired(plan)
     scale = f"100 % is the brightness that 99.5 % of the series' signal stays below ({plan.scale:.4g})."
     if shown.frame_std is None:
         chart = figures.unsampled(timeline, percent * shown.change, percent * shown.refinement, acquired)

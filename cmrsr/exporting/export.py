@@ -81,6 +81,7 @@ def export(recipe: ExportRecipe, out: Path) -> Manifest:
             defaults=recipe.defaults,
             trained=recipe.trained,
             spread=recipe.spread,
+            expected_error=recipe.expected_error,
             training=training,
             metrics=recipe.metrics,
             licence=recipe.licence,

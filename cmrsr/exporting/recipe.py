@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cmrsr.errors import UsageError
-from cmrsr.runtime.bundle import Defaults, Trained
+from cmrsr.runtime.bundle import Defaults, ExpectedError, Trained
 from cmrsr.training.recipe import first_problem
 
 
@@ -30,6 +30,7 @@ class ExportRecipe(BaseModel):
     defaults: Defaults = Defaults(steps=1, samples=1, consistency=0.0)
     trained: Trained = Trained(fraction=(0.3, 0.5), matrix=(64, 256), spacing_mm=(1.2, 3.0))
     spread: dict[str, float] = {}
+    expected_error: ExpectedError | None = None
     metrics: dict[str, Any] = {}
     licence: str = "Apache-2.0"
     intended_use: str = "Research on first-pass myocardial perfusion MR. Not a medical device; not for diagnosis."

@@ -14,7 +14,7 @@ from cmrsr.io.derivation import Derivation
 from cmrsr.io.dicom_copy import put
 from cmrsr.io.dicom_geometry import LPS_TO_RAS
 from cmrsr.io.dicom_read import Component, DicomInstance, number, text, words
-from cmrsr.io.series import Kind, Series, Shape
+from cmrsr.io.series import Kind, Shape
 
 IMAGE_TYPE: dict[Component, tuple[str, str]] = {
     "magnitude": ("OTHER", "M"),
@@ -23,10 +23,15 @@ IMAGE_TYPE: dict[Component, tuple[str, str]] = {
     "imaginary": ("OTHER", "I"),
     "map": ("OTHER", "MAP"),
 }
+# DICOM has no code for interpolation in time (CID 7203).
 METHOD: dict[str, Code] = {"sr": codes.DCM.SpatialResampling}
+# A further value of ImageType, which DICOM leaves to the implementation; its term RESAMPLED means in space.
+INTERPOLATED = "INTERPOLATED"
+NOTICE = "Research use only, not a medical device"
+# Added to the series number, so that results of several tasks on one series have numbers of their own.
+NUMBER: dict[str, int] = {"interp4d": 1}
 MAX_DESCRIPTION = 64
 MAX_SERIES_NUMBER = 2**31 - 1
-SAME_TIME_MS = 0.5
 # Far below any meaning; hides the last bits of the arithmetic.
 MM_DECIMALS, COSINE_DECIMALS = 8, 12
 
@@ -37,7 +42,7 @@ def put_derivation(ds: Dataset, derivation: Derivation, component: Component, so
     kept = [
         word
         for word in words(source_header, "ImageType")[2:]
-        if re.fullmatch(r"[A-Z0-9 _]{1,16}", word) and word not in (first, second, "OTHER")
+        if re.fullmatch(r"[A-Z0-9 _]{1,16}", word) and word not in (first, second, "OTHER", INTERPOLATED)
     ]
     put(ds, "ImageType", ["DERIVED", "SECONDARY", first, second, *kept])
     put(ds, "DerivationDescription", derivation.describe().encode("ascii", "replace").decode()[:1024])
@@ -46,7 +51,7 @@ def put_derivation(ds: Dataset, derivation: Derivation, component: Component, so
     put(ds, "ContentQualification", "RESEARCH")
     put(ds, "BurnedInAnnotation", "NO")
     put(ds, "BodyPartExamined", "HEART")
-    put(ds, "ImageComments", "Research use only, not a medical device")
+    put(ds, "ImageComments", NOTICE)
     equipment = Dataset()
     put(equipment, "Manufacturer", "cmrsr")
     put(equipment, "ManufacturerModelName", f"cmrsr {derivation.task}"[:64])
@@ -126,6 +131,29 @@ def put_plane(ds: Dataset, affine: NDArray[np.float64], z: int, shape: Shape) ->
         put(ds, "SpacingBetweenSlices", plane.step_mm)
 
 
+def put_between(ds: Dataset, sources: Sequence[int], z: int, source_times_ms: NDArray[np.float64] | None) -> None:
+    """Say of an image of slice ``z`` whether it is the acquired one of its source or lies between those of two.
+
+    sources: time points of the source. The time of an interpolated image is not that of the source it was copied from.
+    """
+    if len(sources) == 1:
+        said = "acquired image, passed through to a series that has interpolated images as well"
+    elif source_times_ms is None:
+        ds.pop("TriggerTime", None)
+        said = f"interpolated between images {' and '.join(str(s + 1) for s in sources)} of the source"
+    else:
+        times = [_time(source_times_ms, s, z) for s in sources]
+        said = f"interpolated between images at {' and '.join(f'{round(time, 1):g}' for time in times)} ms"
+    put(ds, "ImageComments", f"{said}. {NOTICE}")
+    if len(sources) > 1:
+        put(ds, "ImageType", [*words(ds, "ImageType"), INTERPOLATED])
+
+
+def _time(times_ms: NDArray[np.float64], t: int, z: int) -> float:
+    """Of an image, from times (t,) or (t, z)."""
+    return float(times_ms[t] if times_ms.ndim == 1 else times_ms[t, z])
+
+
 def put_times(ds: Dataset, kind: Kind, t: int, z: int, n: int, times_ms: NDArray[np.float64] | None) -> None:
     """Temporal position of frame ``t`` of ``n``; where times are given, its time in the tag that suits the kind."""
     if n > 1:
@@ -134,25 +162,4 @@ def put_times(ds: Dataset, kind: Kind, t: int, z: int, n: int, times_ms: NDArray
     if kind == "cine":
         put(ds, "CardiacNumberOfImages", n)
     if times_ms is not None:
-        time = float(times_ms[t] if times_ms.ndim == 1 else times_ms[t, z])
-        put(ds, "InversionTime" if kind == "t1" else "TriggerTime", time)
-
-
-def neighbours(like: Series, t: int, times_ms: NDArray[np.float64] | None, n: int) -> list[int]:
-    """The time points of ``like`` that frame ``t`` of ``n`` comes from: the same one, or both neighbours in time.
-
-    Past the last one a cine goes on with the first. Without times, all of them.
-    """
-    if n == like.n_frames:
-        return [t]
-    if times_ms is None or like.times_ms is None:
-        return list(range(like.n_frames))
-    source = like.times_ms.reshape(like.n_frames, -1).mean(axis=1)
-    time = float(np.mean(times_ms[t]))
-    nearest = int(np.argmin(np.abs(source - time)))
-    if abs(source[nearest] - time) <= SAME_TIME_MS:
-        return [nearest]
-    after = int(np.searchsorted(source, time))
-    if after == 0 or (after == like.n_frames and like.kind != "cine"):
-        return [nearest]
-    return [after - 1, after % like.n_frames]
+        put(ds, "InversionTime" if kind == "t1" else "TriggerTime", _time(times_ms, t, z))

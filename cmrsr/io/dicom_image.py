@@ -1,5 +1,6 @@
 """The complete header of one image of a derived series."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +21,15 @@ from cmrsr.io.dicom_copy import (
     mend_times,
     put,
 )
-from cmrsr.io.dicom_derive import neighbours, put_derivation, put_plane, put_series, put_times, source_items
+from cmrsr.io.dicom_derive import (
+    NUMBER,
+    put_between,
+    put_derivation,
+    put_plane,
+    put_series,
+    put_times,
+    source_items,
+)
 from cmrsr.io.dicom_enhanced import classic_view
 from cmrsr.io.dicom_group import DicomStack
 from cmrsr.io.dicom_header import read_header
@@ -29,6 +38,8 @@ from cmrsr.io.dicom_read import Component, DicomInstance, text
 from cmrsr.io.dicom_uid import uid_of
 from cmrsr.io.series import Series, Shape
 
+Between = Sequence[Sequence[int]]  # of each frame the source frames it lies between, one for an acquired frame itself
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
@@ -36,12 +47,14 @@ class Result:
 
     ``shared`` holds the tags that all its images have in common: patient to equipment, and how it was derived.
     ``times_ms`` is None where the images keep the times of their sources. ``notes`` says what of them was mended.
+    ``between`` is None where no frames are new.
     """
 
     like: Series
     shape: Shape
     affine: NDArray[np.float64]
     times_ms: NDArray[np.float64] | None
+    between: Between | None
     shared: Dataset
     notes: tuple[str, ...]
     last_file: dict[Path, FileDataset] = field(default_factory=dict, repr=False)
@@ -55,6 +68,7 @@ def plan_result(
     shape: Shape,
     affine: NDArray[np.float64],
     times_ms: NDArray[np.float64] | None,
+    between: Between | None,
     root: str,
     offset: int,
     suffix: str,
@@ -70,7 +84,7 @@ def plan_result(
         tags = (*PATIENT_AND_STUDY, *SERIES_AND_EQUIPMENT, "ContributingEquipmentSequence")
         shared, notes = copy_tags(original, tags)
         one_series = len({image.series_uid for row in stack.table for image in row}) == 1
-        if one_series and shape[0] == like.n_frames and times_ms is None:
+        if one_series and shape[0] == like.n_frames and times_ms is None and between is None:
             times = None
     else:
         original = shared = invented_header(like, derivation, root)
@@ -80,10 +94,13 @@ def plan_result(
             put(shared, keyword, uid_of(keyword, root))
             notes.append(f"{keyword} was missing, a new one was made")
     series_uid = uid_of(root, "series", str(offset), suffix)
-    put_series(shared, original, series_uid=series_uid, offset=offset, suffix=suffix)
+    number_offset = offset + NUMBER.get(derivation.task, 0)
+    put_series(shared, original, series_uid=series_uid, offset=number_offset, suffix=suffix)
     put_derivation(shared, derivation, component, original)
     put(shared, "PhotometricInterpretation", text(original, "PhotometricInterpretation") or "MONOCHROME2")
-    return Result(like=like, shape=shape, affine=affine, times_ms=times, shared=shared, notes=tuple(notes))
+    return Result(
+        like=like, shape=shape, affine=affine, times_ms=times, between=between, shared=shared, notes=tuple(notes)
+    )  # fmt: skip
 
 
 @config.disable_value_validation()
@@ -99,14 +116,19 @@ def image_header(result: Result, t: int, z: int) -> tuple[Dataset, list[str]]:
     if sources:
         put(ds, "SourceImageSequence", source_items(sources))
     put_plane(ds, result.affine, z, result.shape)
+    if result.between is not None:
+        put_between(ds, result.between[t], z, result.like.times_ms)
     put_times(ds, result.like.kind, t, z, result.shape[0], result.times_ms)
     fill_required(ds)
     return ds, notes + mend_times(ds, result.like.kind)
 
 
 def contributing(result: Result, stack: DicomStack, t: int, z: int) -> list[DicomInstance]:
-    """The source images of image (t, z): the same slice, or all slices where their number has changed."""
-    rows = [stack.table[s] for s in neighbours(result.like, t, result.times_ms, result.shape[0])]
+    """The source images of image (t, z): its own time points and slice, or all where their number has changed."""
+    if result.between is not None:
+        rows = [stack.table[s] for s in result.between[t]]
+    else:
+        rows = [stack.table[t]] if result.shape[0] == result.like.n_frames else list(stack.table)
     same_slices = result.shape[1] == result.like.shape[1]
     return [image for row in rows for image in ([row[z]] if same_slices else row)]
 

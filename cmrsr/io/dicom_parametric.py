@@ -16,7 +16,7 @@ from cmrsr.io.derivation import Derivation
 from cmrsr.io.dicom_copy import put
 from cmrsr.io.dicom_derive import code_item, plane_of, source_items
 from cmrsr.io.dicom_group import DicomStack
-from cmrsr.io.dicom_image import Result, contributing, image_header, plan_result
+from cmrsr.io.dicom_image import Between, Result, contributing, image_header, plan_result
 from cmrsr.io.dicom_invent import NO_DATE
 from cmrsr.io.dicom_uid import root_of, uid_of
 from cmrsr.io.outputs import output_errors, replacing
@@ -42,11 +42,13 @@ def write_parametric_map(
     affine: NDArray[np.float64],
     shape: Shape,
     label: str,
+    between: Between | None = None,
 ) -> None:
     """Write ``frames`` (z, y, x), one per time point of ``shape`` = (t, z, y, x), as one file with float pixels.
 
     All frames are held in memory: a Parametric Map is one file, and its writer (highdicom) takes it as a whole.
-    ``label`` names the quantity, such as "Standard deviation". Raises OutputError for NaN or infinite values.
+    ``label`` names the quantity, such as "Standard deviation"; ``between`` as for ``dicom_writer``.
+    Raises OutputError for NaN or infinite values.
     """
     data = np.stack([np.asarray(frame, dtype=np.float32) for frame in frames])
     if data.shape != shape:
@@ -60,6 +62,7 @@ def write_parametric_map(
         shape=shape,
         affine=affine,
         times_ms=times,
+        between=between,
         root=root_of(like, derivation),
         offset=SERIES_OFFSET,
         suffix=label,

@@ -1,5 +1,6 @@
 """How floating-point pixels become 16-bit integers in DICOM without losing the intensity scale."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ INT16, UINT16 = np.iinfo(np.int16), np.iinfo(np.uint16)
 # Below this range, rounding to whole numbers would show.
 MIN_RANGE_FOR_WHOLE_NUMBERS = 500.0
 STORED_RANGE = 30_000
+Range = tuple[float, float]  # lowest and highest value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,16 +44,32 @@ def choose_scale(low: float, high: float, source: tuple[float, float] | None) ->
     if fine_enough and _fits(whole, low, high):
         return whole
     if source is not None:
-        slope, intercept = source
-        for signed in (False, True):
-            same = Scale(slope=slope, intercept=intercept, signed=signed)
-            if _fits(same, low, high):
-                return same
+        same = _first_that_fits([source], low, high)
+        if same:
+            return same
     slope = float(format_number_as_ds(max(abs(low), abs(high), float(np.finfo(np.float32).tiny)) / STORED_RANGE))
     return Scale(slope=slope, intercept=0.0, signed=low < 0)
 
 
+def exact_scale(source: tuple[float, float], kept: Range, everything: Range) -> Scale | None:
+    """A scale that gives values of an integer ``source``, its (slope, intercept), back bit for bit; None without one.
+
+    kept: of the values that have to come back. What lies outside of the integers may be clipped elsewhere, but is not
+    where ``everything`` fits. Whole numbers where the source has no others.
+    """
+    whole = [(1.0, 0.0)] if all(part.is_integer() for part in source) else []
+    for low, high in (everything, kept):
+        if found := _first_that_fits([*whole, source], low, high):
+            return found
+    return None
+
+
+def _first_that_fits(scales: Iterable[tuple[float, float]], low: float, high: float) -> Scale | None:
+    every = (Scale(slope=a, intercept=b, signed=signed) for a, b in scales for signed in (False, True))
+    return next((scale for scale in every if _fits(scale, low, high)), None)
+
+
 def _fits(scale: Scale, low: float, high: float) -> bool:
     limits = INT16 if scale.signed else UINT16
-    first, last = sorted(((low - scale.intercept) / scale.slope, (high - scale.intercept) / scale.slope))
-    return limits.min <= first and last <= limits.max
+    first, last = sorted(round((value - scale.intercept) / scale.slope) for value in (low, high))
+    return bool(limits.min <= first and last <= limits.max)

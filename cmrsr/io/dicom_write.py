@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -16,13 +16,15 @@ from cmrsr.errors import OutputError
 from cmrsr.io.derivation import Derivation
 from cmrsr.io.dicom_copy import put
 from cmrsr.io.dicom_group import DicomStack
-from cmrsr.io.dicom_image import Result, image_header, plan_result
-from cmrsr.io.dicom_scale import Scale, choose_scale
+from cmrsr.io.dicom_image import Between, Result, image_header, plan_result
+from cmrsr.io.dicom_read import DicomInstance
+from cmrsr.io.dicom_scale import Range, Scale, choose_scale, exact_scale
 from cmrsr.io.dicom_uid import IMPLEMENTATION_UID, root_of
 from cmrsr.io.outputs import output_errors
 from cmrsr.io.series import Series, Shape
 
 WINDOW_PERCENTILES = (1.0, 99.5)
+ScaleOf = Callable[[int, int, NDArray[np.float32]], Scale]  # of image (t, z), with these pixels
 
 
 class DicomWriter:
@@ -34,7 +36,7 @@ class DicomWriter:
     def __init__(self, scratch: IO[bytes], shape: Shape, folder: Path) -> None:
         self.notes: list[str] = []
         self.written = 0
-        self.low, self.high = np.inf, -np.inf
+        self.ranges: list[Range] = []  # of every frame
         self.window = [np.inf, -np.inf]
         self._scratch = scratch
         self._shape = shape
@@ -49,7 +51,7 @@ class DicomWriter:
         data = np.ascontiguousarray(frame, dtype="<f4")
         with output_errors(self._folder):
             self._scratch.write(data.tobytes())
-        self.low, self.high = min(self.low, float(data.min())), max(self.high, float(data.max()))
+        self.ranges.append((float(data.min()), float(data.max())))
         low, high = np.percentile(data, WINDOW_PERCENTILES)
         self.window = [min(self.window[0], float(low)), max(self.window[1], float(high))]
         self.written += 1
@@ -71,6 +73,7 @@ def dicom_writer(
     shape: Shape,
     affine: NDArray[np.float64],
     times_ms: NDArray[np.float64] | None = None,
+    between: Between | None = None,
     series_offset: int = 0,
     description_suffix: str = "SR",
 ) -> Iterator[DicomWriter]:
@@ -78,6 +81,8 @@ def dicom_writer(
 
     The folder appears whole on a clean exit and not at all on an exception; one with an earlier result is replaced.
     ``times_ms`` (t,) or (t, z): needed where the number of frames differs from the source's.
+    ``between``: where frames are new, of each the frames of ``like`` it lies between, one for an acquired frame. Every
+    image then says which it is, and integers of acquired images come back bit for bit.
     A series that is not from DICOM gets a study of its own, dated 1900-01-01, without a person's name.
     Raises OutputError when the folder cannot be written or holds anything else.
     """
@@ -96,8 +101,8 @@ def dicom_writer(
             if writer.written != shape[0]:
                 raise ValueError(f"expected {shape[0]} frames, got {writer.written}")
             result = plan_result(
-                like, derivation, shape=shape, affine=affine, times_ms=times_ms, offset=series_offset,
-                root=root_of(like, derivation), suffix=description_suffix,
+                like, derivation, shape=shape, affine=affine, times_ms=times_ms, between=between,
+                offset=series_offset, root=root_of(like, derivation), suffix=description_suffix,
             )  # fmt: skip
             with output_errors(folder):
                 _write_files(partial, writer, result)
@@ -120,26 +125,61 @@ def take_place(partial: Path, folder: Path) -> None:
 
 
 def _write_files(folder: Path, writer: DicomWriter, result: Result) -> None:
-    scale = _scale(writer, result.like)
+    scale_of = _scale_of(writer, result)
     notes = dict.fromkeys(result.notes)
     for t, frame in enumerate(writer.frames()):
         for z, pixels in enumerate(frame):
             ds, mended = image_header(result, t, z)
             notes.update(dict.fromkeys(mended))
-            put_pixels(ds, pixels, scale, writer.window)
+            put_pixels(ds, pixels, scale_of(t, z, pixels), writer.window)
             save_dicom(ds, folder / f"IM_{t * result.shape[1] + z + 1:04d}.dcm")
     writer.notes.extend(notes)
 
 
-def _scale(writer: DicomWriter, like: Series) -> Scale:
+def _scale_of(writer: DicomWriter, result: Result) -> ScaleOf:
+    """One scale for all images, but of each its own where acquired images are passed on that have none in common."""
+    like, between, everything = result.like, result.between, _range(writer.ranges)
+    exact: set[Scale | None] = set()
+    if between is not None:
+        kept = _range(own for own, sources in zip(writer.ranges, between, strict=True) if len(sources) == 1)
+        exact = {exact_scale(stored, kept, everything) for stored in _stored_scales(like)}
+        if len(exact) > 1:
+            table = like.source.header.table
+            return lambda t, z, pixels: _own_scale(table[between[t][0]][z], pixels)
+    one = (exact.pop() if exact else None) or _common_scale(like, *everything)
+    return lambda t, z, pixels: one
+
+
+def _common_scale(like: Series, low: float, high: float) -> Scale:
     """Magnitudes are clipped at zero; the source's own rescale matters where all its images share one."""
     stack = like.source.header
     if not isinstance(stack, DicomStack):
-        return choose_scale(writer.low, writer.high, None)
-    images = [image for row in stack.table for image in row]
-    low = max(writer.low, 0.0) if images[0].component == "magnitude" else writer.low
-    scales = {(image.slope, image.intercept) for image in images}
-    return choose_scale(low, max(writer.high, low), scales.pop() if len(scales) == 1 else None)
+        return choose_scale(low, high, None)
+    if stack.table[0][0].component == "magnitude":
+        low = max(low, 0.0)
+    stored = _stored_scales(like)
+    return choose_scale(low, max(high, low), stored.pop() if len(stored) == 1 else None)
+
+
+def _own_scale(source: DicomInstance, pixels: NDArray[np.float32]) -> Scale:
+    own = (float(pixels.min()), float(pixels.max()))
+    return exact_scale((source.slope, source.intercept), own, own) or choose_scale(*own, None)
+
+
+def _stored_scales(like: Series) -> set[tuple[float, float]]:
+    """(slope, intercept) of the integers that the images of a series are stored in, none where they are not."""
+    header = like.source.header
+    if isinstance(header, DicomStack):
+        return {(image.slope, image.intercept) for row in header.table for image in row}
+    if like.source.format == "nifti" and header.get_data_dtype().kind in "iu":
+        slope, intercept = header.get_slope_inter()
+        return {(slope or 1.0, intercept or 0.0)}
+    return set()
+
+
+def _range(ranges: Iterable[Range]) -> Range:
+    low, high = zip(*ranges, strict=True)
+    return min(low), max(high)
 
 
 def put_pixels(ds: Dataset, pixels: NDArray[np.float32], scale: Scale, window: list[float]) -> None:

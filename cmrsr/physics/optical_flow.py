@@ -31,10 +31,10 @@ def dense_flow(first: NDArray[Any], second: NDArray[Any], scale: float) -> Array
 
 def warp(image: NDArray[Any], flow: NDArray[Any]) -> Array:
     """image(p + flow(p)) by cubic interpolation, (y, x); what lies outside repeats the border."""
+    image, flow = np.asarray(image, np.float32), np.asarray(flow, np.float32)
     y, x = np.mgrid[: image.shape[0], : image.shape[1]].astype(np.float32)
     moved = cv2.remap(
-        np.asarray(image, np.float32), x + flow[..., 0], y + flow[..., 1], cv2.INTER_CUBIC,
-        borderMode=cv2.BORDER_REPLICATE,
+        image, x + flow[..., 0], y + flow[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
     )  # fmt: skip
     return np.asarray(moved, dtype=np.float32)
 

@@ -85,6 +85,16 @@ class Trained(_Strict):
     spacing_mm: tuple[float, float]
 
 
+class ExpectedError(_Strict):
+    """Of an interpolated frame, in units of the series' scale: floor, and share of the change between the known frames.
+
+    See ``cmrsr.tasks.interp4d_error``; fitted on virtual patients.
+    """
+
+    floor: float = Field(ge=0)
+    share: float = Field(ge=0)
+
+
 class Manifest(_Strict):
     """``bundle.json``."""
 
@@ -101,6 +111,7 @@ class Manifest(_Strict):
     spread: dict[Annotated[str, Field(pattern="^[1-9][0-9]*$")], float] = Field(
         description="by number of steps: factor from the spread of samples to the error, found on virtual patients"
     )
+    expected_error: ExpectedError | None = None
     training: dict[str, Any]
     metrics: dict[str, Any]
     licence: str

@@ -1,9 +1,18 @@
-"""What happens to a series' affine when its matrix is cropped or interpolated in k-space."""
+"""Windows of a matrix, and what happens to a series' affine when that is cropped or interpolated in k-space."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 Affine = NDArray[np.float64]
+Window = tuple[int, int, int, int]  # x, y, width, height in pixels
+
+
+def window_around(centre: tuple[float, float], matrix: tuple[int, int], size: int) -> Window:
+    """The square window of ``size`` pixels about a centre (y, x), moved and cut to lie inside the matrix (y, x)."""
+    height, width = min(size, matrix[0]), min(size, matrix[1])
+    top = int(np.clip(round(centre[0] - height / 2), 0, matrix[0] - height))
+    left = int(np.clip(round(centre[1] - width / 2), 0, matrix[1] - width))
+    return left, top, width, height
 
 
 def cropped(affine: Affine, x: int, y: int) -> Affine:

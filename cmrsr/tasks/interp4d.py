@@ -7,6 +7,7 @@ estimate; stage 2 corrects each new volume across its slices. Acquired frames pa
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ from cmrsr.physics.optical_flow import estimate
 from cmrsr.runtime.bundle import Bundle
 from cmrsr.runtime.choice import DeviceChoice, Engine, default_threads
 from cmrsr.runtime.engine import load_graph
+from cmrsr.tasks.interp4d_error import expected_error
 from cmrsr.tasks.interp4d_plan import InterpOptions, InterpPlan, Interval, plan_interp
 from cmrsr.tasks.noise import keyed_noise
 from cmrsr.tasks.tiles import ramp, starts
@@ -33,8 +35,9 @@ class InterpFrame:
     """One time point of the result (z, y, x).
 
     sources: indices of the acquired frames it comes from, one for an acquired frame itself. tau: between them, 0 to 1.
-    guess: the classical estimate that was refined, None for an acquired frame. std: the calibrated uncertainty, None
-    for a single sample; zero in an acquired frame.
+    guess: the classical estimate that was refined, None for an acquired frame. expected: standard deviation of the
+    error that the motion between the sources lets one expect, None where the engine has no calibration; std: calibrated
+    spread of the samples, None for a single one. Both are zero in an acquired frame.
     """
 
     output: Array
@@ -42,6 +45,7 @@ class InterpFrame:
     tau: float
     guess: Array | None
     std: Array | None
+    expected: Array | None = None
 
     @property
     def acquired(self) -> bool:
@@ -119,11 +123,15 @@ def run_interp(
             _, first, second, _ = wanted
             if interval.shown:
                 none = np.zeros_like(held[first]) if options.samples > 1 else None
-                yield InterpFrame(held[first], (first,), 0.0, None, none)
+                yield InterpFrame(held[first], (first,), 0.0, None, none, np.zeros_like(held[first]))
                 index += 1
             if interval.tau:
                 around = [None if i is None else held[i] for i in wanted]
                 known, guess, bend = _guess(around, interval, plan, pool)
+                calibration = engines.bundle.manifest.expected_error
+                expected = None
+                if calibration:
+                    expected = expected_error(known, interval.tau, calibration) * np.float32(plan.scale)
                 frames, spread = sampler.frames(known, guess, bend, interval.tau, index)
                 for i, tau in enumerate(interval.tau):
                     volume = frames[i]
@@ -131,8 +139,9 @@ def run_interp(
                         volume = _corrected(volume, known, engines)
                     std = None if spread is None else spread[i] * np.float32(plan.scale)
                     yield InterpFrame(
-                        _finish(volume, plan), (first, second), tau, _finish(guess[:, i], plan), std
-                    )
+                        _finish(volume, plan), (first, second), tau, _finish(guess[:, i], plan), std,
+                        None if expected is None else expected[i],
+                    )  # fmt: skip
                 index += len(interval.tau)
 
 
@@ -140,9 +149,7 @@ def _guess(
     around: Sequence[Array | None], interval: Interval, plan: InterpPlan, pool: ThreadPoolExecutor
 ) -> tuple[Array, Array, Array]:
     """In units of the scale: known (z, 2, y, x), guess and its curvature part (z, n, y, x)."""
-    before, first, second, after = (
-        None if frame is None else frame / np.float32(plan.scale) for frame in around
-    )
+    before, first, second, after = (None if frame is None else frame / np.float32(plan.scale) for frame in around)
     assert first is not None
     assert second is not None
     gaps = plan.gaps(interval)
@@ -173,7 +180,7 @@ class _Sampler:
     def frames(
         self, known: Array, guess: Array, bend: Array, tau: tuple[float, ...], index: int
     ) -> tuple[Array, Array | None]:
-        """Mean and calibrated spread over the samples, (n, z, y, x) each; ``index``: the first frame's in the output."""
+        """Mean and calibrated spread over the samples, (n, z, y, x) each. index: of the first frame in the output."""
         batch, n, matrix = self.options.batch_size, len(tau), self.plan.padded
         n_z, k = len(known), self.options.samples
         engine = self.engines.step(batch, n, matrix)
@@ -235,7 +242,7 @@ def _corrected(volume: Array, known: Array, engines: Engines) -> Array:
 
 
 def _finish(volume: Array, plan: InterpPlan) -> Array:
-    return np.maximum(volume * np.float32(plan.scale), np.float32(plan.minimum))
+    return np.asarray(np.maximum(volume * np.float32(plan.scale), np.float32(plan.minimum)), dtype=np.float32)
 
 
 def interpolate(
@@ -253,12 +260,12 @@ def interpolate(
     from cmrsr.runtime.bundle import load
 
     options = options or InterpOptions(factor=2)
-    engines = Engines(load(engine, "interp4d"), choice or DeviceChoice())
-    plan = plan_interp(series, survey(series), engines.bundle, options)
+    bundle = load(engine, "interp4d")
+    plan = plan_interp(series, survey(series), bundle, options)
     for note in plan.notes:
         warnings.warn(note, CmrsrWarning, stacklevel=2)
-    frames = list(run_interp(series, plan, engines, options))
-    engines.close()
+    with closing(Engines(bundle, choice or DeviceChoice())) as engines:
+        frames = list(run_interp(series, plan, engines, options))
     result = series.with_frames(np.stack([f.output for f in frames]), times_ms=plan.times_ms)
     std = None if frames[0].std is None else np.stack([f.std for f in frames if f.std is not None])
     return result, std

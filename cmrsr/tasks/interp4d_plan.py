@@ -9,6 +9,7 @@ from cmrsr.errors import UnusableError, UsageError
 from cmrsr.io.series import Series
 from cmrsr.io.survey import Survey
 from cmrsr.runtime.bundle import Bundle
+from cmrsr.tasks.magnitude import refuse_maps
 
 Array = NDArray[np.float32]
 MAX_FACTOR = 60
@@ -110,6 +111,7 @@ class InterpPlan:
 
 def plan_interp(series: Series, found: Survey, bundle: Bundle, options: InterpOptions) -> InterpPlan:
     """Choose the output frames of a series; UnusableError where it cannot be interpolated."""
+    refuse_maps(series)
     name, n = series.source.name, series.n_frames
     if n < 2:
         raise UnusableError(
@@ -117,21 +119,28 @@ def plan_interp(series: Series, found: Survey, bundle: Bundle, options: InterpOp
             "axis of the file, name it with --time-axis"
         )
     notes: list[str] = []
-    clock = _clock(series, name, notes)
+    clock = _clock(series, name)
     if options.cyclic:
+        if n == 2:
+            notes.append(
+                "two frames: the way back from the second to the first is taken to last as long; "
+                "if there is none, use --open"
+            )
         _check_closed(series, notes)
     position, times_ms = _output_times(series, clock, options, name)
     step = np.diff(clock)[: n if options.cyclic else n - 1]
     if step.max() > UNEVEN * np.median(step):
         k = int(np.argmax(step))
-        notes.append(f"between frames {k + 1} and {(k + 1) % n + 1} more time passes than elsewhere: look there with care")
+        notes.append(
+            f"between frames {k + 1} and {(k + 1) % n + 1} more time passes than elsewhere: look there with care"
+        )
     trained = bundle.manifest.trained
     _, y, x = series.spacing_mm
     low, high = trained.spacing_mm
     if not low * 0.95 <= min(y, x) <= max(y, x) <= high * 1.05:
         notes.append(
-            f"pixels of {x:.3g} x {y:.3g} mm, the engine was trained on {low:g} to {high:g} mm: look at the result with "
-            "care"
+            f"pixels of {x:.3g} x {y:.3g} mm, the engine was trained on {low:g} to {high:g} mm: "
+            "look at the result with care"
         )
     if trained.gap_ms and series.times_ms is not None and step.max() > 1.05 * trained.gap_ms[1]:
         notes.append(
@@ -151,7 +160,7 @@ def plan_interp(series: Series, found: Survey, bundle: Bundle, options: InterpOp
     )  # fmt: skip
 
 
-def _clock(series: Series, name: str, notes: list[str]) -> NDArray[np.float64]:
+def _clock(series: Series, name: str) -> NDArray[np.float64]:
     """Times of the frames, the mean over slices, from zero; then the end of the beat, one usual step after the last."""
     n = series.n_frames
     if series.times_ms is None:
@@ -160,8 +169,6 @@ def _clock(series: Series, name: str, notes: list[str]) -> NDArray[np.float64]:
     step = np.diff(times)
     if not (np.isfinite(step).all() and step.min() > 0):
         raise UnusableError(f"{name}: the times of its frames do not increase, correct them or leave them out")
-    if n == 2:
-        notes.append("two frames: the way back from the second to the first is taken to last as long (--open: none)")
     return np.append(times - times[0], times[-1] - times[0] + np.median(step))
 
 
@@ -179,8 +186,8 @@ def _check_closed(series: Series, notes: list[str]) -> None:
     end = _rms(first - before)
     if end > OPEN_RATIO * np.quantile(usual, 0.9):
         notes.append(
-            f"the last frame differs from the first {end / np.median(usual):.1f} times as much as neighbours usually do: "
-            "if the series is not a whole beat, use --open"
+            f"the last frame differs from the first {end / np.median(usual):.1f} times as much as neighbours usually "
+            "do: if the series is not a whole beat, use --open"
         )
 
 
@@ -205,8 +212,8 @@ def _output_times(
     if series.times_ms is None:
         return position, None
     times = np.asarray(series.times_ms, np.float64)
-    end = times[:1] + clock[-1]
-    return position, _interpolated(np.concatenate([times, end]), position)
+    usual = np.median(np.diff(times, axis=0), axis=0, keepdims=True)  # of every slice: the heart rate may have changed
+    return position, _interpolated(np.concatenate([times, times[-1:] + usual]), position)
 
 
 def _interpolated(values: NDArray[np.float64], position: NDArray[np.float64]) -> NDArray[np.float64]:

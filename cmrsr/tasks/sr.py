@@ -17,12 +17,12 @@ from cmrsr.physics.kspace import band_window, low_pass_matrix, n_lines, zero_fil
 from cmrsr.runtime.bundle import Bundle
 from cmrsr.runtime.choice import DeviceChoice, Engine
 from cmrsr.runtime.engine import load_step
-from cmrsr.tasks.geometry import cropped, zero_filled
+from cmrsr.tasks.geometry import Window, cropped, window_around, zero_filled
 from cmrsr.tasks.heart import heart_centre
+from cmrsr.tasks.magnitude import refuse_maps
 from cmrsr.tasks.noise import keyed_noise
 
 Array = NDArray[np.float32]
-Window = tuple[int, int, int, int]  # x, y, width, height in pixels of the (zero-filled) matrix
 PhaseAxis = Literal["auto", "row", "col", "x", "y"]
 HEART_WINDOW = 96  # pixels, the crop of the PerfGen paper
 MIN_WINDOW = 16
@@ -150,15 +150,6 @@ def plan_sr(series: Series, found: Survey, bundle: Bundle, options: SrOptions) -
     )  # fmt: skip
 
 
-def refuse_maps(series: Series) -> None:
-    """Phase images wrap, and maps hold other quantities: neither is what the network has learnt."""
-    if series.source.format == "dicom":
-        component = series.source.header.table[0][0].component
-        if component != "magnitude":
-            kind = "a map of another quantity" if component == "map" else f"{component} images"
-            raise UnusableError(f"{series.source.name}: {kind}, expected magnitude images; leave them out")
-
-
 def _phase_axis(series: Series, bands: dict[str, Band], asked: PhaseAxis, notes: list[str]) -> tuple[Axis, str]:
     if asked != "auto":
         # DICOM's words: ROW = phase encoding runs along a row, which is x
@@ -222,14 +213,6 @@ def _window(
             f"--roi {left},{top},{width},{height}: expected X,Y,W,H of at least {MIN_WINDOW} pixels inside the matrix "
             f"{n_x}x{n_y} of {name}"
         )
-    return left, top, width, height
-
-
-def window_around(centre: tuple[float, float], matrix: tuple[int, int], size: int) -> Window:
-    """The square window of ``size`` pixels about a centre (y, x), moved and cut to lie inside the matrix (y, x)."""
-    height, width = min(size, matrix[0]), min(size, matrix[1])
-    top = int(np.clip(round(centre[0] - height / 2), 0, matrix[0] - height))
-    left = int(np.clip(round(centre[1] - width / 2), 0, matrix[1] - width))
     return left, top, width, height
 
 

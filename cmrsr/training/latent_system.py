@@ -67,7 +67,7 @@ class LatentClipSystem:
         with torch.inference_mode(), bf16:
             known, target, tau = self._latents(self.validation, device)
             noise = torch.randn(target.shape, generator=torch.Generator().manual_seed(0)).to(device)
-            for k, wanted, at, start in zip(*(x.split(4) for x in (known, target, tau, noise)), strict=True):
+            for k, wanted, at, start in zip(*(torch.split(x, 4) for x in (known, target, tau, noise)), strict=True):
 
                 def denoise(x_t: Tensor, condition: float, k: Tensor = k, at: Tensor = at) -> Tensor:
                     out: Tensor = model(x_t, k, at, torch.full((len(k),), condition, device=device)).float()

@@ -3,7 +3,7 @@
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
@@ -47,6 +47,12 @@ class ClipModel(_Strict):
     detail: tuple[int, int] = (32, 64)
     embedding: int = 128
 
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Self:
+        if self.heads < 1 or self.width % self.heads:
+            raise ValueError(f"width {self.width}: expected a multiple of heads = {self.heads}")
+        return self
+
 
 class LatentClipModel(_Strict):
     """tssc-paper, stage 1 of the publication: see ``cmrsr.models.vdt.VdtPaper``. n_frames counts both known ones."""
@@ -66,7 +72,9 @@ class VolumeModel(_Strict):
     name: Literal["tssc-s-volume"]
     mixer: Literal["mamba", "conv"] = "mamba"
     detail: int = 48
-    width: int = 64
+    width: int = Field(
+        default=64, multiple_of=32, gt=0, description="the heads of the scans have 64 of 2 width channels"
+    )
     n_blocks: int = 3
     stride: Literal[2, 4, 8] = 4
 
@@ -195,9 +203,7 @@ class ClipRecipe(_Run):
         if self.model.name == "tssc-paper" and (
             self.diffusion.residual or self.data.n_frames != self.model.n_frames - 2
         ):
-            raise ValueError(
-                "tssc-paper needs diffusion.residual = false and data.n_frames two below model.n_frames"
-            )
+            raise ValueError("tssc-paper needs diffusion.residual = false and data.n_frames two below model.n_frames")
         return self
 
 
@@ -221,6 +227,13 @@ class VolumeRecipe(_Run):
 
 Recipe = SrRecipe | ClipRecipe | VolumeRecipe
 _RECIPE: TypeAdapter[Recipe] = TypeAdapter(Annotated[Recipe, Field(discriminator="system")])
+# the values that tell systems and models apart: pydantic counts them as a part of the path to a key, users do not
+_TAGS = frozenset(
+    tag
+    for key, kinds in (("system", get_args(Recipe)), ("name", (SmallModel, PaperModel, ClipModel, LatentClipModel)))
+    for kind in kinds
+    for tag in get_args(kind.model_fields[key].annotation)
+)
 
 
 def parse_recipe(tree: Any) -> Recipe:
@@ -253,7 +266,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
 def first_problem(error: ValidationError) -> str:
     """The first thing that pydantic found wrong, in one line: where, what, and the value."""
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
+    where = ".".join(str(part) for part in first["loc"] if part not in _TAGS)
     if first["type"] == "extra_forbidden":
         return f"unknown key {where}"
     got = "" if isinstance(first["input"], dict) else f" (got {first['input']!r})"

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +68,10 @@ def _folder(recipe: SrRecipe, folder: Path, on_item: Callable[[int, int], None] 
     by_patient: dict[str, list[NDArray[Any]]] = {}
     for i, candidate in enumerate(candidates):
         patient = patient_of(candidate.name)
-        try:
+        with suppress(CmrsrError):  # `cmrsr sr` says why; training takes what is usable
             frames = candidate.open().array()
-        except CmrsrError:
-            continue  # `cmrsr sr` says why; training takes what is usable
-        images = [plane for frame in frames for plane in frame if np.isfinite(plane).all() and plane.max() > 0]
-        by_patient.setdefault(patient, []).extend(p for p in images if min(p.shape) >= recipe.data.crop)
+            images = [plane for frame in frames for plane in frame if np.isfinite(plane).all() and plane.max() > 0]
+            by_patient.setdefault(patient, []).extend(p for p in images if min(p.shape) >= recipe.data.crop)
         if on_item:
             on_item(i + 1, len(candidates))
     by_patient = {k: v for k, v in by_patient.items() if v}
@@ -89,9 +88,7 @@ def _folder(recipe: SrRecipe, folder: Path, on_item: Callable[[int, int], None] 
     )
 
 
-def _virtual_cine(
-    recipe: ClipRecipe | VolumeRecipe, cache: Path, on_item: Callable[[int, int], None] | None
-) -> Stacks:
+def _virtual_cine(recipe: ClipRecipe | VolumeRecipe, cache: Path, on_item: Callable[[int, int], None] | None) -> Stacks:
     virtual, n_validation = CineSet(n_patients=recipe.data.n_patients), recipe.data.n_validation
     total = virtual.n_patients
     if n_validation >= total:
@@ -106,22 +103,19 @@ def _virtual_cine(
     )
 
 
-def _cine_folder(
-    recipe: ClipRecipe | VolumeRecipe, folder: Path, on_item: Callable[[int, int], None] | None
-) -> Stacks:
-    """All usable 4-D series of at least three phases, split by patient as in ``_folder``."""
+def _cine_folder(recipe: ClipRecipe | VolumeRecipe, folder: Path, on_item: Callable[[int, int], None] | None) -> Stacks:
+    """All usable 4-D series of enough phases, slices and pixels for a clip, split by patient as in ``_folder``."""
     candidates, _, _ = discover([folder])
     by_patient: dict[str, list[Stack]] = {}
     n_slices = recipe.data.n_slices if isinstance(recipe, VolumeRecipe) else 1
     for i, candidate in enumerate(candidates):
-        try:
+        with suppress(CmrsrError):  # `cmrsr interp4d` says why; training takes what is usable
             series = candidate.open()
-            frames = series.array() if series.n_frames > recipe.data.gap[0] else None
-        except CmrsrError:
-            continue  # `cmrsr interp4d` says why; training takes what is usable
-        usable = frames is not None and np.isfinite(frames).all() and frames.max() > 0
-        if frames is not None and usable and min(frames.shape[-2:]) >= recipe.data.crop and frames.shape[1] >= n_slices:
-            by_patient.setdefault(patient_of(candidate.name), []).append(Stack(shown=frames))
+            n_t, n_z, *matrix = series.shape
+            if n_t > recipe.data.gap[0] and n_z >= n_slices and min(matrix) >= recipe.data.crop:
+                frames = series.array()
+                if np.isfinite(frames).all() and frames.max() > 0:
+                    by_patient.setdefault(patient_of(candidate.name), []).append(Stack(shown=frames))
         if on_item:
             on_item(i + 1, len(candidates))
     training, validation = split_patients(sorted(by_patient), recipe.data.folds, recipe.data.fold)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cmrsr.diffusion.ddim import ddim
@@ -90,6 +91,6 @@ class SrSystem:
 BRIGHTNESS_FLOOR = 0.15  # keeps the weight of very dim frames, whose target is mostly noise, bounded
 
 
-def _brightness_weight(batch: Batch) -> np.ndarray:  # type: ignore[type-arg]
+def _brightness_weight(batch: Batch) -> NDArray[np.float32]:
     """Every frame counts by its own range, as PSNR does, not by the series'."""
-    return 1 / (batch.brightness**2 + np.float32(BRIGHTNESS_FLOOR))
+    return np.asarray(1 / (batch.brightness**2 + np.float32(BRIGHTNESS_FLOOR)), dtype=np.float32)

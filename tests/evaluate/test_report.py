@@ -16,6 +16,7 @@ from cmrsr.evaluate.report import (
     Picture,
     ReportCase,
     ReportRun,
+    illustrated_case,
     write_evaluation_report,
     write_report,
 )
@@ -62,25 +63,24 @@ def picture() -> Picture:
 
 def _ok(name: str, *pictures: Picture) -> ReportCase:
     return ReportCase(
-        name=name, status="ok", shape=(60, 1, 96, 128), spacing_mm=(8.0, 2.0, 1.5), phase_axis="y",
-        phase_axis_source="header", acquired=(34, 96), engine="perfgen-s", steps=5, samples=8, seed=0, seconds=3.0,
-        device="CPU", outputs=(f"{name}_sr.nii.gz",), pictures=pictures,
+        name=name, status="ok", columns=(("Matrix", "128 × 96"), ("Frames", "60")),
+        facts=(("Acquired band", "34 of 96 lines (35 %)"), ("Window", "")), n_images=60, seconds=3.0,
+        outputs=(f"{name}_sr.nii.gz",), pictures=pictures,
     )  # fmt: skip
 
 
 def test_the_page_says_what_was_done(tmp_path: Path, picture: Picture) -> None:
     bad = ReportCase(name="b", status="failed", message="b.nii.gz: found NaN")
-    warned = dataclasses.replace(
-        _ok("a", picture), warnings=("time step unknown",), facts=(("Heart region", "96 × 96"),)
-    )
+    warned = dataclasses.replace(_ok("a", picture), warnings=("time step unknown",), notes=("3 files left out",))
     write_report(tmp_path / "report.html", [warned, bad], RUN)
     page = _Page((tmp_path / "report.html").read_text())
     for expected in (
-        "128 × 96, 1 slice, 60 frames", "1.50 × 2.00 × 8.00 mm", "y (header)", "34 of 96 lines (35 %)", "Heart region",
-        "time step unknown", "b.nii.gz: found NaN", "a_sr.nii.gz", "cmrsr sr 'a & b'", "1 min 15 s", "20.0", NOTICE,
-        "ab12" * 16, "2025-01-02 03:04:00 UTC", "Before & after",
+        "128 × 96", "34 of 96 lines (35 %)", "time step unknown", "3 files left out", "b.nii.gz: found NaN",
+        "a_sr.nii.gz", "cmrsr sr 'a & b'", "1 min 15 s", "20.0", NOTICE, "ab12" * 16,
+        "2025-01-02 03:04:00 UTC", "Before & after",
     ):  # fmt: skip
         assert expected in page.text
+    assert "Window" not in page.text  # nothing to say of it
     assert list(tmp_path.iterdir()) == [tmp_path / "report.html"]
 
 
@@ -98,14 +98,38 @@ def test_pictures_are_inside_and_nothing_is_fetched(tmp_path: Path, picture: Pic
 def test_every_text_is_escaped(tmp_path: Path) -> None:
     evil = '<script>alert("x")</script>'
     case = dataclasses.replace(
-        _ok(evil), message=evil, warnings=(evil,), outputs=(evil,), facts=((evil, evil),), phase_axis=evil, engine=evil,
-        phase_axis_source=evil, device=evil,
+        _ok(evil), message=evil, warnings=(evil,), notes=(evil,), outputs=(evil,), facts=((evil, evil),),
+        columns=((evil, evil),),
     )  # fmt: skip
     run = dataclasses.replace(RUN, title=evil, command=evil, version=evil, engine=evil, engine_digest=evil)
     write_report(tmp_path / "report.html", [case], run)
     page = _Page((tmp_path / "report.html").read_text())
     assert "script" not in [tag for tag, _ in page.tags]
     assert page.text.count(evil) >= 14
+
+
+def test_the_table_has_the_columns_of_all_cases(tmp_path: Path) -> None:
+    other = ReportCase(name="b", status="ok", columns=(("Frames", "7"), ("Time step", "33 ms")))
+    write_report(tmp_path / "report.html", [_ok("a"), other, ReportCase(name="c", status="failed")], RUN)
+    text = (tmp_path / "report.html").read_text()
+    assert re.findall(r'<th scope="col">([^<]*)', text) == [
+        "Case", "Status", "Matrix", "Frames", "Time step", "Time", "Remark",
+    ]  # fmt: skip
+    rows = [re.findall(r'<td class="number">([^<]*)', row) for row in text.split("<tr>")[2:]]
+    assert rows == [["128 × 96", "60", "", "3.0 s"], ["", "7", "33 ms", ""], ["", "", "", ""]]
+
+
+def test_what_cannot_be_drawn_is_a_warning(monkeypatch: pytest.MonkeyPatch, picture: Picture) -> None:
+    def broken() -> list[Picture]:
+        raise ZeroDivisionError("no ink")
+
+    assert illustrated_case(_ok("a"), lambda: [picture]).pictures == (picture,)
+    case = illustrated_case(_ok("a"), broken)
+    assert case.pictures == ()
+    assert case.warnings == ("the pictures could not be drawn (ZeroDivisionError: no ink); report this",)
+    monkeypatch.setenv("CMRSR_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        illustrated_case(_ok("a"), broken)
 
 
 def test_a_name_that_is_not_unicode_does_not_cost_the_page(tmp_path: Path) -> None:

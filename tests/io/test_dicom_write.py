@@ -21,6 +21,7 @@ from cmrsr.io.derivation import Derivation
 from cmrsr.io.dicom_group import assemble, group
 from cmrsr.io.dicom_read import read_headers
 from cmrsr.io.dicom_write import dicom_writer
+from cmrsr.io.nifti import read_nifti
 from cmrsr.io.series import Series, Source
 
 DERIVATION = Derivation(
@@ -188,12 +189,26 @@ def test_a_cine_of_several_series_becomes_one(tmp_path: Path) -> None:
     assert {h.CardiacNumberOfImages for h in headers(tmp_path / "out")} == {8}
 
 
+def every_second_new(n: int) -> list[tuple[int, ...]]:
+    """Twice the frames of a beat of n: the acquired ones, and one after each."""
+    return [sources for t in range(n) for sources in ((t,), (t, (t + 1) % n))]
+
+
+def halfway(frames: NDArray[Any]) -> NDArray[np.float32]:
+    """A frame after each of ``frames``, halfway to the next."""
+    data = frames.astype(np.float32)
+    pairs = np.stack([data, (data + np.roll(data, -1, axis=0)) / 2], axis=1)
+    return pairs.reshape(-1, *data.shape[1:])
+
+
 def test_interpolated_frames_name_both_neighbours(tmp_path: Path) -> None:
     write_series(tmp_path / "in", images(8, 2), SeriesDescription="cine",
                  edit=lambda ds, t, z: setattr(ds, "TriggerTime", str(40 * t)))  # fmt: skip
     source = series_in(tmp_path / "in")
     times = np.arange(16) * 20.0
-    result, _ = write(tmp_path / "out", source, np.repeat(source.array(), 2, axis=0), times_ms=times)
+    result, _ = write(
+        tmp_path / "out", source, halfway(source.array()), times_ms=times, between=every_second_new(8)
+    )  # fmt: skip
     assert result.times_ms is not None
     np.testing.assert_array_equal(result.times_ms, times)
     before = [pydicom.dcmread(p).SOPInstanceUID for p in source.source.paths]
@@ -203,6 +218,102 @@ def test_interpolated_frames_name_both_neighbours(tmp_path: Path) -> None:
     assert named[5 * 2 + 1] == [before[2 * 2 + 1], before[3 * 2 + 1]]
     assert named[15 * 2] == [before[7 * 2], before[0]]  # past the last phase the beat begins again
     assert {h.CardiacNumberOfImages for h in after} == {16}
+    assert {h.NumberOfTemporalPositions for h in after} == {16}
+    assert [h.TemporalPositionIdentifier for h in after[::2]] == list(range(1, 17))
+    assert ["INTERPOLATED" in h.ImageType for h in after] == [False, False, True, True] * 8
+    assert after[4 * 2].ImageComments.startswith("acquired image, passed through to a series that has")
+    assert after[5 * 2].ImageComments.startswith("interpolated between images at 80 and 120 ms. Research use only")
+    assert invalid(tmp_path / "out") == set()
+    assert inconsistent(tmp_path, [*source.source.paths, *result.source.paths]) == []
+
+
+def test_interpolated_images_lie_between_the_times_of_their_own_slice(tmp_path: Path) -> None:
+    write_series(tmp_path / "in", images(3, 2), SeriesDescription="cine",
+                 edit=lambda ds, t, z: setattr(ds, "TriggerTime", str(40 * t + 7.25 * z)))  # fmt: skip
+    source = series_in(tmp_path / "in")
+    assert source.times_ms is not None
+    times = halfway(source.times_ms).astype(np.float64)
+    times[-1] = 100
+    write(tmp_path / "out", source, halfway(source.array()), times_ms=times, between=every_second_new(3))
+    after = headers(tmp_path / "out")
+    np.testing.assert_allclose([float(h.TriggerTime) for h in after], times.ravel())
+    assert [h.ImageComments.split("images ")[1][:18] for h in after[2:4]] == ["at 0 and 40 ms. Re", "at 7.2 and 47.2 ms"]
+
+
+def test_without_times_no_image_claims_one(tmp_path: Path) -> None:
+    write_series(tmp_path / "in", images(3, 1), TriggerTime="12", AcquisitionTime=None, ContentTime=None)
+    source = series_in(tmp_path / "in")
+    assert source.times_ms is None
+    write(tmp_path / "out", source, halfway(source.array()), between=every_second_new(3))
+    after = headers(tmp_path / "out")
+    assert ["TriggerTime" in h for h in after] == [True, False] * 3
+    assert after[3].ImageComments.startswith("interpolated between images 2 and 3 of the source")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tags"),
+    [
+        (np.uint16, {}),
+        (np.uint16, {"RescaleSlope": "2", "RescaleIntercept": "-100"}),
+        (np.uint16, {"RescaleSlope": "2.5", "RescaleIntercept": "-100"}),
+        (np.uint16, {"RescaleSlope": "0.0123", "RescaleIntercept": "-3.1"}),
+        (np.int16, {}),
+        (np.int16, {"RescaleSlope": "0.7", "RescaleIntercept": "11"}),
+        (np.uint8, {}),
+    ],
+)
+def test_acquired_images_come_back_bit_for_bit(tmp_path: Path, dtype: type, tags: dict[str, str]) -> None:
+    """Over the whole range of the stored type; new frames beyond it are clipped."""
+    limits = np.iinfo(dtype)
+    stored = np.random.default_rng(3).integers(limits.min, limits.max, (3, 2, 12, 10), endpoint=True).astype(dtype)
+    stored[1, :, 0, :2] = limits.min, limits.max
+    write_series(tmp_path / "in", stored, **tags)
+    source = series_in(tmp_path / "in")
+    frames = halfway(source.array())
+    frames[1::2] = 1.3 * frames[1::2] - 50
+    result, _ = write(
+        tmp_path / "out", source, frames, times_ms=np.arange(6) * 20.0, between=every_second_new(3)
+    )  # fmt: skip
+    np.testing.assert_array_equal(result.array()[::2], source.array())
+    low, high = source.array().min(), source.array().max()
+    step = float(tags.get("RescaleSlope", 1))
+    inside = (frames > low) & (frames < high)
+    np.testing.assert_allclose(result.array()[inside], frames[inside], atol=0.5001 * max(step, 1))
+    assert result.array().max() >= high
+
+
+def test_acquired_images_come_back_bit_for_bit_where_each_has_a_scale_of_its_own(tmp_path: Path) -> None:
+    def scales(ds: Dataset, t: int, z: int) -> None:
+        ds.RescaleSlope, ds.RescaleIntercept = f"{0.31 + 1.7 * t + 0.4 * z:g}", str(3 * t)
+
+    stored = np.random.default_rng(3).integers(0, 65535, (3, 2, 12, 10), endpoint=True).astype(np.uint16)
+    write_series(tmp_path / "in", stored, edit=scales)
+    source = series_in(tmp_path / "in")
+    frames = halfway(source.array())
+    result, _ = write(
+        tmp_path / "out", source, frames, times_ms=np.arange(6) * 20.0, between=every_second_new(3)
+    )  # fmt: skip
+    np.testing.assert_array_equal(result.array()[::2], source.array())
+    np.testing.assert_allclose(result.array()[1::2], frames[1::2], atol=0.5001 * frames.max() / 30_000)
+
+
+@pytest.mark.parametrize(("dtype", "slope", "inter"), [(np.uint8, 1, 0), (np.int16, 0.37, 5), (np.uint16, 3, -1)])
+def test_acquired_nifti_integers_come_back_from_dicom(tmp_path: Path, dtype: type, slope: float, inter: float) -> None:
+    limits = np.iinfo(dtype)
+    stored = np.random.default_rng(4).integers(limits.min, limits.max, (10, 12, 2, 3), endpoint=True).astype(dtype)
+    image = nib.Nifti1Image(stored, np.diag([1.5, 1.5, 8, 1]))
+    image.header["scl_slope"], image.header["scl_inter"] = slope, inter
+    nib.save(image, tmp_path / "x.nii")
+    with (tmp_path / "x.nii").open("r+b") as file:  # nibabel leaves the scale of integers out
+        file.seek(112)
+        file.write(np.array([slope, inter], "<f4").tobytes())
+    source = read_nifti(tmp_path / "x.nii")
+    assert source.array().max() == np.float32(stored.max() * np.float64(np.float32(slope)) + inter)
+    result, _ = write(
+        tmp_path / "out", source, halfway(source.array()), times_ms=np.arange(6) * 20.0, between=every_second_new(3)
+    )  # fmt: skip
+    # The readers round the same product of the same integer differently in the last bit of float32.
+    np.testing.assert_allclose(result.array()[::2], source.array(), rtol=2e-7)
 
 
 def test_one_image_made_of_all_frames_names_all(tmp_path: Path, perfusion: Series) -> None:

@@ -12,6 +12,7 @@ import openvino
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from cmrsr.models.vdt import (
     Decoder,
@@ -34,7 +35,7 @@ TINY = VdtConfig(depth=2, width=24, heads=2, window=4, detail=(8, 16), embedding
 PAPER_SIZE = 859_683_472  # 28 blocks of 23 w^2 + 22 w, and what lies before and after them
 F32 = 1e-4  # relative: parity of float32 engines
 BF16 = 3e-2  # relative: eight bits of mantissa
-INPUTS = ("x_t", "known", "base", "tau", "t")
+INPUTS = ("x_t", "known", "base", "bend", "tau", "t")
 
 
 def _model(config: VdtConfig = TINY) -> Vdt:
@@ -52,8 +53,11 @@ def _inputs(n: int = 3, y: int = 32, x: int = 40, batch: int = 2, t: float = 0.4
     known = torch.rand(batch, 2, y, x, generator=generator)
     tau = torch.linspace(0, 1, n + 2)[1:-1].repeat(batch, 1)
     base = known[:, :1] + tau[..., None, None] * (known[:, 1:] - known[:, :1])
+    bend = 0.05 * torch.randn(batch, n, y, x, generator=generator)
     x_t = torch.randn(batch, n, y, x, generator=generator)
-    return {"x_t": x_t, "known": known, "base": base, "tau": tau, "t": torch.full((batch,), t)}
+    return {
+        "x_t": x_t, "known": known, "base": base + bend / 2, "bend": bend, "tau": tau, "t": torch.full((batch,), t),
+    }  # fmt: skip
 
 
 def _close(a: Tensor, b: Tensor, atol: float = 2e-5) -> bool:
@@ -85,7 +89,7 @@ def test_heads_must_fit() -> None:
 def test_unknown_frames_have_no_order_of_their_own(model: Vdt) -> None:
     inputs = _inputs(4)
     order = torch.tensor([2, 0, 3, 1])
-    permuted = {k: v[:, order] if k in ("x_t", "base", "tau") else v for k, v in inputs.items()}
+    permuted = {k: v[:, order] if k in ("x_t", "base", "bend", "tau") else v for k, v in inputs.items()}
     assert _close(model(**permuted), model(**inputs)[:, order])
 
 
@@ -115,6 +119,38 @@ def test_frames_are_denoised_jointly(model: Vdt) -> None:
     x_t[:, 0] += 1
     effect = (model(**inputs | {"x_t": x_t}) - model(**inputs)).abs().amax((0, 2, 3))
     assert (effect > 1e-5).all()
+
+
+def test_what_each_frame_is_given_besides_its_noise() -> None:
+    """Six images a frame: residual, image, its detail, the rise, what leads off the linear blend, the bend."""
+    model, inputs, seen = _model(), _inputs(t=0.5), {}
+    model.stem.register_forward_hook(lambda _, given, __: seen.update(frames=F.pixel_shuffle(given[0], 2)))
+    model(**inputs)
+    residual, image, _, rise, off, bend = seen["frames"].unflatten(0, (2, 5)).unbind(2)
+    known, tau = inputs["known"], inputs["tau"][..., None, None]
+    assert _close(residual[:, 2:], inputs["x_t"] * math.cos(math.pi / 4))
+    assert torch.equal(image, torch.cat([known, inputs["base"]], 1))
+    assert _close(rise, 8 * (known[:, 1:] - known[:, :1]).expand(-1, 5, -1, -1))
+    assert _close(off[:, 2:], 8 * (inputs["base"] - (1 - tau) * known[:, :1] - tau * known[:, 1:]), 1e-5)
+    assert torch.equal(bend[:, 2:], 8 * inputs["bend"])
+    for part in (residual, off, bend):  # a known frame is its own blend
+        assert not part[:, :2].any()
+    flat = _inputs() | {"known": torch.full((2, 2, 32, 40), 0.3), "base": torch.full((2, 3, 32, 40), 0.3)}
+    model(**flat)
+    assert _close(seen["frames"].unflatten(0, (2, 5))[:, :, 2], torch.zeros(1))  # nothing is detail, to the border
+
+
+def test_the_bend_is_of_its_own_frame(model: Vdt) -> None:
+    """The others notice through the attention across frames alone."""
+    inputs = _inputs()
+    bend = inputs["bend"].clone()
+    bend[:, 1] += 0.05
+    effect = (model(**inputs | {"bend": bend}) - model(**inputs)).abs().amax((0, 2, 3))
+    assert effect[1] > 1e-3
+    assert effect[1] > 2 * effect[0]
+    assert effect[1] > 2 * effect[2]
+    none = {"bend": torch.zeros_like(bend)}  # as where there are no neighbours
+    assert model(**inputs | none).isfinite().all()
 
 
 def test_a_known_frame_is_used_at_its_own_end(model: Vdt) -> None:
@@ -160,7 +196,7 @@ def test_series_of_a_batch_do_not_meet(model: Vdt) -> None:
 def test_pixels_at_every_phase_of_the_patch_are_seen(model: Vdt) -> None:
     inputs = {k: v.requires_grad_() if v.ndim == 4 else v for k, v in _inputs(2, 32, 32, 1).items()}
     model(**inputs).square().sum().backward()
-    for name in ("x_t", "known", "base"):
+    for name in ("x_t", "known", "base", "bend"):
         grad = inputs[name].grad
         assert grad is not None
         seen = grad.abs()[0].unflatten(1, (4, 8)).unflatten(3, (4, 8)).sum((0, 1, 3))
@@ -378,7 +414,7 @@ def graph(tmp_path_factory: pytest.TempPathFactory, short: Vdt) -> Path:
     """One graph for any number of series and frames."""
     path = tmp_path_factory.mktemp("onnx") / "vdt.onnx"
     batch, n = (torch.export.Dim(name, min=1, max=64) for name in ("batch", "frames"))
-    shapes: dict[str, Any] = {name: {0: batch, 1: n} for name in ("x_t", "base", "tau")}
+    shapes: dict[str, Any] = {name: {0: batch, 1: n} for name in ("x_t", "base", "bend", "tau")}
     shapes |= {name: {0: batch} for name in ("known", "t")}
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of every package that is not installed
     with warnings.catch_warnings():

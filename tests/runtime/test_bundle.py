@@ -8,8 +8,11 @@ import pytest
 
 from cmrsr.errors import EngineError
 from cmrsr.runtime import bundle
-from cmrsr.runtime.bundle import find, load, shipped
+from cmrsr.runtime.bundle import PORTS, find, load, shipped
+from tests.cine import interp_engine, write_interp_engine
 from tests.engines import write_engine
+
+__all__ = ["interp_engine"]
 
 
 def test_a_valid_bundle_loads(engine: Path) -> None:
@@ -26,7 +29,19 @@ def test_the_digest_follows_the_manifest(engine: Path, tmp_path: Path) -> None:
 
 def test_every_shipped_engine_loads() -> None:
     for folder in shipped():
-        assert load(folder.name, "sr").path == folder
+        loaded = load(folder.name)
+        assert loaded.path == folder
+        assert load(folder.name, loaded.manifest.task).digest == loaded.digest
+
+
+def test_graphs_of_a_bundle_by_task(engine: Path, interp_engine: Path) -> None:
+    assert [graph.file for graph in load(str(engine), "sr").manifest.graphs] == ["step.onnx"]
+    step, volume = load(str(interp_engine), "interp4d").manifest.graphs
+    assert (step.file, volume.file) == ("step.onnx", "volume.onnx")
+    for task, graphs in (("sr", load(str(engine)).manifest.graphs), ("interp4d", (step, volume))):
+        for graph, (inputs, outputs) in zip(graphs, PORTS[task].values(), strict=True):
+            assert tuple(port.name for port in graph.inputs) == inputs
+            assert tuple(port.name for port in graph.outputs) == outputs
 
 
 def test_a_shipped_engine_is_found_by_its_name(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,9 +113,43 @@ def test_a_graph_with_other_inputs_is_refused(tmp_path: Path) -> None:
         load(str(folder), "sr")
 
 
-def test_an_engine_for_another_task_is_refused(engine: Path) -> None:
-    with pytest.raises(EngineError, match="engine tiny is for `cmrsr sr`, not for `cmrsr mie`"):
-        load(str(engine), "mie")
+@pytest.mark.parametrize("graph", ["step", "volume"])
+@pytest.mark.parametrize("kind", ["inputs", "outputs"])
+def test_ports_of_interp4d_are_checked_in_their_order(tmp_path: Path, graph: str, kind: str) -> None:
+    """A backend takes inputs and gives outputs by position."""
+    folder = write_interp_engine(tmp_path / "engine")
+    manifest = json.loads((folder / "bundle.json").read_text())
+    ports = manifest[graph][kind]
+    if len(ports) > 1:
+        ports[0], ports[1] = ports[1], ports[0]
+    else:
+        ports[0]["name"] = "image"
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    with pytest.raises(
+        EngineError, match=rf"{kind} .*, expected {', '.join(PORTS['interp4d'][graph][kind == 'outputs'])}"
+    ):
+        load(str(folder), "interp4d")
+
+
+def test_both_graphs_of_interp4d_are_needed_and_checked(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="no graph volume, which an engine for interp4d needs"):
+        load(str(write_interp_engine(tmp_path / "one", volume=None)))
+    folder = write_interp_engine(tmp_path / "two")
+    digests = json.loads((folder / "bundle.json").read_text())["sha256"]
+    with pytest.raises(EngineError, match=r"no sha256 for volume\.onnx"):
+        load(str(write_interp_engine(tmp_path / "three", sha256={"step.onnx": digests["step.onnx"]})))
+    data = bytearray((folder / "volume.onnx").read_bytes())
+    data[-1] ^= 1
+    (folder / "volume.onnx").write_bytes(data)
+    with pytest.raises(EngineError, match=r"damaged: .*volume\.onnx has sha256"):
+        load(str(folder), "interp4d")
+
+
+def test_an_engine_for_another_task_is_refused(engine: Path, interp_engine: Path) -> None:
+    with pytest.raises(EngineError, match="engine tiny is for `cmrsr sr`, not for `cmrsr interp4d`"):
+        load(str(engine), "interp4d")
+    with pytest.raises(EngineError, match="engine tiny is for `cmrsr interp4d`, not for `cmrsr sr`"):
+        load(str(interp_engine), "sr")
 
 
 def test_the_spread_factor_is_that_of_the_nearest_number_of_steps(tmp_path: Path) -> None:

@@ -14,9 +14,13 @@ from cmrsr.errors import CmrsrWarning, DeviceError, EngineError, UsageError
 from cmrsr.runtime import engine as runtime
 from cmrsr.runtime.bundle import Bundle, load
 from cmrsr.runtime.choice import DeviceChoice, default_threads
-from cmrsr.runtime.engine import backends, load_step
+from cmrsr.runtime.engine import backends, load_graph, load_step
 from cmrsr.runtime.open_vino import best_precision
+from tests.cine import BEND_SHARE, PULL, interp_engine
+from tests.cine import RESIDUAL_STD as INTERP_STD
 from tests.engines import SEEN_LR, SEEN_X_T, write_engine
+
+__all__ = ["interp_engine"]
 
 Array = NDArray[np.float32]
 F32 = 1e-5  # relative: float32 sums of a few dozen products
@@ -63,6 +67,60 @@ def test_backends_compute_the_step(bundle: Bundle, backend: Any) -> None:
         assert found.shape == wanted.shape
         assert error(found, wanted) < F32
     step.close()
+
+
+@pytest.fixture(scope="module")
+def interp_bundle(interp_engine: Path) -> Bundle:
+    return load(str(interp_engine), "interp4d")
+
+
+def clip(batch: int = 2, n: int = 3, y: int = 16, x: int = 24) -> dict[str, Array]:
+    """Inputs of stage 1, by name."""
+    rng = np.random.default_rng(8)
+    sizes = {"x_t": n, "known": 2, "base": n, "bend": n}
+    images = {k: rng.standard_normal((batch, size, y, x)).astype(np.float32) for k, size in sizes.items()}
+    tau = rng.random((batch, n)).astype(np.float32)
+    return images | {"tau": tau, "coefficients": np.array([0.3, 0.9, -0.4, 0.7, 0.2], np.float32)}
+
+
+def sizes_of(given: dict[str, Array]) -> dict[str, tuple[int, ...]]:
+    return {k: v.shape for k, v in given.items() if k != "coefficients"}
+
+
+@pytest.mark.parametrize("backend", CPU_BACKENDS)
+def test_any_graph_of_a_bundle_runs(interp_bundle: Bundle, backend: Any) -> None:
+    """Inputs and outputs in the order of the manifest, for whatever sizes of the dynamic ones are named."""
+    choice = DeviceChoice(backend=backend, precision="f32", device="cpu")
+    step, volume = interp_bundle.manifest.graphs
+    for given in (clip(), clip(batch=1, n=5, y=8, x=8)):
+        engine = load_graph(interp_bundle, step, sizes_of(given), choice)
+        condition, read_x, read_f, next_x0, next_x = given["coefficients"].astype(np.float64)
+        f = (1 - condition) * given["x_t"] - given["bend"] * (BEND_SHARE / INTERP_STD)
+        x0 = read_x * given["x_t"] + read_f * f
+        found = engine(*given.values())
+        assert len(found) == 2
+        for got, wanted in zip(found, (next_x0 * x0 + next_x * given["x_t"], x0), strict=True):
+            assert got.shape == wanted.shape
+            assert error(got, wanted) < F32
+        engine.close()
+    shown = np.random.default_rng(1).random((1, 3, 4, 12, 8)).astype(np.float32)
+    engine = load_graph(interp_bundle, volume, {"volume": shown.shape}, choice)
+    (found_volume,) = engine(shown)
+    assert error(found_volume, (1 - PULL) * shown[:, :1] + PULL / 2 * (shown[:, 1:2] + shown[:, 2:])) < F32
+
+
+def test_memory_that_ran_out_and_graphs_that_do_not_compile_name_their_sizes(
+    interp_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compile_model(*_: Any) -> None:
+        raise RuntimeError("Exception from x:\nCould not allocate memory")
+
+    given = clip()
+    monkeypatch.setattr(openvino.Core, "compile_model", compile_model)
+    with pytest.raises(
+        DeviceError, match=r"out of memory for x_t 2x3x16x24, known 2x2x16x24, .*tau 2x3: use --batch-size 1"
+    ):
+        load_graph(interp_bundle, interp_bundle.manifest.step, sizes_of(given), DeviceChoice(backend="openvino"))
 
 
 def test_bf16_is_within_the_tolerance(bundle: Bundle) -> None:

@@ -3,13 +3,18 @@ from pathlib import Path
 import pytest
 
 from cmrsr.errors import UsageError
-from cmrsr.training.recipe import RECIPES, load_recipe
+from cmrsr.training.recipe import RECIPES, load_recipe, parse_recipe
+
+SYSTEMS = {
+    "perfgen-s": "sr", "perfgen-paper": "sr",
+    "tssc-s": "interp4d", "tssc-paper": "interp4d", "tssc-s-volume": "interp4d-volume",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in RECIPES.glob("*.toml")))
 def test_shipped_recipes_are_valid(name: str) -> None:
     recipe = load_recipe(name)
-    assert recipe.system == "sr"
+    assert recipe.system == SYSTEMS[name]
     assert recipe.model.name == name
     assert load_recipe(str(RECIPES / f"{name}.toml")) == recipe
 
@@ -41,9 +46,11 @@ def test_overrides_are_toml_values() -> None:
     [
         ("optimiser.step=7", "unknown key optimiser.step"),
         ("colour=1", "unknown key colour"),
-        ("model.base=64", "unknown key model.perfgen-s.base"),
+        ("model.base=64", "unknown key model.base"),
         ("model.name=unet", "model.*'unet'"),
-        ("system=cine", "system: .*'sr'.* \\(got 'cine'\\)"),
+        ("system=cine", "'cine' found using 'system' .*'sr', 'interp4d', 'interp4d-volume'"),
+        ("system=interp4d", "model: .*'perfgen-s'.*'tssc-s'"),  # the model of another system
+        ("data.gap=[2, 3]", "unknown key data.gap"),
         ("optimiser.steps=0", "optimiser.steps: .*greater than or equal to 1 \\(got 0\\)"),
         ("optimiser.learning_rate=fast", "optimiser.learning_rate: .*number.* \\(got 'fast'\\)"),
         ("optimiser.ema_every=0", "optimiser.ema_every"),
@@ -63,6 +70,46 @@ def test_wrong_overrides_are_named_in_one_line(override: str, message: str) -> N
         load_recipe("perfgen-s", ["seed=1", override])
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 250
+
+
+@pytest.mark.parametrize(
+    ("name", "override", "message"),
+    [
+        ("tssc-s", "data.gap=[5, 3]", r"data: gap 5 to 3: expected two numbers of phases, 2 <= low <= high"),
+        ("tssc-s", "data.gap=[1, 3]", r"data: gap 1 to 3"),
+        ("tssc-s", "data.fraction=[0.3, 0.5]", r"unknown key data\.fraction"),
+        ("tssc-s", "data.n_frames=0", r"data\.n_frames: .*greater than or equal to 1 \(got 0\)"),
+        ("tssc-s", "diffusion.schedule=linear", r"tssc-s needs the cosine schedule and the residual"),
+        ("tssc-s", "diffusion.residual=false", r"tssc-s needs the cosine schedule and the residual"),
+        ("tssc-s", "model.name=perfgen-s", r"model: .*'perfgen-s'.*'tssc-s'"),
+        ("tssc-s", "model.heads=3", r"model: width 128: expected a multiple of heads = 3"),
+        ("tssc-s", "model.heads=0", r"model: width 128: expected a multiple of heads = 0"),
+        ("tssc-s", "stage_one=/runs/other", r"unknown key stage_one"),
+        ("tssc-s-volume", "system=interp4d", r"model: .*'tssc-s-volume'.*'tssc-s'"),
+        ("tssc-s-volume", "diffusion.schedule=cosine", r"unknown key diffusion"),
+        ("tssc-s-volume", "stage_one=3", r"stage_one: .*path"),
+        ("tssc-s-volume", "model.mixer=rnn", r"model\.mixer: .*'mamba' or 'conv' \(got 'rnn'\)"),
+        ("tssc-s-volume", "model.width=48", r"model\.width: .*multiple of 32 \(got 48\)"),
+        ("tssc-s-volume", "model.stride=3", r"model\.stride: .*2, 4 or 8"),
+        ("tssc-s-volume", "loss.mse=-1", r"loss\.mse: .*greater than or equal to 0"),
+        ("tssc-s-volume", "loss.l1=1", r"unknown key loss\.l1"),
+    ],
+)
+def test_wrong_recipes_of_interp4d(name: str, override: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as error:
+        load_recipe(name, [override])
+    assert "\n" not in str(error.value)
+
+
+def test_stage_two_needs_a_stage_one(tmp_path: Path) -> None:
+    text = (RECIPES / "tssc-s-volume.toml").read_text().replace('stage_one = "runs/tssc-s"\n', "")
+    (tmp_path / "own.toml").write_text(text)
+    with pytest.raises(UsageError, match="stage_one: Field required"):
+        load_recipe(str(tmp_path / "own.toml"))
+    recipe = load_recipe(str(tmp_path / "own.toml"), ["stage_one=/runs/one"])
+    assert recipe.system == "interp4d-volume"
+    assert recipe.stage_one == Path("/runs/one")
+    assert parse_recipe(recipe.model_dump(mode="json")) == recipe  # as training.json keeps it
 
 
 def test_channels_of_the_paper_network_go_into_groups() -> None:

@@ -1,13 +1,19 @@
 from pathlib import Path
+from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 from cmrsr.errors import UnusableError, UsageError
 from cmrsr.training import sources
+from cmrsr.training.data import Stacks
 from cmrsr.training.recipe import Recipe, load_recipe
 from cmrsr.training.sources import default_cache, load_data, split_patients
 from cmrsr.training.virtual import VirtualSet
+from cmrsr.training.virtual_cine import CineSet
+from tests.cine import beating_frames
+from tests.conftest import save_nifti
 
 PATIENTS = [f"p{i:02d}" for i in range(23)]
 
@@ -69,6 +75,92 @@ def test_virtual_chests_are_held_out_whole(monkeypatch: pytest.MonkeyPatch, tmp_
     assert "10 virtual chests" in images.description
     with pytest.raises(UsageError, match=r"data\.n_validation 10: expected fewer than the 10 virtual chests"):
         load_data(_recipe("data.n_chests=10", "data.n_validation=10"), "phantom", tmp_path)
+
+
+# ---- whole stacks for interp4d ---------------------------------------------------------------------------------------
+
+
+def _clips(*overrides: str, name: str = "tssc-s") -> Recipe:
+    return load_recipe(name, ["data.crop=32", "data.gap=[2, 4]", *overrides])
+
+
+@pytest.fixture
+def cine_folder(tmp_path: Path) -> Path:
+    """Three patients with four beats, among series that are too short, too small or no series."""
+    folder = tmp_path / "cine"
+    for i, name in enumerate(("p1_rest", "p1_stress", "p2_rest", "p3/cine")):
+        save_nifti(folder / f"{name}.nii.gz", beating_frames(6 + i))
+    save_nifti(folder / "p4_volume.nii.gz", beating_frames(1))
+    save_nifti(folder / "p5_short.nii.gz", beating_frames(2))
+    save_nifti(folder / "p6_small.nii.gz", beating_frames(6, 3, 24, 40))
+    (folder / "p7_damaged.nii.gz").write_bytes(b"no image")
+    image = nib.Nifti1Image(np.ones((40, 40, 3), np.int16), np.eye(4))
+    nib.save(image, folder / "p8_three_axes.nii.gz")
+    return folder
+
+
+def _stacks(*arguments: Any) -> Stacks:
+    found = load_data(*arguments)
+    assert isinstance(found, Stacks)
+    return found
+
+
+def test_a_folder_of_cine_is_split_by_patient(cine_folder: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    found = _stacks(_clips(), str(cine_folder), tmp_path, lambda done, total: seen.append((done, total)))
+    assert seen == [(i + 1, 9) for i in range(9)]  # what is not usable counts as well
+    assert found.description == "3 patients of cine, 1 of them for validation"
+    frames = [[len(stack.shown) for stack in part] for part in (found.training, found.validation)]
+    assert sorted([*frames[0], *frames[1]]) == [6, 7, 8, 9]
+    held_out = {6: "p1", 7: "p1", 8: "p2", 9: "p3"}[frames[1][0]]
+    assert sorted(frames[1]) == {"p1": [6, 7], "p2": [8], "p3": [9]}[held_out]
+    for stack in (*found.training, *found.validation):
+        assert stack.shown.shape[1:] == (3, 40, 36)
+        assert stack.clean is None
+        np.testing.assert_array_equal(stack.shown, beating_frames(len(stack.shown)))
+
+
+def test_a_folder_with_too_few_beats(cine_folder: Path, tmp_path: Path) -> None:
+    for recipe, wanted in (
+        (
+            _clips("data.crop=48"),
+            r"of 0 patients found, expected at least 2 with more than 2 phases, 1 slices and 48x48",
+        ),
+        (_clips("data.gap=[8, 9]"), r"of 1 patients found, .* more than 8 phases"),
+        (_clips("data.n_slices=4", name="tssc-s-volume"), r"of 0 patients found, .* 4 slices"),
+    ):
+        with pytest.raises(UnusableError, match=wanted):
+            load_data(recipe, str(cine_folder), tmp_path)
+    # slices matter for volumes alone
+    assert _stacks(_clips("data.n_slices=4"), str(cine_folder), tmp_path).training
+    assert _stacks(_clips("data.n_slices=3", name="tssc-s-volume"), str(cine_folder), tmp_path).training
+
+
+def test_virtual_patients_are_held_out_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def rendered(virtual: CineSet, cache: Path, on_item: Any) -> np.ndarray:
+        assert cache == tmp_path
+        assert isinstance(virtual, CineSet)
+        on_item(virtual.n_patients)
+        patient, noise = np.arange(virtual.n_patients)[:, None], np.array([[1000, 0]])
+        return (patient + noise)[..., None, None, None, None] * np.ones((1, 1, 5, 2, 32, 32), np.uint16)
+
+    monkeypatch.setattr(sources, "load", rendered)
+    seen: list[tuple[int, int]] = []
+    recipe = _clips("data.n_patients=7", "data.n_validation=2")
+    found = _stacks(recipe, None, tmp_path, lambda done, total: seen.append((done, total)))
+    assert seen == [(7, 7)]
+    patients = []
+    for part in (found.validation, found.training):
+        for stack in part:
+            assert stack.clean is not None
+            assert stack.shown.shape == stack.clean.shape == (5, 2, 32, 32)
+            assert (stack.shown - stack.clean == 1000).all()
+            patients.append(int(stack.clean.max()))
+    assert patients == [0, 1, *range(2, 7)]
+    assert len(found.validation) == 2
+    assert "7 virtual patients" in found.description
+    with pytest.raises(UsageError, match=r"data\.n_validation 7: expected fewer than the 7 virtual patients"):
+        load_data(_clips("data.n_patients=7", "data.n_validation=7"), "phantom", tmp_path)
 
 
 def test_cache_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Where the frames of one super-resolved series go: NIfTI files, or DICOM images and a Parametric Map."""
+"""Where the frames of one result go: NIfTI files, or DICOM images and a Parametric Map."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -11,8 +11,31 @@ from numpy.typing import NDArray
 
 from cmrsr.io.derivation import Derivation
 from cmrsr.io.outputs import output_errors, replacing
-from cmrsr.io.series import Series
-from cmrsr.tasks.sr import SrFrame, SrPlan
+from cmrsr.io.series import Series, Shape
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """The result of a series: its shape (t, z, y, x), affine and times, (t,) or (t, z), None where unknown.
+
+    between: where frames are new, of each the source frames it lies between, one for an acquired frame itself.
+    """
+
+    shape: Shape
+    affine: NDArray[np.float64]
+    times_ms: NDArray[np.float64] | None
+    between: tuple[tuple[int, ...], ...] | None = None
+
+
+class Frame(Protocol):
+    """One time point of a result (z, y, x) and its uncertainty, None for a single sample."""
+
+    @property
+    def output(self) -> Array: ...
+    @property
+    def std(self) -> Array | None: ...
 
 
 class Sink(Protocol):
@@ -20,7 +43,7 @@ class Sink(Protocol):
 
     notes: list[str]
 
-    def write(self, frame: SrFrame) -> None: ...
+    def write(self, frame: Frame) -> None: ...
     def outputs(self) -> list[Path]: ...
 
 
@@ -31,7 +54,7 @@ class _NiftiSink:
     paths: list[Path]
     notes: list[str] = field(default_factory=list)
 
-    def write(self, frame: SrFrame) -> None:
+    def write(self, frame: Frame) -> None:
         self.image.write(frame.output)
         if self.std is not None:
             self.std.write(frame.std)
@@ -41,14 +64,14 @@ class _NiftiSink:
 
 
 @contextmanager
-def nifti_sink(target: Path, series: Series, plan: SrPlan, derivation: Derivation, with_std: bool) -> Iterator[Sink]:
+def nifti_sink(target: Path, series: Series, layout: Layout, derivation: Derivation, with_std: bool) -> Iterator[Sink]:
     """``<target>.nii.gz``, and ``<target>_std.nii.gz`` in float32; both appear only when all went well."""
     from cmrsr.io.nifti import nifti_writer
 
     def writer(path: Path, dtype: Literal["same", "float32"]) -> AbstractContextManager[Any]:
         return nifti_writer(
-            path, series, shape=(*series.shape[:2], *plan.shape_yx), affine=plan.affine, times_ms=series.times_ms,
-            dtype=dtype, description=derivation.describe(),
+            path, series, shape=layout.shape, affine=layout.affine, times_ms=layout.times_ms, dtype=dtype,
+            description=derivation.describe(),
         )  # fmt: skip
 
     paths = [target.with_name(f"{target.name}.nii.gz")]
@@ -64,13 +87,13 @@ def nifti_sink(target: Path, series: Series, plan: SrPlan, derivation: Derivatio
 @dataclass(slots=True)
 class _DicomSink:
     writer: Any
-    std: NDArray[np.float32] | None
+    std: Array | None
     folder: Path
     map_path: Path | None
     notes: list[str] = field(default_factory=list)
     written: int = 0
 
-    def write(self, frame: SrFrame) -> None:
+    def write(self, frame: Frame) -> None:
         self.writer.write(frame.output)
         if self.std is not None and frame.std is not None:
             self.std[self.written] = frame.std
@@ -81,34 +104,35 @@ class _DicomSink:
 
 
 @contextmanager
-def dicom_sink(target: Path, series: Series, plan: SrPlan, derivation: Derivation, with_std: bool) -> Iterator[Sink]:
+def dicom_sink(target: Path, series: Series, layout: Layout, derivation: Derivation, with_std: bool) -> Iterator[Sink]:
     """The folder ``<target>`` of MR images, and ``<target>_std.dcm``; both appear only when all went well."""
     from cmrsr.io.dicom_write import dicom_writer
 
-    shape = (*series.shape[:2], *plan.shape_yx)
     with ExitStack() as stack:
         map_path = std = None
         if with_std:
             map_path = target.with_name(f"{target.name}_std.dcm")
             # The map is complete before the folder of images appears, and takes its name after it.
             map_partial = stack.enter_context(replacing(map_path))
-            std = stack.enter_context(_scratch_array(target.with_name(f".{target.name}_std.npy.partial"), shape))
+            std = stack.enter_context(_scratch_array(target.with_name(f".{target.name}_std.npy.partial"), layout.shape))
         with dicom_writer(
-            target, series, derivation, shape=shape, affine=plan.affine, times_ms=series.times_ms
-        ) as writer:
+            target, series, derivation, shape=layout.shape, affine=layout.affine, times_ms=layout.times_ms,
+            between=layout.between, description_suffix=derivation.task.upper(),
+        ) as writer:  # fmt: skip
             sink = _DicomSink(writer, std, target, map_path)
             yield sink
             if std is not None:
                 from cmrsr.io.dicom_parametric import write_parametric_map
 
                 write_parametric_map(
-                    map_partial, series, derivation, std, affine=plan.affine, shape=shape, label="Standard deviation"
-                )
+                    map_partial, series, derivation, std, affine=layout.affine, shape=layout.shape,
+                    between=layout.between, label="Standard deviation",
+                )  # fmt: skip
         sink.notes.extend(writer.notes)
 
 
 @contextmanager
-def _scratch_array(path: Path, shape: tuple[int, ...]) -> Iterator[NDArray[np.float32]]:
+def _scratch_array(path: Path, shape: Shape) -> Iterator[Array]:
     """An array on disk, gone afterwards."""
     try:
         with output_errors(path):

@@ -1,0 +1,157 @@
+"""What every command shares that works through a batch of series with an engine: find, process, record, report."""
+
+import os
+import shlex
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+
+from cmrsr.cli.console import BatchConsole, searching
+from cmrsr.errors import UsageError
+
+if TYPE_CHECKING:
+    from cmrsr.evaluate.report import ReportCase
+    from cmrsr.io.nifti_header import TimeAxis
+    from cmrsr.runtime.bundle import Bundle
+    from cmrsr.tasks.batch import CaseResult
+    from cmrsr.tasks.case_files import CaseFiles
+
+Options = TypeVar("Options")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchRequest:
+    """What these commands have in common on the command line; ``arguments`` as they were typed."""
+
+    arguments: list[str]
+    inputs: list[Path]
+    out: Path | None
+    steps: int
+    samples: int
+    seed: int
+    engine: str
+    batch_size: int
+    format: str
+    time_axis: str | None
+    on_missing: str
+    device: str
+    backend: str
+    precision: str
+    threads: int | None
+    strict_device: bool
+    force: bool
+    shard: str | None
+    report: bool
+    quiet: bool
+    verbose: bool
+
+
+class MakeReportCase(Protocol):
+    """A case as the report shows it; without pictures unless ``illustrated``."""
+
+    def __call__(self, result: "CaseResult", bundle: "Bundle", options: Any, *, illustrated: bool) -> "ReportCase": ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchTask(Generic[Options]):
+    """What is done to each series. ``report_case`` gives the function that makes a case of the report."""
+
+    title: str
+    files: "type[CaseFiles[Any]]"
+    options: Options
+    report_case: Callable[[], MakeReportCase]
+
+
+def run_batch_command(request: BatchRequest, task: BatchTask[Any]) -> int:
+    """Find the series, process each, write ``run.json`` and ``report.html``; the exit code of the batch."""
+    from cmrsr import __version__
+    from cmrsr.io.discover import Candidate, Refused, discover
+    from cmrsr.io.outputs import refuse_overwriting
+    from cmrsr.runtime.bundle import load
+    from cmrsr.runtime.choice import DeviceChoice
+    from cmrsr.tasks.batch import exit_code, mine, output_folder, parse_shard, run_batch, shard_file
+
+    started, clock = datetime.now(UTC), time.monotonic()
+    choice = DeviceChoice(
+        device=request.device, backend=cast(Any, request.backend), precision=cast(Any, request.precision),
+        threads=request.threads, strict=request.strict_device,
+    )  # fmt: skip
+    shard = parse_shard(request.shard, os.environ)
+    time_axis = parse_time_axis(request.time_axis)
+    bundle = load(request.engine, task.files.task)
+    with searching(quiet=request.quiet):
+        candidates, refused, _ = discover(request.inputs, time_axis=time_axis, on_missing=cast(Any, request.on_missing))
+    cases: list[Candidate | Refused] = [*candidates, *refused]
+    n_mine = sum(mine(case.name, shard) for case in cases)
+    command = shlex.join(["cmrsr", *request.arguments])
+    with output_folder(request.inputs, request.out) as out:
+        files = task.files(
+            bundle=bundle, options=task.options, choice=choice, out=out, format=cast(Any, request.format),
+            force=request.force, command=command,
+        )  # fmt: skip
+        outputs = [path for one in candidates for path in files.planned(one)]
+        refuse_overwriting(outputs, [path for case in cases for path in case.paths])
+        record = {
+            "software": f"cmrsr {__version__}", "task": files.task, "command": command, "started": started.isoformat(),
+            "engine": {"name": bundle.manifest.name, "digest": bundle.digest}, "parameters": files.parameters(),
+            "shard": shard,
+        }  # fmt: skip
+        pages = Pages(bundle, task) if request.report else None
+        with ReportingConsole(n_mine, pages, quiet=request.quiet, verbose=request.verbose) as console:
+            if shard and not request.quiet:
+                part = f"shard {shard[0]} of {shard[1]}: {n_mine} of {len(cases)} series"
+                console.console.print(f"{part} (--shard 1/1 takes all)")
+            results = run_batch(candidates, refused, files.process, out, console, record, shard=shard)
+    page = out / shard_file("report.html", shard)
+    # A run that found everything done leaves the report of the run that did it.
+    if pages and (any(r.status != "skipped" for r in results) or not page.exists()):
+        from cmrsr.evaluate.report import ReportRun, write_report
+
+        run = ReportRun(
+            title=task.title, command=command, version=__version__, started=started,
+            seconds=time.monotonic() - clock, engine=bundle.manifest.name, engine_digest=bundle.digest,
+        )  # fmt: skip
+        write_report(page, pages.cases, run)
+        if not request.quiet:
+            console.console.print(f"report: {page}")
+    return exit_code(results)
+
+
+class Pages:
+    """The report's cases, each made as it ends: what is held of hundreds of series are a few pictures."""
+
+    def __init__(self, bundle: "Bundle", task: BatchTask[Any]) -> None:
+        self.cases: list[ReportCase] = []
+        self._bundle, self._task = bundle, task
+
+    def add(self, result: "CaseResult") -> None:
+        from cmrsr.evaluate.report import MAX_ILLUSTRATED
+
+        illustrated = sum(bool(case.pictures) for case in self.cases) < MAX_ILLUSTRATED
+        make = self._task.report_case()
+        self.cases.append(make(result, self._bundle, self._task.options, illustrated=illustrated))
+
+
+class ReportingConsole(BatchConsole):
+    """The batch's console, which also feeds the report."""
+
+    def __init__(self, n_cases: int, pages: Pages | None, *, quiet: bool, verbose: bool) -> None:
+        super().__init__(n_cases, quiet=quiet, verbose=verbose)
+        self._pages = pages
+
+    def case_ended(self, result: "CaseResult") -> None:
+        super().case_ended(result)
+        if self._pages:
+            self._pages.add(result)
+
+
+def parse_time_axis(text: str | None) -> "TimeAxis":
+    """None (not given), ``none`` (a single volume) or an array axis."""
+    if text is None or text == "none":
+        return cast("TimeAxis", text)
+    if text not in ("0", "1", "2", "3"):
+        raise UsageError(f"--time-axis {text}: expected 0, 1, 2, 3 or none")
+    return int(text)

@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+from torch import nn
+
+from cmrsr.errors import UsageError
+from cmrsr.training import interp4d_system
+from cmrsr.training.data import Images, Stack, Stacks, check_crop
+from cmrsr.training.interp4d_system import ClipSystem, VolumeSystem
+from cmrsr.training.recipe import load_recipe
+from cmrsr.training.sr_system import SrSystem
+from cmrsr.training.systems import build_system
+from tests.cine import beating_frames
+
+FRAMES = beating_frames(6, 2, 24, 24)
+IMAGES = Images(training=[*FRAMES[:4, 0]], validation=[*FRAMES[4:, 0]], description="frames")
+STACKS = Stacks(training=[Stack(shown=FRAMES)], validation=[Stack(shown=FRAMES)], description="a beat")
+
+
+def test_a_recipe_names_its_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(build_system(load_recipe("perfgen-s", ["data.crop=16"]), IMAGES), SrSystem)
+    clips = ("data.crop=16", "data.gap=[2, 2]")
+    assert isinstance(build_system(load_recipe("tssc-s", [*clips, "model.depth=1"]), STACKS), ClipSystem)
+    monkeypatch.setattr(interp4d_system, "load_stage_one", lambda folder: (nn.Identity(), 0.1))
+    volumes = load_recipe("tssc-s-volume", [*clips, "data.n_slices=2"])
+    assert isinstance(build_system(volumes, STACKS), VolumeSystem)
+
+
+def test_what_does_not_go_together_is_refused() -> None:
+    for name, data, message in (
+        ("perfgen-s", STACKS, "sr cannot be trained on stacks"),
+        ("tssc-s", IMAGES, "interp4d cannot be trained on images"),
+        ("tssc-s-volume", IMAGES, "interp4d-volume cannot be trained on images"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            build_system(load_recipe(name), data)
+
+
+def test_crops_fit_the_model_and_the_smallest_image() -> None:
+    images = [np.zeros((3, 40, 24)), np.zeros((32, 32))]
+    check_crop(24, 8, images)
+    for crop, stride in ((20, 8), (32, 8)):
+        with pytest.raises(UsageError, match=rf"data\.crop {crop}: .* stride 8, and at most the 24 pixels"):
+            check_crop(crop, stride, images)
