@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
-from rich.table import Table
+from rich.table import Column, Table
 
 from cmrsr.cli.batch_command import parse_time_axis
 from cmrsr.errors import CmrsrError, UsageError
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 OnMethod = Callable[[str], None]
-WIDE = 180  # columns of a table that goes to a file
+WIDE = 200  # columns of a table that goes to a file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,10 +195,11 @@ def print_methods(
 ) -> None:
     """A row a method: its metrics, further ``columns`` by heading and method; then rows of ``published`` metrics."""
     metrics = list(dict.fromkeys(c.metric for c in comparisons))
-    table = Table("method", *metrics, *columns)
+    table = Table(Column("method", no_wrap=True), *metrics, *columns)
     for method in dict.fromkeys(c.method for c in comparisons):
         cells = [f"{c.per_image.mean:.3f} ± {c.per_image.sd or 0:.3f}" for c in comparisons if c.method == method]
         table.add_row(method, *cells, *(column.get(method, "") for column in columns.values()))
     for name, row in (published or {}).items():
         table.add_row(name, *(row.get(metric, "") for metric in metrics), style="dim")
-    console.print(table, width=None if console.is_terminal else WIDE)
+    wide = console if console.is_terminal else Console(stderr=True, highlight=False, width=WIDE)
+    wide.print(table)

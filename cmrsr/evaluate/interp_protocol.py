@@ -71,8 +71,8 @@ class Case:
 class SeriesResult:
     """One series: every metric by method, one value a hidden frame; frames from 0, tau in their gaps.
 
-    sureness: by method and source, rms of the standard deviation that was foretold and of the error. shown: truth and methods at one place, (y, x), with the frame's
-    own scores; aspect: its pixels' height over width.
+    sureness: by method and source, rms of the standard deviation that was foretold and of the error. shown: truth and
+    methods at one place, (y, x); aspect: its pixels' height over width.
     """
 
     name: str
@@ -137,13 +137,8 @@ def evaluate_case(
         peak=1.0 if standard else found.maximum, window=_window(original, centre, protocol.crop), standard=standard
     )
     result = SeriesResult(case.name, case.patient, split, (*notes, *_notes(whole.notes, planned(options).notes)))
-    taus = [tau for gap in split.tau(whole.clock) for tau in gap]
-    at, plane, place = _shown(known, split, truth)
-    size = round(SHOWN_SHARE * min(series.shape[2:]))
     middle = centre if standard is None else (series.shape[2] / 2, series.shape[3] / 2)
-    view = (plane, *_slices(window_around(middle, (series.shape[2], series.shape[3]), size)))
-    result.shown, result.shown_frame, result.shown_plane = {"truth": truth[at][view]}, place, plane
-    result.aspect = series.spacing_mm[1] / series.spacing_mm[2]
+    at, view = _look_at(result, known, truth, middle)
     scores: dict[str, list[dict[str, float]]] = {}
     for name, frames in restorations(known, planned, engines, settings, options):
         if on_method:
@@ -155,7 +150,7 @@ def evaluate_case(
             if i == at:
                 result.shown[name] = restored.volume[view].copy()
         result.sureness |= {f"{source} of {name}": value for source, value in sure.values().items()}
-    _keep_finite(result, scores, split.frames, np.array(taus))
+    _keep_finite(result, scores, [tau for gap in split.tau(whole.clock) for tau in gap])
     return result
 
 
@@ -197,22 +192,28 @@ def _slices(window: tuple[int, int, int, int]) -> tuple[slice, slice]:
     return slice(y, y + height), slice(x, x + width)
 
 
-def _shown(known: Series, split: Split, truth: Sequence[Array]) -> tuple[int, int, int]:
-    """Place among the hidden frames, slice and index of the largest change from the nearest known frame.
+def _look_at(
+    result: SeriesResult, known: Series, truth: Sequence[Array], centre: tuple[float, float]
+) -> tuple[int, tuple[int, slice, slice]]:
+    """Choose what is shown of a result: the place among the hidden frames, and slice, rows and columns around a centre.
 
-    Of the middle half of the slices: at the base other things than the heart's motion change most.
+    The frame with the largest change from the nearest known one, and of the middle half of the slices (at the base,
+    other things than the heart's motion change most) the one with the largest.
     """
-    change = []
-    frames = iter(truth)
-    for first, gap in enumerate(split.hidden):
+    change, frames = [], iter(truth)
+    for first, gap in enumerate(result.split.hidden):
         ends = known.frame(first), known.frame((first + 1) % known.n_frames)
         for _ in gap:
             frame = next(frames)
             change.append(np.min([np.mean((frame - end) ** 2, axis=(1, 2)) for end in ends], axis=0))
     at = int(np.argmax(np.mean(change, axis=1)))
     low = len(change[at]) // 4
-    middle = change[at][low : len(change[at]) - low]
-    return at, low + int(np.argmax(middle)), split.frames[at]
+    plane = low + int(np.argmax(change[at][low : len(change[at]) - low]))
+    _, _, n_y, n_x = known.shape
+    view = (plane, *_slices(window_around(centre, (n_y, n_x), round(SHOWN_SHARE * min(n_y, n_x)))))
+    result.shown, result.shown_frame, result.shown_plane = {"truth": truth[at][view]}, result.split.frames[at], plane
+    result.aspect = known.spacing_mm[1] / known.spacing_mm[2]
+    return at, view
 
 
 class _Sureness:
@@ -240,14 +241,12 @@ def _energy(values: Array) -> float:
     return float(np.sum(np.square(values, dtype=np.float64)))
 
 
-def _keep_finite(
-    result: SeriesResult, scores: dict[str, list[dict[str, float]]], frames: list[int], taus: NDArray[np.float64]
-) -> None:
+def _keep_finite(result: SeriesResult, scores: dict[str, list[dict[str, float]]], taus: Sequence[float]) -> None:
     """Put the scores into the result, without the frames that a method meets exactly: they have no PSNR to average.
 
     Scanners and converters repeat frames; a blend that hits one exactly says nothing of blending.
     """
-    names = list(next(iter(scores.values()))[0])
+    frames, names = result.split.frames, list(next(iter(scores.values()))[0])
     table = np.array([[[one[k] for k in names] for one in rows] for rows in scores.values()])  # method, frame, metric
     names, table = _defined(names, table)
     usable = np.isfinite(table).all(axis=(0, 2))
@@ -257,7 +256,7 @@ def _keep_finite(
         listed = ", ".join(str(frames[i] + 1) for i in np.flatnonzero(~usable))
         result.notes += (f"frames that a method meets exactly (repeated ones?) were not scored: {listed}",)
     result.frames = [frames[i] for i in np.flatnonzero(usable)]
-    result.tau = taus[usable]
+    result.tau = np.array(taus)[usable]
     result.metrics = {m: {k: table[i, usable, j] for j, k in enumerate(names)} for i, m in enumerate(scores)}
 
 

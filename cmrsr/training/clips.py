@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import cv2
 import numpy as np
@@ -17,6 +18,8 @@ ALONE = 0.35  # share of the clips without neighbours, like two phases (ED and E
 BRIGHTNESS = (0.6, 1.3)  # scale of the clip over that of its series
 NOISE = (0.03, 2.5)  # noise of the known frames over the scanner's own, where the clean image is known; log-uniform
 LASTING = (0.03, 2.0)  # the same of noise that all frames share, as after temporal regularisation: part of the target
+PERSISTENCE = (0.2, 1.0)  # share of the gap over which noise fades, in half of the clips: frames often share raw data
+TIMING = 0.12  # standard deviation of the time that is stated half-way: motion is not equally fast in all hearts
 ZOOM = 1.8  # up to which half of the clips are enlarged: images are often interpolated to finer pixels
 PARTS = ("known", "base", "bend", "target", "tau")  # of ``Clips``
 
@@ -79,30 +82,43 @@ def _draw(stacks: Sequence[Stack], config: ClipConfig, n_slices: int, rng: np.ra
     zoom = float(rng.uniform(1, ZOOM)) if rng.random() < 0.5 else 1.0
     alone = rng.random() < ALONE
     turn = (bool(rng.random() < 0.5), int(rng.choice([-1, 1])), int(rng.choice([-1, 1])))
+    fading = float(rng.uniform(*PERSISTENCE)) if rng.random() < 0.5 else 1e-6
+    stated = tau + float(np.clip(rng.normal(0, TIMING), -2 * TIMING, 2 * TIMING)) * 4 * tau * (1 - tau)
 
-    def image(t: int, z: int, noise: np.float32) -> Array:
-        shown = np.asarray(stack.shown[t % n_t, z], np.float32)
+    @cache
+    def noise_of(t: int, z: int) -> Array:
+        assert stack.clean is not None
+        return np.asarray(stack.shown[t, z], np.float32) - stack.clean[t, z]
+
+    def image(t: int, z: int, grain: dict[int, float]) -> Array:
+        """Phase t with the noise of other phases, each at its weight."""
+        shown = np.asarray((stack.shown if stack.clean is None else stack.clean)[t % n_t, z], np.float32)
         if stack.clean is not None:
-            clean = np.asarray(stack.clean[t % n_t, z], np.float32)
-            shared = np.asarray(stack.shown[shared_at, z], np.float32) - stack.clean[shared_at, z]
-            shown = np.maximum(clean + noise * (shown - clean) + lasting * shared, 0)
+            for source, weight in ((shared_at, lasting), *grain.items()):
+                if weight:
+                    shown = shown + np.float32(weight) * noise_of(source % n_t, z)
+            shown = np.maximum(shown, 0)
         if zoom > 1:
             shown = np.maximum(cv2.resize(shown, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC), 0)
         return (shown.T if turn[0] else shown)[:: turn[1], :: turn[2]]
 
     def neighbour(t: int, z: int) -> Array | None:
-        return None if alone or not (stack.cyclic or 0 <= t < n_t) else image(t, z, noise)
+        return None if alone or not (stack.cyclic or 0 <= t < n_t) else image(t, z, {t: noise})
 
     before, a, b, after = frames
-    known = [np.stack([image(a, z, noise), image(b, z, noise)]) for z in planes]
+    known = [np.stack([image(t, z, {t: noise}) for t in (a, b)]) for z in planes]
+    grains = [
+        {a: float(noise * max(0, 1 - share / fading)), b: float(noise * max(0, 1 - (1 - share) / fading))}
+        for share in tau
+    ]
     scale = max(float(np.quantile([pair[0, ::2, ::2] for pair in known], SCALE_QUANTILE)), 1e-12)
     at = tuple(slice(o, o + config.crop) for o in corner(known[0].shape[1:], config.crop, rng))
     gain = np.float32(rng.uniform(*BRIGHTNESS) / scale)
     parts: dict[str, list[Array]] = {name: [] for name in PARTS}
     for z, pair in zip(planes, known, strict=True):
-        base, bend = estimate(neighbour(before, z), pair[0], pair[1], neighbour(after, z), tau, scale)
-        target = np.stack([image(first + int(step), z, np.float32(0)) for step in steps])
+        base, bend = estimate(neighbour(before, z), pair[0], pair[1], neighbour(after, z), stated, scale)
+        target = np.stack([image(first + int(step), z, grain) for step, grain in zip(steps, grains, strict=True)])
         for name, value in (("known", pair), ("base", base), ("bend", bend), ("target", target)):
             parts[name].append(value[:, *at] * gain)
-        parts["tau"].append(tau.astype(np.float32))
+        parts["tau"].append(stated.astype(np.float32))
     return Clips(**{name: np.stack(value) for name, value in parts.items()})

@@ -237,7 +237,10 @@ def test_interpolated_images_lie_between_the_times_of_their_own_slice(tmp_path: 
     write(tmp_path / "out", source, halfway(source.array()), times_ms=times, between=every_second_new(3))
     after = headers(tmp_path / "out")
     np.testing.assert_allclose([float(h.TriggerTime) for h in after], times.ravel())
-    assert [h.ImageComments.split("images ")[1][:18] for h in after[2:4]] == ["at 0 and 40 ms. Re", "at 7.2 and 47.2 ms"]
+    assert [h.ImageComments.split("images ")[1][:18] for h in after[2:4]] == [
+        "at 0 and 40 ms. Re",
+        "at 7.2 and 47.2 ms",
+    ]
 
 
 def test_without_times_no_image_claims_one(tmp_path: Path) -> None:

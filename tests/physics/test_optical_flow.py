@@ -83,6 +83,7 @@ def test_the_threads_of_opencv_do_not_change_the_flow() -> None:
         for n in (1, 2, 7):
             cv2.setNumThreads(n)
             found.append(dense_flow(texture(waves(2.0)), texture(), 1.0))
+            assert cv2.getNumThreads() == 1  # versions before 5 search in as many stripes as there are threads
     finally:
         cv2.setNumThreads(before)
     for other in found[1:]:
@@ -236,3 +237,10 @@ def test_the_estimate_is_the_mean_of_both_blends_and_half_of_the_bend(with_befor
     np.testing.assert_array_equal(bend, curvature(before, frames[1], frames[2], after, TAU, gaps))
     both = linear_blend(*frames[1:3], TAU) + motion_warp(*frames[1:3], TAU, 1.0)
     np.testing.assert_allclose(base, both / 2 + bend / 2, atol=1e-6)
+
+
+def test_the_estimate_keeps_the_units() -> None:
+    frames = [texture(waves(s)) for s in (3.0, 2.0, 0.0, -1.0)]
+    bright = estimate(*(700 * frame for frame in frames), TAU, 700.0)
+    for found, wanted in zip(bright, estimate(*frames, TAU, 1.0), strict=True):
+        np.testing.assert_allclose(found, 700 * wanted, atol=0.01)

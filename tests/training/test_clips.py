@@ -40,8 +40,10 @@ def times(images: Array) -> NDArray[np.int_]:
 
 @pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No enlarged images."""
+    """No enlarged images, true times, noise that is new in every frame."""
     monkeypatch.setattr(clips, "ZOOM", 1.0)
+    monkeypatch.setattr(clips, "TIMING", 0.0)
+    monkeypatch.setattr(clips, "PERSISTENCE", (1e-6, 1e-6))
 
 
 def draw(stack: Stack, size: int = 60, seed: int = 0, config: ClipConfig = CONFIG) -> Clips:
@@ -65,9 +67,10 @@ def test_shapes() -> None:
 def test_targets_are_the_frames_at_their_times(cyclic: bool) -> None:
     n_t = 12
     drawn = draw(labelled(n_t, cyclic=cyclic))
-    steps = []
+    steps, round_the_end = [], False
     for (a, b), found, tau in zip(times(drawn.known), times(drawn.target), drawn.tau, strict=True):
         steps.append((b - a + 6) % n_t - 6 if cyclic else b - a)  # the shorter way round
+        round_the_end |= steps[-1] != b - a
         wanted = a + tau * steps[-1]
         np.testing.assert_allclose(wanted, wanted.round(), atol=1e-5)
         np.testing.assert_array_equal(wanted.round() % n_t if cyclic else wanted.round(), found)
@@ -75,6 +78,7 @@ def test_targets_are_the_frames_at_their_times(cyclic: bool) -> None:
         if abs(steps[-1]) > 3:  # as many times as are asked for: each once
             assert len(set(found)) == 3
     assert {abs(step) for step in steps} == {2, 3, 4, 5}
+    assert round_the_end == cyclic
     assert 0.3 < np.mean(np.array(steps) < 0) < 0.7  # time runs backwards in half of them
     assert set(times(drawn.known).ravel()) == set(range(n_t))
 
@@ -87,6 +91,27 @@ def test_of_frames_that_change_evenly_the_blend_is_the_target() -> None:
     np.testing.assert_allclose(blend, drawn.target, atol=F32)
     np.testing.assert_allclose(drawn.bend, 0, atol=F32)
     np.testing.assert_allclose(drawn.base, drawn.target, atol=5e-3)  # eight bits move a little
+
+
+@pytest.mark.usefixtures("plain")
+def test_stated_times_are_early_or_late_most_of_all_half_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    timing = 0.07
+    monkeypatch.setattr(clips, "TIMING", timing)
+    drawn = draw(labelled(cyclic=False), 200)
+    late = []
+    for (a, b), found, stated in zip(times(drawn.known), times(drawn.target), drawn.tau, strict=True):
+        true = (found - a) / (b - a)
+        shift = (stated - true) / (4 * true * (1 - true))
+        np.testing.assert_allclose(shift, shift[0], atol=1e-5)  # one heart, all of its frames
+        late.append(shift[0])
+        assert np.array_equal(np.argsort(stated, stable=True), np.argsort(true, stable=True))
+        assert ((stated > 0) & (stated < 1)).all()
+    assert np.abs(late).max() == pytest.approx(2 * timing, abs=1e-5)  # no farther
+    assert np.std(late) == pytest.approx(timing, rel=0.2)
+    assert abs(np.mean(late)) < 0.3 * timing
+    stated = drawn.tau[..., None, None]
+    blend = (1 - stated) * drawn.known[:, :1] + stated * drawn.known[:, 1:]
+    np.testing.assert_allclose(drawn.base, blend, atol=5e-3)  # the estimate is for the time that is stated
 
 
 class _Recorder:
@@ -179,12 +204,15 @@ def test_all_stacks_and_all_orientations_are_drawn() -> None:
 
 @pytest.mark.usefixtures("plain")
 def test_brightness_is_that_of_the_first_known_frame(recorder: _Recorder) -> None:
-    drawn = draw(labelled(), 200)
+    fading = labelled()
+    fading = replace(fading, shown=fading.shown * np.linspace(1, 0.5, 9)[:, None, None, None])
+    drawn = draw(fading, 200)
     robust = np.quantile(drawn.known[:, 0, ::2, ::2], 0.995, axis=(1, 2))
     low, high = clips.BRIGHTNESS
     assert low - F32 <= robust.min() < low + 0.05
     assert high - 0.05 < robust.max() <= high + F32
-    assert recorder.scales == pytest.approx([1000.0] * 200)  # what is shown white to the motion search
+    levels = 1000 * np.linspace(1, 0.5, 9)
+    assert np.isclose(np.array(recorder.scales)[:, None], levels).any(1).all()  # shown white to the motion search
 
 
 def noisy(n_t: int = 12) -> Stack:
@@ -247,6 +275,24 @@ def test_lasting_noise_is_the_same_in_all_frames_of_half_of_the_clips(monkeypatc
     assert 0.3 < lasting / 80 < 0.7
 
 
+@pytest.mark.usefixtures("plain")
+def test_noise_of_the_known_frames_fades_into_half_of_the_clips(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linearly with the distance in time, to nothing at a share of the gap."""
+    monkeypatch.setattr(clips, "NOISE", (1.0, 1.0))
+    monkeypatch.setattr(clips, "LASTING", (1e-12, 1e-12))
+    monkeypatch.setattr(clips, "PERSISTENCE", (0.6, 0.6))
+    drawn = draw(noisy(), 60)
+    fading = []
+    for known, target, tau in zip(drawn.known, drawn.target, drawn.tau, strict=True):
+        still = known[0] > 0.85 * known[0].max()  # where the label is 1000 at all times
+        inputs = np.stack([known[0][still], known[1][still], np.ones(still.sum())], 1)
+        weights, *_ = np.linalg.lstsq(inputs, target[:, still].T.astype(float), rcond=None)
+        wanted = np.maximum(0, 1 - np.stack([tau, 1 - tau]) / 0.6)
+        fading.append(bool(np.abs(weights[:2]).max() > 0.01))
+        np.testing.assert_allclose(weights[:2], wanted * fading[-1], atol=1e-3)
+    assert 0.3 < np.mean(fading) < 0.7
+
+
 def test_half_of_the_clips_are_enlarged() -> None:
     """An exponential ramp has the same relative slope everywhere, and less of it the more it is enlarged."""
     slope = 0.05
@@ -265,10 +311,9 @@ def test_half_of_the_clips_are_enlarged() -> None:
 
 def test_nothing_is_negative_and_blank_frames_do_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clips, "ALONE", 1.0)
-    dark = np.maximum(np.random.default_rng(0).normal(0, 30, (6, 1, 24, 24)), 0)
-    stack = Stack(shown=dark.astype(np.uint16), clean=np.zeros((6, 1, 24, 24), np.uint16))
-    drawn = draw(stack, 20)
-    assert min(drawn.known.min(), drawn.target.min()) >= 0
+    dark = np.maximum(np.random.default_rng(0).normal(20, 30, (6, 1, 24, 24)), 0)  # noise takes some below zero
+    drawn = draw(Stack(shown=dark.astype(np.uint16), clean=np.full((6, 1, 24, 24), 20, np.uint16)), 40)
+    assert min(drawn.known.min(), drawn.target.min()) == 0
     shown = np.zeros((3, 1, 24, 24), np.float32)
     shown[1] = 500
     assert np.isfinite(draw(Stack(shown=shown), 20, config=replace(CONFIG, gap=(2, 2))).base).all()
