@@ -156,9 +156,13 @@ def score_all(
     console = Console(stderr=True, highlight=False)
     with Progress(console=console, transient=True, disable=quiet or not sys.stderr.isatty()) as bar:
         task = bar.add_task("", total=len(cases))
+
+        def showing(name: str) -> OnMethod:
+            return lambda method: bar.update(task, description=f"{escape(name)}: {method}")
+
         for name, score in cases:
             try:
-                results += score(lambda method, name=name: bar.update(task, description=f"{escape(name)}: {method}"))
+                results += score(showing(name))
             except CmrsrError as error:
                 failures.append(error)
             bar.advance(task)

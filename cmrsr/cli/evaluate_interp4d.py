@@ -17,6 +17,8 @@ from cmrsr.errors import CmrsrError, UsageError
 if TYPE_CHECKING:
     from cmrsr.evaluate.interp_protocol import Case, Protocol, SeriesResult
 
+    Cases = list[tuple[str, Callable[[], Case]]]  # opened one after the other
+
 DEFAULT_OUT = Path("interp4d_evaluation")  # of virtual patients, which have no folder to lie beside
 VIRTUAL_GAPS = "2,3,4,6,8"
 
@@ -162,22 +164,18 @@ def _check(request: EvaluateInterpRequest) -> None:
         raise UsageError(f"--speed {request.speed}: for virtual patients, add --subjects N")
 
 
-def _real(
-    request: EvaluateInterpRequest,
-) -> tuple[list[tuple[str, Callable[[], "Case"]]], list[CmrsrError]]:
+def _real(request: EvaluateInterpRequest) -> tuple["Cases", list[CmrsrError]]:
     from cmrsr.evaluate.acdc import beats_alone
     from cmrsr.evaluate.interp_protocol import real_case
     from cmrsr.io.discover import discover
 
     with searching(quiet=request.quiet):
         candidates, refused, _ = discover(request.inputs, time_axis=parse_time_axis(request.time_axis))
-    cases = [(one.name, partial(real_case, one)) for one in beats_alone(candidates)]
+    cases: Cases = [(one.name, partial(real_case, one)) for one in beats_alone(candidates)]
     return cases, [one.error for one in refused]
 
 
-def _virtual(
-    request: EvaluateInterpRequest,
-) -> tuple[list[tuple[str, Callable[[], "Case"]]], list[CmrsrError]]:
+def _virtual(request: EvaluateInterpRequest) -> tuple["Cases", list[CmrsrError]]:
     from cmrsr.evaluate.interp_virtual import virtual_case
 
     assert request.subjects is not None

@@ -49,7 +49,8 @@ def gather() -> dict[str, Any]:
         engines.append(
             {
                 "name": m.name, "task": m.task, "version": m.version,
-                "parameters": sum(graph.parameters for graph in m.graphs), "gflop_96": m.step.gflop_96, "digest": bundle.digest, "licence": m.licence, "state": "ok",
+                "parameters": sum(graph.parameters for graph in m.graphs), "gflop_96": m.step.gflop_96,
+                "digest": bundle.digest, "licence": m.licence, "state": "ok",
             }
         )  # fmt: skip
     return {

@@ -47,7 +47,8 @@ def run_train_command(
             description = f"loss {progress.loss:.3f}, {progress.samples_per_s:.0f} crops/s"
             bar.update(task, completed=progress.step, description=description)
             if progress.gain_db is not None and not quiet:
-                console.print(f"step {progress.step}: validation gain over {progress.baseline} {progress.gain_db:+.3f} dB")
+                gain = f"validation gain over {progress.baseline} {progress.gain_db:+.3f} dB"
+                console.print(f"step {progress.step}: {gain}")
 
         train(recipe, loaded, folder, resume=resume, device=device, on_step=show)
     if not quiet:

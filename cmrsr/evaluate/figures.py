@@ -1,7 +1,8 @@
 """The pictures of a report: what changed, where, how sure it is, and whether the signal over time was kept.
 
 Every function takes plain arrays and returns a matplotlib ``Figure`` (``style.png`` turns it into bytes); ``movie``
-returns the bytes itself. Images are ``(y, x)``, series ``(t, y, x)``, regions of interest ``(x, y, width, height)``.
+and ``animation`` return the bytes themselves. Images are ``(y, x)``, series ``(t, y, x)``, regions of interest
+``(x, y, width, height)``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from cmrsr.physics.fourier import fft1c
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from PIL import Image
 
 Roi = tuple[int, int, int, int]
 
@@ -261,7 +263,7 @@ def boxplots(
 def movie(lr: NDArray[Any], sr: NDArray[Any], fps: float = 12.0, *, aspect: float = 1.0) -> bytes:
     """Input and result side by side as an endless animated WebP of at most 80 frames and about 1.5 MB.
 
-    Longer series are thinned evenly and keep their duration; the quality falls until the size fits.
+    Longer series are thinned evenly and keep their duration.
     """
     from PIL import Image, ImageDraw, ImageFont
 
@@ -281,12 +283,16 @@ def movie(lr: NDArray[Any], sr: NDArray[Any], fps: float = 12.0, *, aspect: floa
         draw.text((2 * width - 2, 4), f"frame {t + 1} / {len(lr)}", fill=150, font=font, anchor="ra")
         return sheet
 
-    pages = [page(int(t)) for t in shown]
-    duration = max(20, round(1000 * len(lr) / (fps * len(pages))))
+    duration = max(20, round(1000 * len(lr) / (fps * len(shown))))
+    return animation([page(int(t)) for t in shown], [duration] * len(shown))
+
+
+def animation(pages: Sequence["Image.Image"], durations_ms: Sequence[int]) -> bytes:
+    """Pages as an endless animated WebP of about 1.5 MB at most: the quality falls until the size fits."""
     for quality in (70, 45, 20):
         buffer = BytesIO()
         pages[0].save(
-            buffer, format="WEBP", save_all=True, append_images=pages[1:], duration=duration, loop=0,
+            buffer, format="WEBP", save_all=True, append_images=pages[1:], duration=list(durations_ms), loop=0,
             quality=quality, method=0,
         )  # fmt: skip
         if buffer.tell() <= MOVIE_BYTES:

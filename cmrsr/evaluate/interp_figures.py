@@ -4,16 +4,15 @@ Series are (t, y, x) of the frames shown, times those of a ``Timeline``; charts 
 ``movie`` the bytes itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cmrsr.evaluate import style
-from cmrsr.evaluate.figures import MOVIE_BYTES, MOVIE_FRAMES, SHEET_WIDTH
+from cmrsr.evaluate.figures import MOVIE_FRAMES, SHEET_WIDTH, animation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,7 +87,6 @@ def movie(
     """Before and after side by side in one grey window, as an endless animated WebP of about 1.5 MB at most.
 
     marks: of each frame, whether it was acquired (it gets a dot) and the text above it; aspect: pixel height / width.
-    The quality falls until the size fits.
     """
     from PIL import Image, ImageDraw, ImageFont
 
@@ -110,16 +108,7 @@ def movie(
             draw.ellipse((across - 20, HEADING + 8, across - 8, HEADING + 20), fill=ACQUIRED, outline=style.PLATE)
         return sheet
 
-    pages = [page(t) for t in range(len(before))]
-    for quality in (70, 45, 20):
-        buffer = BytesIO()
-        pages[0].save(
-            buffer, format="WEBP", save_all=True, append_images=pages[1:], duration=list(durations_ms), loop=0,
-            quality=quality, method=0,
-        )  # fmt: skip
-        if buffer.tell() <= MOVIE_BYTES:
-            break
-    return buffer.getvalue()
+    return animation([page(t) for t in range(len(before))], durations_ms)
 
 
 def profile(
@@ -190,10 +179,15 @@ def _place_of(
     draw(line.index, color=style.ACCENT, linewidth=0.9)
 
 
-def spread(timeline: Timeline, frame_std: NDArray[Any], acquired: NDArray[np.bool_]) -> "Figure":
-    """Standard deviation of every output frame, in percent, over time; dots are acquired frames. (n_out,) each."""
+def uncertainty(timeline: Timeline, curves: Mapping[str, NDArray[Any]], acquired: NDArray[np.bool_]) -> "Figure":
+    """Standard deviations of every output frame by their names, in percent, over time; dots are acquired frames.
+
+    (n_out,) each; two at most.
+    """
     figure, (axes,) = style.chart(SHEET_WIDTH, 2.5)
-    _hills(axes, timeline, frame_std, acquired, style.PALETTE[0])
+    for values, colour in zip(curves.values(), (style.PALETTE[0], style.PALETTE[2]), strict=False):
+        _hills(axes, timeline, values, colour)
+    _dots(axes, timeline, acquired, tuple(curves))
     _label(axes, timeline, f"std. deviation ({PERCENT})")
     return figure
 
@@ -210,28 +204,29 @@ def unsampled(
     top.stairs(heights, bounds, fill=True, color=style.INPUT, alpha=0.55)
     _dots(top, timeline, acquired)
     _label(top, timeline, PERCENT, "how far neighbouring acquired frames differ", last=False)
-    _hills(bottom, timeline, refinement, acquired, style.PALETTE[2])
+    _hills(bottom, timeline, refinement, style.PALETTE[2])
+    _dots(bottom, timeline, acquired)
     _label(bottom, timeline, PERCENT, "how far the network moved from the classical estimate")
     return figure
 
 
-def _hills(axes: "Axes", timeline: Timeline, values: NDArray[Any], acquired: NDArray[np.bool_], colour: str) -> None:
-    """Values of the output frames as a filled curve that rests on the acquired frames."""
+def _hills(axes: "Axes", timeline: Timeline, values: NDArray[Any], colour: str) -> None:
+    """Values of the output frames as a filled curve, which rests on the acquired frames."""
     times, heights = timeline.frames, np.asarray(values, np.float64)
     if timeline.cyclic:
         times, heights = np.append(times, timeline.end), np.append(heights, heights[0])
     axes.fill_between(times, heights, color=colour, alpha=0.18, linewidth=0)
     axes.plot(times, heights, color=colour, linewidth=1.4)
-    _dots(axes, timeline, acquired)
 
 
-def _dots(axes: "Axes", timeline: Timeline, acquired: NDArray[np.bool_]) -> None:
-    """The acquired frames, on zero, named above the chart; and the limits of a chart over time."""
+def _dots(axes: "Axes", timeline: Timeline, acquired: NDArray[np.bool_], curves: Sequence[str] = ()) -> None:
+    """The acquired frames, on zero; their name and those of the curves above; and the limits of a chart over time."""
     times = timeline.frames[acquired]
     dots = axes.scatter(times, np.zeros(len(times)), s=16, color=ACQUIRED, linewidths=0, zorder=4, clip_on=False)
     axes.legend(
-        [dots], ["acquired frame"], loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2, handletextpad=0.2,
-        frameon=False, fontsize=style.SMALL, labelcolor=style.INK,
+        [*axes.lines[: len(curves)], dots], [*curves, "acquired frame"], ncols=len(curves) + 1, loc="lower right",
+        bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2, handletextpad=0.4, handlelength=1.2, frameon=False,
+        fontsize=style.SMALL, labelcolor=style.INK,
     )  # fmt: skip
     axes.set_ylim(bottom=0)
     axes.set_xlim(-0.01 * timeline.end, 1.01 * timeline.end)

@@ -17,6 +17,11 @@ from cmrsr.tasks.interp4d_plan import InterpOptions
 
 SHOWN_NEW = 4  # new frames of one interval that are shown side by side
 UNEVEN = 1.02  # longest over shortest step: they are not all the same
+EXPECTED = (
+    "Expected error: by how much a new frame is likely to be off (standard deviation), judged by how far the two "
+    "acquired frames around it differ and how far it lies from them; calibrated on virtual patients, whose true frames "
+    "are known."
+)
 NO_TIMES_BEAT_MS, NO_TIMES_FRAME_MS = 1000.0, 80.0  # the pace of a movie of a series without times
 
 
@@ -137,28 +142,45 @@ def _certainty(details: InterpDetails, timeline: Timeline, bundle: Bundle, optio
     plan, shown = details.plan, details.shown
     percent = 100 / plan.scale
     acquired = is_acquired(plan)
-    scale = f"100 % is the brightness that 99.5 % of the series' signal stays below ({plan.scale:.4g})."
-    if shown.frame_std is None:
+    scale = (
+        "Root mean square over the window; 100 % is the brightness that 99.5 % of the series' signal stays below "
+        f"({plan.scale:.4g})."
+    )
+    curves, said = {}, []
+    if shown.frame_expected is not None:
+        curves["expected error"] = percent * shown.frame_expected
+        said.append(EXPECTED)
+    if shown.frame_std is not None:
+        curves[f"spread of {options.samples} samples"] = percent * shown.frame_std
+        said.append(_spread_words(bundle, options))
+    if not curves:
         chart = figures.unsampled(timeline, percent * shown.change, percent * shown.refinement, acquired)
         return Picture(
             title="Where to look with care",
             caption="No uncertainty was sampled: run with --steps 5 --samples 8 to get one. Instead: where "
             "neighbouring acquired frames differ much (top), much happened that the scanner did not see, and the new "
             "frames between them are least certain; where the network moved far from the classical motion-compensated "
-            f"estimate (bottom), the two methods disagree. Root mean square over the window; {scale}",
+            f"estimate (bottom), the two methods disagree. {scale}",
             data=style.png(chart),
         )
+    sampling = "" if shown.frame_std is not None else " To see how far samples spread as well: --steps 5 --samples 8."
+    return Picture(
+        title="Uncertainty of every frame",
+        caption=f"{' '.join(said)} Acquired frames (dots) are as measured. Look with care at the frames under the "
+        f"peaks. {scale}{sampling}",
+        data=style.png(figures.uncertainty(timeline, curves, acquired)),
+    )
+
+
+def _spread_words(bundle: Bundle, options: InterpOptions) -> str:
     factor = bundle.spread_factor(options.steps)
     calibrated = (
         "calibrated to the error that was found on virtual patients" if factor else "not calibrated for this engine"
     )
     little = " One step gives all but the same frame each time, so this says little: use --steps 5."
-    return Picture(
-        title="Uncertainty of every frame",
-        caption=f"Standard deviation over {options.samples} samples, {calibrated}. Acquired frames (dots) are as "
-        "measured. Look with care at the frames under the peaks. Root mean square over the window; "
-        f"{scale}{little if options.steps == 1 else ''}",
-        data=style.png(figures.spread(timeline, percent * shown.frame_std, acquired)),
+    return (
+        f"Spread: standard deviation over {options.samples} samples of the same frame, {calibrated}."
+        f"{little if options.steps == 1 else ''}"
     )
 
 
@@ -175,9 +197,16 @@ def _interval(details: InterpDetails, timeline: Timeline) -> Picture:
         x, y, width, height = shown.window
         return details.series.frame(index)[shown.plane, y : y + height, x : x + width]
 
-    percent = np.float32(100 / plan.scale)
-    std = shown.std
-    maps = percent * (np.abs(shown.after - shown.guess) if std is None else std)
+    if shown.std is not None:
+        maps, name = shown.std, "uncertainty"
+        below = "the standard deviation over the samples, where the new frames are uncertain"
+    elif shown.expected is not None:
+        maps, name = shown.expected, "expected error"
+        below = "how far the new frames are likely to be off, as the motion between the two lets one expect"
+    else:
+        maps, name = np.abs(shown.after - shown.guess), "network’s change"
+        below = "how far the network moved from the classical estimate"
+    maps = np.float32(100 / plan.scale) * maps
     ends = np.append(timeline.acquired, timeline.end)[[first, first + 1]]
     at = [timeline.at(time) if timeline.unit == "ms" else "measured" for time in ends]
     chart = figures.interval(
@@ -186,15 +215,10 @@ def _interval(details: InterpDetails, timeline: Timeline) -> Picture:
             *(("new", timeline.at(timeline.frames[shown.frames[i]]), shown.after[i], maps[i]) for i in inside),
             (f"acquired {second + 1}", at[1], acquired(second), None),
         ],
-        "network’s change" if std is None else "uncertainty", PERCENT, aspect=_aspect(details),
+        name, PERCENT, aspect=_aspect(details),
     )  # fmt: skip
-    below = (
-        "Below: how far the network moved from the classical estimate."
-        if std is None
-        else "Below: the standard deviation over the samples, where the new frames are uncertain."
-    )
     return Picture(
         title="From one acquired frame to the next",
-        caption=f"The interval whose two acquired frames, {first + 1} and {second + 1}, differ most. {below}",
+        caption=f"The interval whose two acquired frames, {first + 1} and {second + 1}, differ most. Below: {below}.",
         data=style.png(chart),
     )

@@ -27,7 +27,7 @@ from cmrsr.models import Model, build_model
 from cmrsr.models.mamba_volume import MambaVolume
 from cmrsr.models.vdt import Vdt
 from cmrsr.runtime.bundle import MANIFEST, Diffusion, Graph, Manifest, Port, Task
-from cmrsr.training.recipe import Recipe, SrRecipe, VolumeRecipe, first_problem, parse_recipe
+from cmrsr.training.recipe import ClipRecipe, Recipe, SrRecipe, VolumeRecipe, first_problem, parse_recipe
 
 SMALL = 1024  # tensors with fewer entries stay float32
 NORMALISATION: dict[Task, str] = {
@@ -77,6 +77,7 @@ def export(recipe: ExportRecipe, out: Path) -> Manifest:
             diffusion=Diffusion(
                 schedule=trained.diffusion.schedule, prediction=trained.diffusion.prediction,
                 n_train=trained.diffusion.n_train, residual_std=residual_std,
+                residual_weight=trained.residual_weight if isinstance(trained, ClipRecipe) else None,
             ),
             defaults=recipe.defaults,
             trained=recipe.trained,

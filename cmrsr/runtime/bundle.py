@@ -59,6 +59,7 @@ class Diffusion(_Strict):
     prediction: Literal["v", "x0", "eps"]
     n_train: int
     residual_std: float | None = None
+    residual_weight: float | None = Field(default=None, description="of interp4d, see cmrsr.diffusion.residual")
 
     def build(self) -> Schedule:
         return Schedule(name=self.schedule, prediction=self.prediction, n_train=self.n_train)

@@ -1,4 +1,4 @@
-"""Where the heart is in a perfusion series."""
+"""Where the heart is in an image series."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +12,12 @@ FIRST_PASS = 96  # frames within which the contrast arrives: what is read of a l
 def heart_centre(series: Series, variance: NDArray[np.float64]) -> tuple[tuple[float, float], str]:
     """((y, x) in voxels, how it was found): between the blood pools of both ventricles at the middle slice.
 
-    Without a passage of contrast: where the signal varies most over time, ``variance`` (z, y, x).
+    Without a passage of contrast, as in a cine: where the signal varies most over time, ``variance`` (z, y, x).
     """
     import scipy.ndimage
 
     plane = series.shape[1] // 2
-    if series.n_frames > 1:
+    if series.n_frames > 1 and series.kind != "cine":
         frames = np.stack([series.frame(t)[plane].copy() for t in range(min(series.n_frames, FIRST_PASS))])
         pools = blood_pools(frames)
         if pools:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmrsr.diffusion.ddim import ddim_coefficients
+from cmrsr.diffusion.residual import Residual
 from cmrsr.errors import CmrsrWarning
 from cmrsr.io.series import Series
 from cmrsr.physics.optical_flow import estimate
@@ -172,7 +173,8 @@ class _Sampler:
     ) -> None:
         self.plan, self.engines, self.options, self.on_evaluation = plan, engines, options, on_evaluation
         diffusion = engines.bundle.manifest.diffusion
-        self.residual_std = np.float32(diffusion.residual_std or 1.0)
+        weight = 1.0 if diffusion.residual_weight is None else diffusion.residual_weight
+        self.residual = Residual(diffusion.residual_std or 1.0, weight)
         self.spread_factor = engines.bundle.spread_factor(options.steps) or 1.0
         steps = ddim_coefficients(diffusion.build(), options.steps)
         self.coefficients = [np.array([getattr(s, name) for name in COEFFICIENTS], np.float32) for s in steps]
@@ -187,6 +189,7 @@ class _Sampler:
         items = [(z, sample) for z in range(n_z) for sample in range(k)]
         mean = np.zeros((n_z, n, *self.plan.matrix), np.float64)
         m2 = np.zeros_like(mean) if k > 1 else None
+        gain = self.residual.gain(np.asarray(tau, np.float32))[:, None, None]
         taus = np.tile(np.asarray(tau, np.float32), (batch, 1))
         for start in range(0, len(items), batch):
             some = items[start : start + batch]
@@ -202,7 +205,7 @@ class _Sampler:
                     self.on_evaluation(len(some) * n)
             y, x = self.plan.matrix
             for (z, sample), residual in zip(some, x_t, strict=False):
-                value = guess[z] + self.residual_std * residual[:, :y, :x]
+                value = guess[z] + gain * residual[:, :y, :x]
                 delta = value - mean[z]
                 mean[z] += delta / (sample + 1)
                 if m2 is not None:

@@ -26,4 +26,5 @@ def change_energy(known: Array, tau: Sequence[float]) -> Array:
 def expected_error(known: Array, tau: Sequence[float], calibration: ExpectedError) -> Array:
     """Standard deviation of the error of each unknown frame, (n, z, y, x), in the units of ``known``."""
     energy = change_energy(known, tau)
-    return np.sqrt(np.float32(calibration.floor**2) + np.float32(calibration.share**2) * energy)
+    variance = np.float32(calibration.floor**2) + np.float32(calibration.share**2) * energy
+    return np.asarray(np.sqrt(variance), dtype=np.float32)

@@ -49,7 +49,9 @@ class InterpWork(Work):
     def __init__(self, files: InterpFiles, series: Series, plan: InterpPlan, centre: tuple[float, float]) -> None:
         self._files, self._series, self._plan = files, series, plan
         options, bundle = files.options, files.bundle
-        self._shown = Shown(series, plan, centre, sampled=options.samples > 1)
+        self._shown = Shown(
+            series, plan, centre, sampled=options.samples > 1, calibrated=bundle.manifest.expected_error is not None
+        )
         self.layout = Layout(
             shape=(plan.n_frames, *series.shape[1:]), affine=series.affine, times_ms=plan.times_ms,
             between=between(plan),
@@ -89,6 +91,8 @@ class InterpWork(Work):
         for t, frame in enumerate(frames):
             self._shown.add(t, frame, [series.frame(i) for i in frame.sources])
             yield frame
+        expected = self._shown.frame_expected
+        self.plan = {**self.plan, "expected_error": None if expected is None else [_rounded(e) for e in expected]}
 
     def details(self, device: str) -> "InterpDetails":
         return InterpDetails(series=self._series, plan=self._plan, shown=self._shown, device=device)
@@ -128,18 +132,23 @@ class Shown(ShownFrames):
     """Of the frames shown, (n_shown, h, w): what a viewer shows without interpolation, the result, the estimate.
 
     acquired: (n_shown,). before: the nearest earlier acquired frame. after: the result. guess: the classical estimate,
-    an acquired frame itself. std: None for a single sample.
-    Of all frames of the result, root mean squares over the window, (n,): frame_std of the uncertainty, None for a
-    single sample; refinement of what the network changed in the estimate; change of the difference of both source
-    frames. All are zero where the frame was acquired.
+    an acquired frame itself. expected: standard deviation of the error, None where the engine has no calibration. std:
+    of the samples, None for a single one.
+    Of all frames of the result, root mean squares over the window, (n,): frame_expected and frame_std of the latter
+    two; refinement of what the network changed in the estimate; change of the difference of both source frames. All are
+    zero where the frame was acquired.
     """
 
-    def __init__(self, series: Series, plan: InterpPlan, centre: tuple[float, float], *, sampled: bool) -> None:
+    def __init__(
+        self, series: Series, plan: InterpPlan, centre: tuple[float, float], *, sampled: bool, calibrated: bool
+    ) -> None:
         super().__init__(plan.n_frames, series.shape[1], plan.matrix, centre)
         self.acquired = is_acquired(plan)[self.frames]
         self.before, self.after, self.guess = self.blank(), self.blank(), self.blank()
+        self.expected = self.blank() if calibrated else None
         self.std = self.blank() if sampled else None
         self.refinement, self.change = np.zeros(plan.n_frames), np.zeros(plan.n_frames)
+        self.frame_expected = np.zeros(plan.n_frames) if calibrated else None
         self.frame_std = np.zeros(plan.n_frames) if sampled else None
 
     def add(self, t: int, frame: InterpFrame, sources: Sequence[Array]) -> None:
@@ -147,15 +156,23 @@ class Shown(ShownFrames):
         after, guess = self.cut(frame.output), self.cut(frame.output if frame.guess is None else frame.guess)
         first, last = self.cut(sources[0]), self.cut(sources[-1])
         self.refinement[t], self.change[t] = _rms(after - guess), _rms(last - first)
-        if self.frame_std is not None and frame.std is not None:
-            self.frame_std[t] = _rms(self.cut(frame.std))
         row = self.row(t)
-        if row is None:
-            return
-        self.before[row], self.after[row], self.guess[row] = first, after, guess
-        if self.std is not None and frame.std is not None:
-            self.std[row] = self.cut(frame.std)
+        for volume, of_frame, shown in (
+            (frame.expected, self.frame_expected, self.expected), (frame.std, self.frame_std, self.std),
+        ):  # fmt: skip
+            if volume is None or of_frame is None or shown is None:
+                continue
+            of_frame[t] = _rms(self.cut(volume))
+            if row is not None:
+                shown[row] = self.cut(volume)
+        if row is not None:
+            self.before[row], self.after[row], self.guess[row] = first, after, guess
 
 
 def _rms(values: Array) -> float:
     return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
+
+
+def _rounded(value: float) -> float:
+    """To four significant digits, whatever the unit of the image."""
+    return float(f"{value:.4g}")

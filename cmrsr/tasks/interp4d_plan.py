@@ -134,6 +134,8 @@ def plan_interp(series: Series, found: Survey, bundle: Bundle, options: InterpOp
         notes.append(
             f"between frames {k + 1} and {(k + 1) % n + 1} more time passes than elsewhere: look there with care"
         )
+    if series.kind not in ("cine", "unknown"):
+        notes.append(f"this looks like a {series.kind} series; the engine {bundle.manifest.name} was made for cine")
     trained = bundle.manifest.trained
     _, y, x = series.spacing_mm
     low, high = trained.spacing_mm

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from cmrsr.diffusion.residual import Residual
 from cmrsr.errors import UsageError
 from cmrsr.models import build_model
 from cmrsr.models.mamba_volume import total_variation, wavelet_loss
@@ -63,7 +64,7 @@ class ClipSystem:
         model.load_state_dict(weights)
         assert self.residual_std is not None
         with torch.autocast(device.split(":")[0], torch.bfloat16, enabled=self.recipe.optimiser.bf16):
-            frames = predict(model, self.validation, self.residual_std, device)
+            frames = predict(model, self.validation, Residual(self.residual_std, self.recipe.residual_weight), device)
         return _gain(linear(self.validation), frames.cpu().numpy(), self.validation.target)
 
     def _check(self) -> None:
@@ -82,7 +83,7 @@ class VolumeSystem:
         self.recipe, self.stacks = recipe, stacks
         self.description = stacks.description
         self.config = clip_config(recipe.data)
-        self.first, self.first_std = load_stage_one(recipe.stage_one)
+        self.first, self.residual = load_stage_one(recipe.stage_one)
         stride = max(recipe.model.stride, 8)  # stage 1 has 8
         check_crop(recipe.data.crop, stride, [s.shown for s in _all(stacks)])
         fewest = min(s.shown.shape[1] for s in _all(stacks))
@@ -125,7 +126,7 @@ class VolumeSystem:
 
     def _volumes(self, clips: Clips, device: str) -> tuple[Tensor, Tensor]:
         """Inputs (volumes n, 3, z, y, x) and targets (volumes n, 1, z, y, x) of stage 2."""
-        frames = predict(self.first, clips, self.first_std, device)
+        frames = predict(self.first, clips, self.residual, device)
         n_z = self.recipe.data.n_slices
 
         def volumes(x: Tensor) -> Tensor:
@@ -141,8 +142,8 @@ def clip_config(data: ClipData) -> ClipConfig:
     return ClipConfig(crop=data.crop, n_frames=data.n_frames, gap=data.gap)
 
 
-def load_stage_one(folder: Path) -> tuple[Vdt, float]:
-    """The trained network of stage 1, frozen, and the standard deviation of its residual. UsageError: it is not one."""
+def load_stage_one(folder: Path) -> tuple[Vdt, Residual]:
+    """The trained network of stage 1, frozen, and the use of its residual. UsageError: it is not one."""
     expected = "expected a folder in which `cmrsr train tssc-s` trained stage 1"
     try:
         summary = json.loads((folder / "training.json").read_text())
@@ -153,7 +154,7 @@ def load_stage_one(folder: Path) -> tuple[Vdt, float]:
         reason = first_problem(error) if isinstance(error, ValidationError) else error
         raise UsageError(f"stage_one {folder}: {reason}; {expected}") from error
     model = build_model(recipe.model.model_dump())
-    if not isinstance(model, Vdt):
+    if not isinstance(model, Vdt) or not isinstance(recipe, ClipRecipe):
         raise UsageError(f"stage_one {folder} holds {recipe.model.name}; {expected}")
     try:
         model.load_state_dict({k: v.float() for k, v in weights.items()})
@@ -161,17 +162,17 @@ def load_stage_one(folder: Path) -> tuple[Vdt, float]:
         raise UsageError(
             f"stage_one {folder}: weights.safetensors does not fit the model of its training.json: train again"
         ) from error
-    return model.eval().requires_grad_(False), float(residual_std)
+    return model.eval().requires_grad_(False), Residual(float(residual_std), recipe.residual_weight)
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, clips: Clips, residual_std: float, device: str) -> Tensor:
+def predict(model: nn.Module, clips: Clips, residual: Residual, device: str) -> Tensor:
     """The posterior mean of the unknown frames, (batch, n, y, x), by one step from zero signal."""
     parts = []
     base = _tensor(clips.base, device)
     for start, *given in zip(*(torch.split(x, 16) for x in (base, *conditions(clips, device))), strict=True):
         v = model(torch.zeros_like(start), *given, torch.ones(len(start), device=device)).float()
-        parts.append(start - residual_std * v)
+        parts.append(start - residual.gain(given[-1])[..., None, None] * v)
     return torch.cat(parts)
 
 

@@ -188,12 +188,17 @@ class SrRecipe(_Run):
 
 
 class ClipRecipe(_Run):
-    """A training run of stage 1 of ``interp4d``. autoencoder: of the publication's model, a program of torch.export."""
+    """A training run of stage 1 of ``interp4d``.
+
+    residual_weight: see ``cmrsr.diffusion.residual``; autoencoder: of the publication's model, a program of
+    torch.export.
+    """
 
     system: Literal["interp4d"]
     model: Annotated[ClipModel | LatentClipModel, Field(discriminator="name")]
     diffusion: Diffusion = Diffusion()
     data: ClipData = ClipData()
+    residual_weight: float = Field(default=1.0, ge=0, le=1)
     autoencoder: Path | None = None
 
     @model_validator(mode="after")
@@ -212,7 +217,7 @@ class VolumeLoss(_Strict):
 
     mse: float = Field(default=1.0, ge=0)
     wavelet: float = Field(default=1.0, ge=0)
-    total_variation: float = Field(default=0.1, ge=0)
+    total_variation: float = Field(default=0.01, ge=0)
 
 
 class VolumeRecipe(_Run):

@@ -168,12 +168,29 @@ def test_uncertainty_over_time_has_units_and_rests_on_the_acquired_frames(cyclic
     timeline = _timeline(cyclic=cyclic)
     acquired = np.isin(timeline.frames, timeline.acquired)
     std = np.where(acquired, 0, 1 + np.arange(len(timeline.frames)))
-    (axes,) = figures.spread(timeline, std, acquired).axes
+    (axes,) = figures.uncertainty(timeline, {"expected error": std}, acquired).axes
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("time (ms)", "std. deviation (% of bright signal)")
     drawn = axes.lines[0].get_xydata()
     assert_allclose(drawn[: len(std), 1], std)
     assert_allclose(drawn[len(std) :], [[240, 0]] if cyclic else np.empty((0, 2)))  # back at the first frame
     assert_allclose(axes.collections[1].get_offsets(), [(t, 0) for t in timeline.acquired])
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["expected error", "acquired frame"]
+
+
+def test_two_uncertainties_share_one_chart_and_are_told_apart() -> None:
+    timeline = _timeline()
+    acquired = np.isin(timeline.frames, timeline.acquired)
+    expected, spread = (np.where(acquired, 0, height) for height in (2.0, 5.0))
+    curves = {"expected error": expected, "spread of 8 samples": spread}
+    (axes,) = figures.uncertainty(timeline, curves, acquired).axes
+    legend = axes.get_legend()
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names == [*curves, "acquired frame"]
+    for name, drawn, key in zip(curves, axes.lines, legend.legend_handles, strict=False):
+        assert_allclose(drawn.get_ydata()[:12], curves[name])
+        assert drawn.get_color() == key.get_color()
+    assert axes.lines[0].get_color() != axes.lines[1].get_color()
+    assert axes.get_ylim()[1] > 5
 
 
 def test_without_samples_the_differences_are_drawn() -> None:

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from cmrsr.errors import UnusableError, UsageError
 from cmrsr.evaluate import interp_protocol
-from cmrsr.evaluate.interp_methods import ESTIMATE, LINEAR, NEAREST, WARP, Restored, parse_settings
+from cmrsr.evaluate.interp_methods import ESTIMATE, LINEAR, NEAREST, WARP, Restored, parse_settings, plan_split
 from cmrsr.evaluate.interp_protocol import Case, Protocol, SeriesResult, evaluate_case
 from cmrsr.evaluate.interp_published import PADDED_PSNR, STANDARDS
 from cmrsr.evaluate.interp_score import CLEAN_PSNR, GRADIENT, HEART_PSNR, PSNR, SSIM
+from cmrsr.evaluate.interp_split import every
 from cmrsr.io.series import Series
 from cmrsr.physics.optical_flow import linear_blend
 from cmrsr.runtime.bundle import load
@@ -29,7 +30,6 @@ __all__ = ["interp_engine"]
 
 OURS, STAGE_1 = "ours, 1 step", "without stage 2, 1 step"
 METHODS = [NEAREST, LINEAR, WARP, ESTIMATE, STAGE_1, OURS]
-ONE_STEP = parse_settings("1x1")
 ROUNDING = 1e-3  # dB: float32 images
 CHOICE = DeviceChoice(precision="f32", threads=1)
 
@@ -171,10 +171,8 @@ def test_the_uvi_protocol_scores_the_middle_with_and_without_zeros(engines: Engi
 def test_the_heart_window_is_scored_beside_the_image(engines: Engines) -> None:
     frames = beating_frames(8)
     result = evaluate(case_of(frames), engines, crop=24)
-    background = beating_frames(8)
     assert list(result.metrics[OURS]) == [PSNR, SSIM, HEART_PSNR, "SSIM heart", GRADIENT]
     assert (result.metrics[LINEAR][HEART_PSNR] < result.metrics[LINEAR][PSNR]).all()  # all motion is in the heart
-    assert background.shape[2:] == frames.shape[2:]
 
 
 def test_a_single_slice_has_no_through_plane_error(engines: Engines) -> None:
@@ -190,6 +188,30 @@ def test_samples_say_how_sure_they_are(engines: Engines) -> None:
     assert foretold > 0
     assert error > 0
     assert not any(name.startswith("spread") and "1 step" in name for name in result.sureness)
+
+
+def test_what_a_method_foretells_is_compared_with_its_error(engines: Engines, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = beating_frames(8)
+    stds = [np.full(frames.shape[1:], value, np.float32) for value in (1, 2, 3, 4, 5, 6)]
+
+    def made_up(*_: Any) -> Iterator[tuple[str, Iterator[Restored]]]:
+        hidden = frames[[1, 2, 3, 5, 6, 7]]
+        yield LINEAR, (Restored(frame + 4, {"guess": std}) for frame, std in zip(hidden, stds, strict=True))
+
+    monkeypatch.setattr(interp_protocol, "restorations", made_up)
+    result = evaluate(case_of(frames), engines)
+    assert result.sureness == {f"guess of {LINEAR}": pytest.approx((np.sqrt(91 / 6), 4))}
+    assert_allclose(result.metrics[LINEAR][PSNR], 20 * np.log10(frames.max() / 4))
+    assert_allclose(result.metrics[LINEAR][GRADIENT], 0, atol=1e-6)
+
+
+def test_the_plan_knows_how_long_every_gap_is(engines: Engines) -> None:
+    clock, split = np.arange(8.0), every(7, 4, cyclic=True)
+    known = Series.from_array(beating_frames(7)[::4], affine=oblique_affine())
+    plan = plan_split(known, split, clock, engines.bundle, InterpOptions(frames=2))
+    assert [one.tau for one in plan.intervals] == [(0.25, 0.5, 0.75), pytest.approx((1 / 3, 2 / 3))]
+    assert plan.n_new == plan.n_frames == 5
+    assert [plan.gaps(one) for one in plan.intervals] == [(3, 4, 3), (4, 3, 4)]
 
 
 def test_the_frames_without_noise_are_scored_too(engines: Engines) -> None:

@@ -24,8 +24,7 @@ from tests.conftest import oblique_affine
 
 __all__ = ["interp_engine"]
 
-TITLES = ["Movie", "Profile over time", "Where to look with care", "From one acquired frame to the next"]
-SAMPLED = [*TITLES[:2], "Uncertainty of every frame", TITLES[3]]
+TITLES = ["Movie", "Profile over time", "Uncertainty of every frame", "From one acquired frame to the next"]
 
 
 @pytest.fixture
@@ -34,11 +33,16 @@ def bundle(interp_engine: Path) -> Bundle:
 
 
 @pytest.fixture
+def uncalibrated(bundle: Bundle) -> Bundle:
+    return replace(bundle, manifest=bundle.manifest.model_copy(update={"expected_error": None}))
+
+
+@pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[Any, ...]]:
     """What the figures were given, by their names; defects are raised."""
     monkeypatch.setenv("CMRSR_DEBUG", "1")
     given: dict[str, tuple[Any, ...]] = {}
-    for name in ("movie", "profile", "spread", "unsampled", "interval"):
+    for name in ("movie", "profile", "uncertainty", "unsampled", "interval"):
         draw = getattr(figures, name)
 
         def noted(*args: Any, _name: str = name, _draw: Any = draw, **kwargs: Any) -> Any:
@@ -59,11 +63,14 @@ def _case(
     bundle: Bundle, series: Series, options: InterpOptions, *, illustrated: bool = True
 ) -> tuple[ReportCase, InterpDetails]:
     """The page's case of a linear interpolation, and its details. Of the scale, the new frames lie 1 % off the
-    estimate and 2 % is their standard deviation."""
+    estimate, 2 % is their standard deviation and 3 % their expected error."""
     plan = plan_interp(series, survey(series), bundle, options)
     details = InterpDetails(
         series=series, plan=plan, device="openvino cpu f32",
-        shown=Shown(series, plan, (20.0, 18.0), sampled=options.samples > 1),
+        shown=Shown(
+            series, plan, (20.0, 18.0), sampled=options.samples > 1,
+            calibrated=bundle.manifest.expected_error is not None,
+        ),
     )  # fmt: skip
     for t, position in enumerate(plan.position):
         first = int(position)
@@ -71,12 +78,12 @@ def _case(
         frames = [series.frame(i) for i in sources]
         tau = position - first
         output = (1 - tau) * frames[0] + tau * frames[-1]
-        guess, std = (np.float32(plan.scale * (tau > 0) * share) for share in (0.01, 0.02))
+        guess, std, expected = (np.float32(plan.scale * (tau > 0) * share) for share in (0.01, 0.02, 0.03))
         details.shown.add(
             t,
             InterpFrame(
                 output, sources, tau, output - guess if tau else None,
-                std * np.ones_like(output) if options.samples > 1 else None,
+                std * np.ones_like(output) if options.samples > 1 else None, expected * np.ones_like(output),
             ),
             frames,
         )  # fmt: skip
@@ -159,7 +166,7 @@ def test_every_kind_of_series_has_its_pictures(
 
     options = InterpOptions(factor=4, cyclic=cyclic, steps=5, samples=samples)
     case, details = _case(bundle, _series(n_z, times=times), options)
-    assert [picture.title for picture in case.pictures] == (TITLES if samples == 1 else SAMPLED)
+    assert [picture.title for picture in case.pictures] == TITLES
     movie = Image.open(BytesIO(case.pictures[0].data))
     assert movie.n_frames == len(details.shown.frames) == (24 if cyclic else 21)
     assert [acquired for acquired, _ in drawn["movie"][2]] == details.shown.acquired.tolist()
@@ -169,12 +176,31 @@ def test_every_kind_of_series_has_its_pictures(
     assert ("twice" in case.pictures[1].caption) == cyclic
 
 
-def test_one_sample_has_no_uncertainty_and_says_how_to_get_it(
-    bundle: Bundle, drawn: dict[str, tuple[Any, ...]]
+def test_one_sample_has_its_expected_error_in_percent(bundle: Bundle, drawn: dict[str, tuple[Any, ...]]) -> None:
+    case, _ = _case(bundle, _series(), InterpOptions(factor=4))
+    said = case.pictures[2].caption
+    assert "calibrated on virtual patients" in said
+    assert "--steps 5 --samples 8" in said  # how to get the spread of samples as well
+    assert "Spread:" not in said
+    assert "unsampled" not in drawn
+    _, curves, acquired = drawn["uncertainty"]
+    assert list(curves) == ["expected error"]
+    assert_allclose(curves["expected error"], np.where(acquired, 0, 3))
+    columns, name, _ = drawn["interval"]
+    assert_allclose(columns[1][3], 3, rtol=1e-6)
+    assert name == "expected error"
+    assert "Below: how far the new frames are likely to be off" in case.pictures[3].caption
+
+
+def test_without_calibration_one_sample_has_no_uncertainty_and_says_how_to_get_it(
+    uncalibrated: Bundle, drawn: dict[str, tuple[Any, ...]]
 ) -> None:
-    case, details = _case(bundle, _series(), InterpOptions(factor=4))
+    case, details = _case(uncalibrated, _series(), InterpOptions(factor=4))
+    assert case.pictures[2].title == "Where to look with care"
     assert "No uncertainty was sampled: run with --steps 5 --samples 8" in case.pictures[2].caption
-    assert "spread" not in drawn
+    assert "uncertainty" not in drawn
+    assert_allclose(drawn["interval"][0][1][3], 1, rtol=1e-4)
+    assert drawn["interval"][1] == "network’s change"
     _, change, refinement, acquired = drawn["unsampled"]
     assert_allclose(change, 100 * details.shown.change / details.plan.scale, rtol=1e-6)
     assert_allclose(refinement, np.where(acquired, 0, 1))  # percent
@@ -184,18 +210,27 @@ def test_one_sample_has_no_uncertainty_and_says_how_to_get_it(
 def test_samples_have_their_uncertainty_in_percent(bundle: Bundle, drawn: dict[str, tuple[Any, ...]]) -> None:
     case, _ = _case(bundle, _series(), InterpOptions(factor=4, steps=5, samples=4))
     said = case.pictures[2].caption
-    assert "over 4 samples, calibrated" in said
+    assert "over 4 samples of the same frame, calibrated" in said
+    assert "Expected error:" in said
     assert "One step" not in said
+    assert "--samples" not in said
     assert "unsampled" not in drawn
-    _, spread, acquired = drawn["spread"]
-    assert_allclose(spread, np.where(acquired, 0, 2))
+    _, curves, acquired = drawn["uncertainty"]
+    assert list(curves) == ["expected error", "spread of 4 samples"]
+    assert_allclose(curves["expected error"], np.where(acquired, 0, 3))
+    assert_allclose(curves["spread of 4 samples"], np.where(acquired, 0, 2))
     columns = drawn["interval"][0]
     assert_allclose(columns[1][3], 2, rtol=1e-6)
     assert drawn["interval"][1] == "uncertainty"
-    unknown = replace(bundle, manifest=bundle.manifest.model_copy(update={"spread": {}}))
+
+
+def test_samples_of_an_engine_without_calibration(uncalibrated: Bundle, drawn: dict[str, tuple[Any, ...]]) -> None:
+    unknown = replace(uncalibrated, manifest=uncalibrated.manifest.model_copy(update={"spread": {}}))
     said = _case(unknown, _series(), InterpOptions(factor=2, steps=1, samples=4))[0].pictures[2].caption
     assert "not calibrated" in said
     assert "One step gives all but the same frame" in said
+    assert "Expected error" not in said
+    assert list(drawn["uncertainty"][1]) == ["spread of 4 samples"]
 
 
 @pytest.mark.parametrize("factor", [2, 4, 12])
@@ -224,7 +259,7 @@ def test_a_long_series_of_which_some_frames_are_shown(bundle: Bundle, drawn: dic
     case, details = _case(bundle, _series(), InterpOptions(factor=60))
     assert len(details.shown.frames) == 240
     assert len(case.pictures) == 4
-    assert len(drawn["unsampled"][1]) == 360  # the charts know all frames
+    assert len(drawn["uncertainty"][1]["expected error"]) == 360  # the charts know all frames
     assert "48 of the 360 frames are played" in case.pictures[0].caption
 
 

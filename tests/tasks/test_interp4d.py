@@ -107,17 +107,17 @@ def test_one_step_is_the_estimate_plus_what_both_networks_say(
 def test_steps_and_samples_are_ddim_from_keyed_noise(engines: Engines) -> None:
     """Mean and calibrated standard deviation of three five-step samples, against the sampler in numpy."""
     series = series_of(beating_frames(4, 2, 24, 20))
-    plan, frames = run(series, engines, steps=5, samples=3, seed=11, consistency=False)
-    for first in range(4):
+    plan, frames = run(series, engines, factor=3, steps=5, samples=3, seed=11, consistency=False)
+    for at, first, i in ((1, 0, 0), (2, 0, 1), (7, 2, 0), (11, 3, 1)):
         for z in range(2):
-            guess, bend = stage_one(plan, series, first, z, (0.5,))
+            guess, bend = (part[i] for part in stage_one(plan, series, first, z, (1 / 3, 2 / 3)))
 
             def denoise(x_t: NDArray[Any], condition: float, bend: Array = bend) -> NDArray[Any]:
-                return (1 - condition) * x_t - bend[0] * (BEND_SHARE / RESIDUAL_STD)
+                return (1 - condition) * x_t - bend * (BEND_SHARE / RESIDUAL_STD)
 
-            at = 2 * first + 1  # the noise is that of the frame of the result
+            # the noise is that of the frame of the result
             noises = [keyed_noise(11, plan.digest, at, z, k, plan.padded)[:24, :20] for k in range(3)]
-            images = [guess[0] + RESIDUAL_STD * ddim(denoise, noise, Schedule(), 5) for noise in noises]
+            images = [guess + RESIDUAL_STD * ddim(denoise, noise, Schedule(), 5) for noise in noises]
             close(frames[at].output[z], np.maximum(np.mean(images, 0) * plan.scale, 0), 1e-4)
             std = frames[at].std
             assert std is not None

@@ -124,10 +124,11 @@ def test_every_slice_keeps_its_own_times(bundle: Bundle) -> None:
 
 def test_slices_of_different_heart_rates_end_when_their_own_beat_ends(bundle: Bundle) -> None:
     """Of a slice whose beat is longer than the mean of all, time would run backwards at the end."""
-    times = np.outer(np.arange(10), [80.0, 100.0, 120.0])
+    times = np.outer(np.arange(10), [80.0, 90.0, 130.0])
     plan = plan_of(series_of(10, times), bundle, factor=2)
     assert plan.times_ms is not None
-    np.testing.assert_allclose(plan.times_ms, np.outer(np.arange(20), [40, 50, 60]))
+    np.testing.assert_allclose(plan.times_ms, np.outer(np.arange(20), [40, 45, 65]))
+    np.testing.assert_allclose(plan.clock, np.arange(11) * 100)
 
 
 def test_without_times_a_frame_is_a_frame(bundle: Bundle) -> None:
