@@ -40,7 +40,8 @@ def write_interp_engine(folder: Path, **changes: Any) -> Path:
         "diffusion": {"schedule": "cosine", "prediction": "v", "n_train": 1000, "residual_std": RESIDUAL_STD},
         "defaults": {"steps": 1, "samples": 1},
         "trained": {"gap_ms": [60, 600], "matrix": [16, 512], "spacing_mm": [1, 3]},
-        "spread": {"5": 1.5}, "expected_error": {"floor": 0.01, "share": 0.25}, "training": {}, "metrics": {}, "licence": "Apache-2.0", "intended_use": "tests",
+        "spread": {"5": 1.5}, "expected_error": {"floor": 0.01, "share": 0.25}, "training": {}, "metrics": {},
+        "licence": "Apache-2.0", "intended_use": "tests",
         "sha256": {
             name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in ("step.onnx", "volume.onnx")
         },

@@ -174,4 +174,6 @@ def _draw_lines(axes: "Axes", lines: Mapping[str, Mapping[float, float]]) -> Non
 
 
 def _legend_beside(figure: "Figure") -> None:
-    figure.legend(loc="outside right upper", frameon=False, fontsize=style.SMALL, labelcolor=style.INK)
+    figure.legend(
+        loc="outside right upper", frameon=False, fontsize=style.SMALL, labelcolor=style.INK, handlelength=3.0
+    )  # fmt: skip

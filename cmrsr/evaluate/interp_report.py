@@ -163,11 +163,11 @@ def _certainty(details: InterpDetails, timeline: Timeline, bundle: Bundle, optio
             f"estimate (bottom), the two methods disagree. {scale}",
             data=style.png(chart),
         )
-    sampling = "" if shown.frame_std is not None else " To see how far samples spread as well: --steps 5 --samples 8."
+    more = " Run with --steps 5 --samples 8 to see how far samples spread as well." if shown.frame_std is None else ""
     return Picture(
         title="Uncertainty of every frame",
         caption=f"{' '.join(said)} Acquired frames (dots) are as measured. Look with care at the frames under the "
-        f"peaks. {scale}{sampling}",
+        f"peaks. {scale}{more}",
         data=style.png(figures.uncertainty(timeline, curves, acquired)),
     )
 

@@ -115,6 +115,7 @@ def run_interp(
             stacklevel=2,
         )
     sampler = _Sampler(plan, engines, options, on_evaluation)
+    calibration = engines.bundle.manifest.expected_error
     held: dict[int, Array] = {}
     index = 0
     with ThreadPoolExecutor(engines.choice.threads or default_threads()) as pool:
@@ -123,26 +124,23 @@ def run_interp(
             held = {i: held[i] if i in held else series.frame(i) for i in wanted if i is not None}
             _, first, second, _ = wanted
             if interval.shown:
-                none = np.zeros_like(held[first]) if options.samples > 1 else None
-                yield InterpFrame(held[first], (first,), 0.0, None, none, np.zeros_like(held[first]))
+                zero = np.zeros_like(held[first])
+                std, expected = zero if options.samples > 1 else None, zero if calibration else None
+                yield InterpFrame(held[first], (first,), 0.0, None, std, expected)
                 index += 1
             if interval.tau:
                 around = [None if i is None else held[i] for i in wanted]
                 known, guess, bend = _guess(around, interval, plan, pool)
-                calibration = engines.bundle.manifest.expected_error
-                expected = None
-                if calibration:
-                    expected = expected_error(known, interval.tau, calibration) * np.float32(plan.scale)
+                errors = expected_error(known, interval.tau, calibration) if calibration else None
                 frames, spread = sampler.frames(known, guess, bend, interval.tau, index)
                 for i, tau in enumerate(interval.tau):
                     volume = frames[i]
                     if plan.consistent:
                         volume = _corrected(volume, known, engines)
-                    std = None if spread is None else spread[i] * np.float32(plan.scale)
+                    std, expected = (None if x is None else x[i] * np.float32(plan.scale) for x in (spread, errors))
                     yield InterpFrame(
-                        _finish(volume, plan), (first, second), tau, _finish(guess[:, i], plan), std,
-                        None if expected is None else expected[i],
-                    )  # fmt: skip
+                        _finish(volume, plan), (first, second), tau, _finish(guess[:, i], plan), std, expected
+                    )
                 index += len(interval.tau)
 
 

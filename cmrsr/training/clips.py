@@ -76,8 +76,8 @@ def _draw(stacks: Sequence[Stack], config: ClipConfig, n_slices: int, rng: np.ra
         frames, tau = frames[::-1], 1 - tau
     low = int(rng.integers(n_z - n_slices + 1))
     planes = np.arange(low, low + n_slices)[:: rng.choice([-1, 1])]
-    noise, lasting = (np.float32(np.exp(rng.uniform(*np.log(bounds)))) for bounds in (NOISE, LASTING))
-    lasting *= np.float32(rng.random() < 0.5)
+    noise, lasting = (float(np.float32(np.exp(rng.uniform(*np.log(bounds))))) for bounds in (NOISE, LASTING))
+    lasting *= rng.random() < 0.5
     shared_at = int(rng.integers(n_t))
     zoom = float(rng.uniform(1, ZOOM)) if rng.random() < 0.5 else 1.0
     alone = rng.random() < ALONE
@@ -88,7 +88,7 @@ def _draw(stacks: Sequence[Stack], config: ClipConfig, n_slices: int, rng: np.ra
     @cache
     def noise_of(t: int, z: int) -> Array:
         assert stack.clean is not None
-        return np.asarray(stack.shown[t, z], np.float32) - stack.clean[t, z]
+        return np.asarray(np.asarray(stack.shown[t, z], np.float32) - stack.clean[t, z], np.float32)
 
     def image(t: int, z: int, grain: dict[int, float]) -> Array:
         """Phase t with the noise of other phases, each at its weight."""
@@ -107,10 +107,7 @@ def _draw(stacks: Sequence[Stack], config: ClipConfig, n_slices: int, rng: np.ra
 
     before, a, b, after = frames
     known = [np.stack([image(t, z, {t: noise}) for t in (a, b)]) for z in planes]
-    grains = [
-        {a: float(noise * max(0, 1 - share / fading)), b: float(noise * max(0, 1 - (1 - share) / fading))}
-        for share in tau
-    ]
+    grains = [{a: noise * max(0, 1 - share / fading), b: noise * max(0, 1 - (1 - share) / fading)} for share in tau]
     scale = max(float(np.quantile([pair[0, ::2, ::2] for pair in known], SCALE_QUANTILE)), 1e-12)
     at = tuple(slice(o, o + config.crop) for o in corner(known[0].shape[1:], config.crop, rng))
     gain = np.float32(rng.uniform(*BRIGHTNESS) / scale)

@@ -26,6 +26,9 @@ class SrSystem:
         self.schedule = recipe.diffusion.build()
         self.description = images.description
         data = recipe.data
+        with torch.device("meta"):  # asked for its stride alone, without drawing any weights
+            stride = build_model(recipe.model.model_dump()).config.stride
+        check_crop(data.crop, stride, (*images.training, *images.validation))
         self.pairs = PairConfig(crop=data.crop, fraction=data.fraction, phase_share=data.phase_share)
         self.validation = draw_batch(
             images.validation, self.pairs, VALIDATION_PAIRS, np.random.default_rng((recipe.seed, 999))
@@ -34,7 +37,6 @@ class SrSystem:
 
     def build(self, device: str) -> nn.Module:
         model = build_model(self.recipe.model.model_dump()).to(device)
-        check_crop(self.recipe.data.crop, model.config.stride, (*self.images.training, *self.images.validation))
         return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
     def loss(self, model: nn.Module, rng: np.random.Generator, generator: torch.Generator, device: str) -> Tensor:

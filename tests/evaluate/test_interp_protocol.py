@@ -85,9 +85,7 @@ def test_ours_is_what_the_command_makes_of_the_known_frames(engines: Engines, in
     assert not np.allclose(result.metrics[OURS][PSNR], result.metrics[STAGE_1][PSNR], atol=ROUNDING)
 
 
-@pytest.mark.parametrize(
-    "protocol", [{}, {"name": "ed-es", "es": 6}, {"name": "uvi", "es": 6}, {"name": "tssc", "es": 6}]
-)
+@pytest.mark.parametrize("protocol", [{}, {"name": "ed-es", "es": 6}, {"name": "uvi", "es": 6}])
 def test_hidden_frames_never_reach_a_method(
     engines: Engines, monkeypatch: pytest.MonkeyPatch, protocol: dict[str, Any]
 ) -> None:

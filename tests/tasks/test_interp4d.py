@@ -21,14 +21,25 @@ from cmrsr.runtime.bundle import Bundle, load
 from cmrsr.runtime.choice import DeviceChoice
 from cmrsr.tasks import interp4d
 from cmrsr.tasks.interp4d import Engines, InterpFrame, interpolate, n_evaluations, run_interp
+from cmrsr.tasks.interp4d_error import expected_error
 from cmrsr.tasks.interp4d_plan import InterpOptions, InterpPlan, plan_interp
 from cmrsr.tasks.noise import keyed_noise
-from tests.cine import BEND_SHARE, PULL, RESIDUAL_STD, STRIDE, beating_frames, cine_series, interp_engine
+from tests.cine import (
+    BEND_SHARE,
+    PULL,
+    RESIDUAL_STD,
+    STRIDE,
+    beating_frames,
+    cine_series,
+    interp_engine,
+    write_interp_engine,
+)
 from tests.conftest import oblique_affine
 
 __all__ = ["cine_series", "interp_engine"]
 
 Array = NDArray[np.float32]
+HUMP = 8 / 9  # 4 tau (1 - tau) at thirds: how much of a residual is added there, see cmrsr.diffusion.residual
 F32 = 2e-5  # of the largest value: float32 sums of a few products
 
 
@@ -95,7 +106,7 @@ def test_one_step_is_the_estimate_plus_what_both_networks_say(
             guess, bend = stage_one(plan, series, first, z, tau)
             for i in range(2):
                 frame = frames[3 * first + 1 + i]
-                wanted = (1 - PULL) * (guess[i] + BEND_SHARE * bend[i]) * plan.scale + PULL * mean[z]
+                wanted = (1 - PULL) * (guess[i] + HUMP * BEND_SHARE * bend[i]) * plan.scale + PULL * mean[z]
                 close(frame.output[z], np.maximum(wanted, 0))
                 assert frame.guess is not None
                 close(frame.guess[z], np.maximum(guess[i] * plan.scale, 0))
@@ -117,7 +128,7 @@ def test_steps_and_samples_are_ddim_from_keyed_noise(engines: Engines) -> None:
 
             # the noise is that of the frame of the result
             noises = [keyed_noise(11, plan.digest, at, z, k, plan.padded)[:24, :20] for k in range(3)]
-            images = [guess + RESIDUAL_STD * ddim(denoise, noise, Schedule(), 5) for noise in noises]
+            images = [guess + HUMP * RESIDUAL_STD * ddim(denoise, noise, Schedule(), 5) for noise in noises]
             close(frames[at].output[z], np.maximum(np.mean(images, 0) * plan.scale, 0), 1e-4)
             std = frames[at].std
             assert std is not None
@@ -155,7 +166,7 @@ def test_what_the_networks_are_given(engines: Engines, monkeypatch: pytest.Monke
     assert len(given["volume"]) == 3 * 2
     (shown,) = given["volume"][0]
     assert shown.shape == (1, 3, 3, 24, 24)
-    np.testing.assert_allclose(shown[0, 0, 2, :21], guess[0] + BEND_SHARE * curved[0], atol=1e-5)
+    np.testing.assert_allclose(shown[0, 0, 2, :21], guess[0] + HUMP * BEND_SHARE * curved[0], atol=1e-5)
     np.testing.assert_allclose(shown[0, 1:, 2, :21], ends, atol=1e-6)
 
 
@@ -178,6 +189,20 @@ def test_acquired_frames_pass_as_they_are(engines: Engines, options: dict[str, A
     assert acquired == plan.n_frames - plan.n_new > 0
 
 
+def test_an_engine_says_how_much_of_the_residual_is_added(bundle: Bundle, engines: Engines, tmp_path: Path) -> None:
+    diffusion = bundle.manifest.diffusion.model_dump() | {"residual_weight": 0.25}
+    quarter = load(str(write_interp_engine(tmp_path / "x", diffusion=diffusion)))
+    series = series_of(beating_frames(4, 3, 24, 20))
+    _, whole = run(series, engines, factor=3, consistency=False)
+    with closing(Engines(quarter, DeviceChoice(precision="f32", threads=1))) as other:
+        _, less = run(series, other, factor=3, consistency=False)
+    for a, b in zip(whole, less, strict=True):
+        if a.guess is not None:
+            above = (a.guess > 0) & (a.output > 0)
+            close((b.output - a.guess)[above], 0.25 * (a.output - a.guess)[above], 1e-3)
+            assert np.abs(a.output - a.guess).max() > 1
+
+
 def test_uncertainty_is_zero_where_a_frame_was_acquired(engines: Engines) -> None:
     _, frames = run(series_of(beating_frames(4, 1, 24, 20)), engines, steps=5, samples=2, consistency=False)
     for frame in frames:
@@ -185,6 +210,29 @@ def test_uncertainty_is_zero_where_a_frame_was_acquired(engines: Engines) -> Non
         assert frame.std.shape == frame.output.shape
         assert frame.std.any() != frame.acquired
         assert (frame.std >= 0).all()
+
+
+def test_the_expected_error_follows_the_change_between_the_known_frames(engines: Engines) -> None:
+    series = series_of(beating_frames(4, 1, 24, 20))
+    plan, frames = run(series, engines, factor=3)
+    calibration = engines.bundle.manifest.expected_error
+    assert calibration is not None
+    for frame in frames:
+        assert frame.expected is not None
+        if frame.acquired:
+            assert not frame.expected.any()
+        else:
+            known = np.stack([series.frame(i) for i in frame.sources], 1) / np.float32(plan.scale)
+            wanted = expected_error(known, (frame.tau,), calibration)[0] * plan.scale
+            close(frame.expected, wanted)
+
+
+def test_an_engine_without_calibration_expects_nothing(tmp_path: Path) -> None:
+    bare = load(str(write_interp_engine(tmp_path / "x", expected_error=None)))
+    with closing(Engines(bare, DeviceChoice(threads=1))) as engines:
+        _, frames = run(series_of(beating_frames(4, 1, 24, 20)), engines)
+    assert [frame.expected for frame in frames] == [None] * 8
+    assert [frame.std for frame in frames] == [None] * 8
 
 
 def test_samples_of_one_step_are_equal_and_warn(engines: Engines) -> None:
