@@ -57,7 +57,7 @@ def export(recipe: ExportRecipe, out: Path) -> Manifest:
         second = _read_second(recipe)
         training = {**training, "volume": second.summary}
         if not isinstance(first.model, Vdt):
-            raise UsageError(f"{recipe.checkpoint}: {trained.model.name} works on latents and has no engine, only tssc-s")
+            raise UsageError(f"{recipe.checkpoint}: {trained.model.name} works on latents and has no engine")
         assert isinstance(second.model, MambaVolume)
         specs = {"step": clip_step(first.model), "volume": volume(second.model)}
     with tempfile.TemporaryDirectory(dir=_parent(out), prefix=".export-") as temporary:

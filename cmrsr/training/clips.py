@@ -20,6 +20,7 @@ NOISE = (0.03, 2.5)  # noise of the known frames over the scanner's own, where t
 LASTING = (0.03, 2.0)  # the same of noise that all frames share, as after temporal regularisation: part of the target
 PERSISTENCE = (0.2, 1.0)  # share of the gap over which noise fades, in half of the clips: frames often share raw data
 TIMING = 0.12  # standard deviation of the time that is stated half-way: motion is not equally fast in all hearts
+SLICE_TIMING = 0.2  # up to which slices differ in that time among each other: each may come from another beat
 ZOOM = 1.8  # up to which half of the clips are enlarged: images are often interpolated to finer pixels
 PARTS = ("known", "base", "bend", "target", "tau")  # of ``Clips``
 
@@ -83,7 +84,10 @@ def _draw(stacks: Sequence[Stack], config: ClipConfig, n_slices: int, rng: np.ra
     alone = rng.random() < ALONE
     turn = (bool(rng.random() < 0.5), int(rng.choice([-1, 1])), int(rng.choice([-1, 1])))
     fading = float(rng.uniform(*PERSISTENCE)) if rng.random() < 0.5 else 1e-6
-    stated = tau + float(np.clip(rng.normal(0, TIMING), -2 * TIMING, 2 * TIMING)) * 4 * tau * (1 - tau)
+    late = np.full(n_slices, rng.normal(0, TIMING))
+    if n_slices > 1:
+        late = late + rng.normal(0, rng.uniform(0, SLICE_TIMING), n_slices)
+    late = np.clip(late, -2 * TIMING, 2 * TIMING)
 
     @cache
     def noise_of(t: int, z: int) -> Array:
@@ -112,7 +116,8 @@ def _draw(stacks: Sequence[Stack], config: ClipConfig, n_slices: int, rng: np.ra
     at = tuple(slice(o, o + config.crop) for o in corner(known[0].shape[1:], config.crop, rng))
     gain = np.float32(rng.uniform(*BRIGHTNESS) / scale)
     parts: dict[str, list[Array]] = {name: [] for name in PARTS}
-    for z, pair in zip(planes, known, strict=True):
+    for z, pair, delay in zip(planes, known, late, strict=True):
+        stated = tau + float(delay) * 4 * tau * (1 - tau)
         base, bend = estimate(neighbour(before, z), pair[0], pair[1], neighbour(after, z), stated, scale)
         target = np.stack([image(first + int(step), z, grain) for step, grain in zip(steps, grains, strict=True)])
         for name, value in (("known", pair), ("base", base), ("bend", bend), ("target", target)):

@@ -102,7 +102,7 @@ def processes(engine: str) -> dict[str, Any]:
             series = beating(*shape)
             path = root / f"{name}_cine.nii.gz"
             with nifti_writer(
-                path, series, shape=series.shape, affine=series.affine, times_ms=series.times_ms, description="benchmark"
+                path, series, shape=series.shape, affine=series.affine, times_ms=series.times_ms, description="speed"
             ) as writer:
                 for image in series:
                     writer.write(image)

@@ -412,7 +412,7 @@ def test_results_are_no_input_of_the_next_run(interp4d: Cli, study: Path, tmp_pa
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ((), ["4 → 8", "factor 2", "Where to look with care", "use --open"]),
+        ((), ["4 → 8", "factor 2", "Uncertainty of every frame", "calibrated on virtual patients", "use --open"]),
         (("--open", "--frames", 6, "--steps", 3, "--samples", 2), ["4 → 6", "Uncertainty of every frame"]),
     ],
 )

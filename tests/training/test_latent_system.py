@@ -84,7 +84,7 @@ def test_encoders_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="give the encoder"):
         load_encoder(None)
     (tmp_path / "x.pt2").write_bytes(b"no program")
-    with pytest.raises(UsageError, match="expected a program saved by torch.export.save"):
+    with pytest.raises(UsageError, match=r"expected a program saved by torch\.export\.save"):
         load_encoder(tmp_path / "x.pt2")
 
 
