@@ -38,7 +38,7 @@ def write_interp_engine(folder: Path, **changes: Any) -> Path:
         "volume": _graph("volume.onnx", 4, {"volume": volume}, {"corrected": corrected}),
         "normalisation": "the 0.995 quantile of the positive values of the series",
         "diffusion": {"schedule": "cosine", "prediction": "v", "n_train": 1000, "residual_std": RESIDUAL_STD},
-        "defaults": {"steps": 1, "samples": 1},
+        "defaults": {"steps": 1, "samples": 1, "consistency": 1.0},
         "trained": {"gap_ms": [60, 600], "matrix": [16, 512], "spacing_mm": [1, 3]},
         "spread": {"5": 1.5}, "expected_error": {"floor": 0.01, "share": 0.25}, "training": {}, "metrics": {},
         "licence": "Apache-2.0", "intended_use": "tests",

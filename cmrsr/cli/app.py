@@ -166,9 +166,10 @@ def interp4d(
     samples: Samples = 1,
     seed: Seed = 0,
     engine: Engine = "tssc-s",
-    no_consistency: Annotated[
-        bool, typer.Option("--no-consistency", help="Leave each slice as it is, without a look at its neighbours.")
-    ] = False,
+    consistency: Annotated[
+        bool | None,
+        typer.Option(help="Correct every new volume across its slices (stage 2); default: as the engine has it."),
+    ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Slices at a time; does not change the result.")] = 2,
     format_: FormatOption = Format.same,
     time_axis: TimeAxisOption = None,
@@ -190,7 +191,7 @@ def interp4d(
     return run_interp_command(
         InterpRequest(
             arguments=context.obj, inputs=inputs, out=out, factor=factor, frames=frames, open=open_, steps=steps,
-            samples=samples, seed=seed, engine=engine, consistency=not no_consistency, batch_size=batch_size,
+            samples=samples, seed=seed, engine=engine, consistency=consistency, batch_size=batch_size,
             format=format_.value, time_axis=time_axis, on_missing=on_missing.value, device=device,
             backend=backend.value, precision=precision.value, threads=threads, strict_device=strict_device,
             force=force, shard=shard, report=not no_report, quiet=quiet, verbose=verbose,

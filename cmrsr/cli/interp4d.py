@@ -14,7 +14,7 @@ class InterpRequest(BatchRequest):
     factor: int | None
     frames: int | None
     open: bool
-    consistency: bool
+    consistency: bool | None
 
 
 def run_interp_command(request: InterpRequest) -> int:

@@ -40,8 +40,9 @@ def parse_settings(text: str) -> list[Setting]:
     return settings
 
 
-def without_stage_2(setting: Setting) -> str:
-    return f"without stage 2, {setting.name}"
+def other_way(setting: Setting, with_stage_2: bool) -> str:
+    """The engine run the other way round than it would run by itself."""
+    return f"{'with' if with_stage_2 else 'without'} stage 2, {setting.name}"
 
 
 def ours(setting: Setting) -> str:
@@ -79,10 +80,10 @@ def restorations(
     for i, setting in enumerate(settings):
         chosen = replace(options, steps=setting.steps, samples=setting.samples)
         if i == 0:  # the guess is no product of the engine, but only a run of it says what it is
-            single = replace(chosen, consistency=False)
-            frames = list(run_interp(known, plan(single), engines, single))
+            other = replace(chosen, consistency=engines.bundle.manifest.defaults.consistency == 0)
+            frames = list(run_interp(known, plan(other), engines, other))
             yield ESTIMATE, (Restored(frame.guess) for frame in frames if frame.guess is not None)
-            yield without_stage_2(setting), map(_restored, frames)
+            yield other_way(setting, bool(other.consistency)), map(_restored, frames)
         yield ours(setting), map(_restored, run_interp(known, plan(chosen), engines, chosen))
 
 

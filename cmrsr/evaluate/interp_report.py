@@ -13,7 +13,7 @@ from cmrsr.evaluate.report import ReportCase, illustrated_case, plain_case
 from cmrsr.runtime.bundle import Bundle
 from cmrsr.tasks.batch import CaseResult
 from cmrsr.tasks.interp4d_files import InterpDetails, is_acquired
-from cmrsr.tasks.interp4d_plan import InterpOptions
+from cmrsr.tasks.interp4d_plan import MIN_SLICES, InterpOptions
 
 SHOWN_NEW = 4  # new frames of one interval that are shown side by side
 UNEVEN = 1.02  # longest over shortest step: they are not all the same
@@ -37,7 +37,8 @@ def report_case(result: CaseResult, bundle: Bundle, options: InterpOptions, *, i
     left = "" if kept == n_in else f", {kept} of the {n_in} acquired are among them"
     step = f"{_step(timeline.acquired, timeline)} → {_step(timeline.frames, timeline)}"
     wanted = f"factor {options.factor}" if options.factor is not None else f"{options.frames} frames"
-    across = "on" if plan.consistent else "off" if not options.consistency else "off, too few slices"
+    few = n_z < MIN_SLICES and options.consistency is not False
+    across = "on" if plan.consistent else "off, too few slices" if few else "off"
     case = replace(
         plain_case(result),
         columns=(

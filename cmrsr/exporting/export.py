@@ -248,6 +248,8 @@ def _read_second(recipe: ExportRecipe) -> _Checkpoint:
     second = _read_checkpoint(folder, *names, recipe.half_weights)
     if not isinstance(second.recipe, VolumeRecipe):
         raise UsageError(f"volume_checkpoint {folder} is of {second.recipe.system}, expected interp4d-volume")
+    stage_one = Path(second.summary["recipe"]["stage_one"]).name  # its folder is the trainer's own affair
+    second.summary["recipe"]["stage_one"] = stage_one
     return second
 
 

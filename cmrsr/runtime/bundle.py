@@ -69,8 +69,10 @@ class Defaults(_Strict):
     steps: int = Field(ge=1)
     samples: int = Field(ge=1)
     consistency: float = Field(
-        default=0.0, ge=0, le=1, description="weight of the projection on the acquired band that won on validation data"
-    )
+        default=0.0, ge=0, le=1,
+        description="what won on validation data: sr, weight of the projection on the acquired band; interp4d, 1 if "
+        "stage 2 corrects the volumes",
+    )  # fmt: skip
     taper: float = 0.2
 
 

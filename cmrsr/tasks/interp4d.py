@@ -1,6 +1,6 @@
 """Temporal super-resolution of 4-D series: frames between the acquired ones, interval after interval.
 
-Stage 1 denoises all unknown frames of an interval jointly, slice by slice, as residuals to a motion-compensated
+Stage 1 denoises the unknown frames of an interval jointly, slice by slice, as residuals to a motion-compensated
 estimate; stage 2 corrects each new volume across its slices. Acquired frames pass through as they are.
 """
 
@@ -28,6 +28,7 @@ from cmrsr.tasks.tiles import ramp, starts
 
 Array = NDArray[np.float32]
 COEFFICIENTS = ("condition", "read_x", "read_f", "next_x0", "next_x")
+JOINT = 12  # unknown frames denoised together at most, the length of the paper's sequences: memory grows with them
 TILE, OVERLAP = 128, 32  # pixels of a volume that stage 2 sees at a time: its memory grows with the matrix otherwise
 
 
@@ -92,6 +93,12 @@ class Engines:
         for engine in self._loaded.values():
             engine.close()
         self._loaded.clear()
+
+
+def joint_groups(n: int) -> list[list[int]]:
+    """Which of ``n`` unknown frames are denoised together: all up to JOINT, else every second, third ... of them."""
+    m = -(-n // JOINT)
+    return [list(range(i, n, m)) for i in range(m)]
 
 
 def n_evaluations(series: Series, plan: InterpPlan, options: InterpOptions) -> int:
@@ -181,8 +188,23 @@ class _Sampler:
         self, known: Array, guess: Array, bend: Array, tau: tuple[float, ...], index: int
     ) -> tuple[Array, Array | None]:
         """Mean and calibrated spread over the samples, (n, z, y, x) each. index: of the first frame in the output."""
-        batch, n, matrix = self.options.batch_size, len(tau), self.plan.padded
+        out = np.empty((len(tau), len(known), *self.plan.matrix), np.float32)
+        spread = np.empty_like(out) if self.options.samples > 1 else None
+        for some in joint_groups(len(tau)):
+            place = [index + i for i in some]
+            mean, std = self._joint(known, guess[:, some], bend[:, some], [tau[i] for i in some], place)
+            out[some] = mean
+            if spread is not None:
+                spread[some] = std
+        return out, spread
+
+    def _joint(
+        self, known: Array, guess: Array, bend: Array, tau: list[float], place: list[int]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+        """``frames`` for those that are denoised together; ``place``: of each in the output, the key of its noise."""
+        n, matrix = len(tau), self.plan.padded
         n_z, k = len(known), self.options.samples
+        batch = self.options.batch(n_z)
         engine = self.engines.step(batch, n, matrix)
         items = [(z, sample) for z in range(n_z) for sample in range(k)]
         mean = np.zeros((n_z, n, *self.plan.matrix), np.float64)
@@ -194,8 +216,7 @@ class _Sampler:
             full = [*some, *[some[-1]] * (batch - len(some))]  # a full tail: the batch size is static
             given = [self._padded(part[[z for z, _ in full]]) for part in (known, guess, bend)]
             x_t = np.stack([
-                [keyed_noise(self.options.seed, self.plan.digest, index + i, z, s, matrix) for i in range(n)]
-                for z, s in full
+                [keyed_noise(self.options.seed, self.plan.digest, t, z, s, matrix) for t in place] for z, s in full
             ])  # fmt: skip
             for coefficients in self.coefficients:
                 x_t = engine(x_t, *given, taus, coefficients)[0]
@@ -209,10 +230,7 @@ class _Sampler:
                 if m2 is not None:
                     m2[z] += delta * (value - mean[z])
         spread = None if m2 is None else np.sqrt(m2 / (k - 1)) * self.spread_factor
-        return (
-            np.ascontiguousarray(mean.swapaxes(0, 1), dtype=np.float32),
-            None if spread is None else np.ascontiguousarray(spread.swapaxes(0, 1), dtype=np.float32),
-        )
+        return mean.swapaxes(0, 1), None if spread is None else spread.swapaxes(0, 1)
 
     def _padded(self, images: Array) -> Array:
         """To the stride, by reflection."""

@@ -17,7 +17,7 @@ from cmrsr.runtime.choice import Engine
 from cmrsr.tasks.batch import CaseResult, Listener
 from cmrsr.tasks.case_files import CaseFiles, Kept, Work
 from cmrsr.tasks.heart import heart_centre
-from cmrsr.tasks.interp4d import OVERLAP, TILE, Engines, InterpFrame, n_evaluations, run_interp
+from cmrsr.tasks.interp4d import OVERLAP, TILE, Engines, InterpFrame, joint_groups, n_evaluations, run_interp
 from cmrsr.tasks.interp4d_plan import InterpOptions, InterpPlan, plan_interp
 from cmrsr.tasks.shown import ShownFrames
 from cmrsr.tasks.sinks import Layout
@@ -72,10 +72,10 @@ class InterpWork(Work):
 
     def load(self) -> Engine:
         files, plan = self._files, self._plan
-        n = next((len(interval.tau) for interval in plan.intervals if interval.tau), 1)
+        n = next((len(joint_groups(len(i.tau))[0]) for i in plan.intervals if i.tau), 1)
 
         def step(engines: Engines) -> Engine:
-            return engines.step(files.options.batch_size, n, plan.padded)
+            return engines.step(files.options.batch(self._series.shape[1]), n, plan.padded)
 
         def load() -> Engines:
             engines = Engines(files.bundle, files.choice)

@@ -30,7 +30,7 @@ class InterpOptions:
     steps: int = 1
     samples: int = 1
     seed: int = 0
-    consistency: bool = True  # whether stage 2 corrects the volumes
+    consistency: bool | None = None  # whether stage 2 corrects the volumes; None: as the bundle has it
     batch_size: int = 2  # slices at a time
 
     def __post_init__(self) -> None:
@@ -45,6 +45,11 @@ class InterpOptions:
         ):  # fmt: skip
             if not 1 <= value <= most:
                 raise UsageError(f"--{flag} {value}: expected 1 to {most}")
+
+
+    def batch(self, n_slices: int) -> int:
+        """Slices and samples at a time: no more than there are."""
+        return min(self.batch_size, n_slices * self.samples)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,8 +154,9 @@ def plan_interp(series: Series, found: Survey, bundle: Bundle, options: InterpOp
             f"up to {step.max():.0f} ms between frames, the engine was trained on up to {trained.gap_ms[1]:.0f} ms: "
             "look at the result with care"
         )
-    consistent = options.consistency and series.shape[1] >= MIN_SLICES
-    if options.consistency and not consistent:
+    wanted = bundle.manifest.defaults.consistency > 0 if options.consistency is None else options.consistency
+    consistent = wanted and series.shape[1] >= MIN_SLICES
+    if wanted and not consistent:
         notes.append(f"{series.shape[1]} slice(s): consistency across slices needs {MIN_SLICES} and was left out")
     stride = bundle.manifest.step.stride
     _, _, n_y, n_x = series.shape

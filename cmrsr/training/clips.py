@@ -81,7 +81,7 @@ def _draw(stacks: Sequence[Stack], config: ClipConfig, n_slices: int, rng: np.ra
     lasting *= rng.random() < 0.5
     shared_at = int(rng.integers(n_t))
     zoom = float(rng.uniform(1, ZOOM)) if rng.random() < 0.5 else 1.0
-    alone = rng.random() < ALONE
+    alone = rng.random() < ALONE or (stack.cyclic and 2 * gap > n_t)  # or a neighbour would lie between the known
     turn = (bool(rng.random() < 0.5), int(rng.choice([-1, 1])), int(rng.choice([-1, 1])))
     fading = float(rng.uniform(*PERSISTENCE)) if rng.random() < 0.5 else 1e-6
     late = np.full(n_slices, rng.normal(0, TIMING))

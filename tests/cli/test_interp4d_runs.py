@@ -265,7 +265,7 @@ def test_the_sidecar_is_enough_to_repeat_the_run(interp4d: Cli, one: Path, tmp_p
     assert (sidecar["task"], sidecar["engine"]["name"]) == ("interp4d", "tiny")
     assert sidecar["input"]["shape_tzyx"] == [6, 3, 24, 20]
     assert sidecar["parameters"] == {
-        "factor": None, "frames": 9, "cyclic": True, "steps": 2, "samples": 1, "seed": 7, "consistency": True,
+        "factor": None, "frames": 9, "cyclic": True, "steps": 2, "samples": 1, "seed": 7, "consistency": None,
     }  # fmt: skip
     plan = sidecar["plan"]
     np.testing.assert_allclose(plan["position"], np.arange(9) * 6 / 9, atol=1e-12)
