@@ -68,9 +68,11 @@ class ClipSystem:
         return _gain(linear(self.validation), frames.cpu().numpy(), self.validation.target)
 
     def _check(self) -> None:
-        model = build_model(self.recipe.model.model_dump())
+        with torch.device("meta"):  # asked for its stride alone, without drawing any weights
+            model = build_model(self.recipe.model.model_dump())
         assert isinstance(model, Vdt)
         check_crop(self.recipe.data.crop, model.config.stride, [s.shown for s in _all(self.stacks)])
+        check_phases(self.recipe.data, self.stacks)
 
 
 class VolumeSystem:
@@ -86,6 +88,7 @@ class VolumeSystem:
         self.first, self.residual = load_stage_one(recipe.stage_one)
         stride = max(recipe.model.stride, 8)  # stage 1 has 8
         check_crop(recipe.data.crop, stride, [s.shown for s in _all(stacks)])
+        check_phases(recipe.data, stacks)
         fewest = min(s.shown.shape[1] for s in _all(stacks))
         if recipe.data.n_slices > fewest:
             raise UsageError(
@@ -142,6 +145,13 @@ def clip_config(data: ClipData) -> ClipConfig:
     return ClipConfig(crop=data.crop, n_frames=data.n_frames, gap=data.gap)
 
 
+def check_phases(data: ClipData, stacks: Stacks) -> None:
+    """UsageError if a stack is too short for two known frames with one between them."""
+    fewest = min(s.shown.shape[0] for s in _all(stacks))
+    if fewest <= data.gap[0]:
+        raise UsageError(f"data.gap from {data.gap[0]} phases: expected fewer than the {fewest} of the shortest stack")
+
+
 def load_stage_one(folder: Path) -> tuple[Vdt, Residual]:
     """The trained network of stage 1, frozen, and the use of its residual. UsageError: it is not one."""
     expected = "expected a folder in which `cmrsr train tssc-s` trained stage 1"
@@ -189,7 +199,7 @@ def linear(clips: Clips) -> Array:
 
 def _gain(before: Array, after: Array, target: Array) -> float:
     """Mean over clips of the PSNR gain in dB."""
-    errors = [np.square(x - target).reshape(len(x), -1).mean(1) for x in (before, after)]
+    errors = [np.square(x - target).reshape(len(x), -1).mean(1) + 1e-12 for x in (before, after)]  # a still clip
     return float(np.mean(10 * np.log10(errors[0] / errors[1])))
 
 

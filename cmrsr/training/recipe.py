@@ -205,6 +205,8 @@ class ClipRecipe(_Run):
     def _fits(self) -> Self:
         if self.model.name == "tssc-s" and (self.diffusion.schedule != "cosine" or not self.diffusion.residual):
             raise ValueError("tssc-s needs the cosine schedule and the residual")
+        if self.model.name == "tssc-s" and self.diffusion.prediction != "v":
+            raise ValueError("tssc-s needs v-prediction: its posterior mean is read as minus v at full noise")
         if self.model.name == "tssc-paper" and (
             self.diffusion.residual or self.data.n_frames != self.model.n_frames - 2
         ):

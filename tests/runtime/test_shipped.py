@@ -1,68 +1,74 @@
 """The shipped engines: every backend within the tolerance of the manifest, and the same bits however work is cut up."""
 
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openvino
 import pytest
+from numpy.typing import NDArray
 
 from cmrsr.diffusion.ddim import ddim_coefficients
-from cmrsr.runtime.bundle import Bundle, load, shipped
+from cmrsr.runtime.bundle import Bundle, Graph, load, shipped
 from cmrsr.runtime.choice import DeviceChoice
-from cmrsr.runtime.engine import load_step
+from cmrsr.runtime.engine import load_graph
 from cmrsr.runtime.open_vino import best_precision
 from cmrsr.tasks.sr import COEFFICIENTS
 
-FOLDERS = shipped()
-pytestmark = pytest.mark.skipif(not FOLDERS, reason="no engine is shipped in this checkout")
+BUNDLES = [load(str(folder)) for folder in shipped()]
+CASES = [(bundle, graph) for bundle in BUNDLES for graph in bundle.manifest.graphs]
+pytestmark = pytest.mark.skipif(not BUNDLES, reason="no engine is shipped in this checkout")
+each_graph = pytest.mark.parametrize(
+    ("bundle", "graph"), CASES, ids=[f"{bundle.manifest.name}-{graph.file}" for bundle, graph in CASES]
+)
+Inputs = dict[str, NDArray[np.float32]]
 
 
-@pytest.fixture(params=FOLDERS, ids=lambda folder: folder.name)
-def bundle(request: pytest.FixtureRequest) -> Bundle:
-    folder: Path = request.param
-    return load(str(folder), "sr")
-
-
-def inputs(bundle: Bundle, batch: int) -> tuple[np.ndarray, ...]:
-    stride = bundle.manifest.step.stride
-    height, width = 8 * stride, 6 * stride
+def inputs(bundle: Bundle, graph: Graph, batch: int) -> Inputs:
+    """Random images, a time in the middle of a run, a projection of half weight, times between the known frames."""
+    sizes = {"batch": batch, "frames": 2, "slices": 5, "rows": 8 * graph.stride, "columns": 6 * graph.stride}
     rng = np.random.default_rng(0)
     step = ddim_coefficients(bundle.manifest.diffusion.build(), 3)[1]
-    return (
-        rng.standard_normal((batch, 1, height, width)).astype(np.float32),
-        rng.random((batch, 1, height, width)).astype(np.float32),
-        np.array([getattr(step, name) for name in COEFFICIENTS], np.float32),
-        0.5 * np.eye(height, dtype=np.float32),
-    )
+    special: dict[str, Any] = {
+        "coefficients": [getattr(step, name) for name in COEFFICIENTS],
+        "low_pass": 0.5 * np.eye(sizes["rows"]),
+        "tau": np.tile([0.3, 0.8], (batch, 1)),
+    }
+    shapes = {port.name: [d if isinstance(d, int) else sizes[d] for d in port.shape] for port in graph.inputs}
+    return {name: np.asarray(special.get(name, rng.random(shape)), np.float32) for name, shape in shapes.items()}
 
 
-def outputs(bundle: Bundle, choice: DeviceChoice, given: tuple[np.ndarray, ...]) -> np.ndarray:
-    batch, _, height, width = given[0].shape
-    step = load_step(bundle, (batch, height, width), choice)
-    x_next = step(*given)[0]
-    step.close()
-    return x_next
+def outputs(bundle: Bundle, graph: Graph, choice: DeviceChoice, given: Inputs) -> NDArray[np.float32]:
+    shapes = {name: value.shape for name, value in given.items() if name != "coefficients"}
+    engine = load_graph(bundle, graph, shapes, choice)
+    found = engine(*given.values())[0]
+    engine.close()
+    return found
 
 
-def test_backends_agree_within_the_tolerance(bundle: Bundle) -> None:
-    given = inputs(bundle, 2)
-    reference = outputs(bundle, DeviceChoice(backend="onnxruntime", device="cpu"), given)
-    limits = {"f32": bundle.manifest.step.tolerance}
+@each_graph
+def test_backends_agree_within_the_tolerance(bundle: Bundle, graph: Graph) -> None:
+    given = inputs(bundle, graph, 2)
+    reference = outputs(bundle, graph, DeviceChoice(backend="onnxruntime", device="cpu"), given)
+    limits = {"f32": graph.tolerance}
     if best_precision(openvino.Core()) == "bf16":
-        limits["bf16"] = bundle.manifest.step.tolerance_low_precision
+        limits["bf16"] = graph.tolerance_low_precision
     for precision, limit in limits.items():
-        found = outputs(bundle, DeviceChoice(backend="openvino", precision=precision), given)  # type: ignore[arg-type]
+        choice = DeviceChoice(backend="openvino", precision=precision)  # type: ignore[arg-type]
+        found = outputs(bundle, graph, choice, given)
         assert np.abs(found - reference).max() / np.abs(reference).max() < limit, precision
 
 
+@each_graph
 @pytest.mark.parametrize("threads", [1, 2])
-def test_a_batch_is_its_single_images_bit_for_bit(bundle: Bundle, threads: int) -> None:
-    x_t, lr, coefficients, low_pass = inputs(bundle, 3)
-    together = outputs(bundle, DeviceChoice(threads=2), (x_t, lr, coefficients, low_pass))
-    step = load_step(bundle, (1, *x_t.shape[2:]), DeviceChoice(threads=threads))
-    alone = [step(x_t[i : i + 1], lr[i : i + 1], coefficients, low_pass)[0] for i in range(3)]
+def test_a_batch_is_its_single_images_bit_for_bit(bundle: Bundle, graph: Graph, threads: int) -> None:
+    given = inputs(bundle, graph, 3)
+    together = outputs(bundle, graph, DeviceChoice(threads=2), given)
+    batched = {port.name for port in graph.inputs if port.shape[0] == "batch"}
+    singles = [{k: v[i : i + 1] if k in batched else v for k, v in given.items()} for i in range(3)]
+    alone = [outputs(bundle, graph, DeviceChoice(threads=threads), single) for single in singles]
     np.testing.assert_array_equal(together, np.concatenate(alone))
 
 
+@pytest.mark.parametrize("bundle", BUNDLES, ids=lambda bundle: bundle.manifest.name)
 def test_the_card_lies_beside_the_engine(bundle: Bundle) -> None:
     assert (bundle.path / "CARD.md").is_file()

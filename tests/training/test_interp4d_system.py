@@ -395,3 +395,9 @@ def test_low_precision_trains_too(clip_run: Path, tmp_path: Path) -> None:
     train(volume_recipe(clip_run, *bf16), stacks(), tmp_path / "2", on_step=lambda p: losses.append(p.loss))
     assert np.isfinite(losses).all()
     assert (tmp_path / "2" / "weights.safetensors").exists()
+
+
+def test_stacks_of_too_few_phases_are_refused() -> None:
+    short = Stack(shown=np.random.default_rng(0).random((2, 3, 32, 32)).astype(np.float32))
+    with pytest.raises(UsageError, match="fewer than the 2 of the shortest stack"):
+        ClipSystem(clip_recipe(), Stacks(training=[short], validation=[short], description="two phases"))
