@@ -46,7 +46,6 @@ class InterpOptions:
             if not 1 <= value <= most:
                 raise UsageError(f"--{flag} {value}: expected 1 to {most}")
 
-
     def batch(self, n_slices: int) -> int:
         """Slices and samples at a time: no more than there are."""
         return min(self.batch_size, n_slices * self.samples)
