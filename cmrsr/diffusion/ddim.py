@@ -6,8 +6,11 @@ Sources: Song et al. 2021 (DDIM); Salimans and Ho 2022 (v-prediction); Ho et al.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cmrsr.diffusion.schedule import Prediction, Schedule, trailing_times
 
@@ -24,6 +27,10 @@ class StepCoefficients:
     read_f: float
     next_x0: float
     next_x: float
+
+    def array(self) -> NDArray[np.float32]:
+        """The five numbers in this order, as the step graph takes them."""
+        return np.array(astuple(self), np.float32)
 
 
 def read_coefficients(prediction: Prediction, alpha: float, sigma: float) -> tuple[float, float]:

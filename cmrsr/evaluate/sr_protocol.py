@@ -17,6 +17,7 @@ from cmrsr.io.series import Axis, Series
 from cmrsr.io.survey import survey
 from cmrsr.physics.kspace import degrade, n_lines
 from cmrsr.physics.passage import blood_pools
+from cmrsr.physics.rms import rms
 from cmrsr.runtime.bundle import Bundle
 from cmrsr.runtime.choice import DeviceChoice, Engine
 from cmrsr.tasks.geometry import window_around
@@ -148,7 +149,7 @@ def evaluate_series(
                 std = np.stack([f.std for f in frames if f.std is not None])
                 error = images[setting.name] - hr
                 scale = np.maximum(np.ptp(hr, axis=(-2, -1), keepdims=True), 1e-12)  # every frame by its own range
-                result.spread[setting.name] = (_rms(std / scale), _rms(error / scale))
+                result.spread[setting.name] = (rms(std / scale), rms(error / scale))
         images.update(_interpolations(lr_series, axis, lines, window))
         order = [ZERO_FILLING, "bicubic", "Lanczos", *(s.name for s in settings)]
         flat = hr.reshape(-1, height, width)
@@ -247,7 +248,3 @@ def _add_curves(
 
 def _times(series: Series, chosen: list[int]) -> NDArray[np.float64] | None:
     return None if series.times_ms is None else series.times_ms[chosen]
-
-
-def _rms(values: NDArray[Any]) -> float:
-    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))

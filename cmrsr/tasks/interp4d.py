@@ -27,7 +27,6 @@ from cmrsr.tasks.noise import keyed_noise
 from cmrsr.tasks.tiles import ramp, starts
 
 Array = NDArray[np.float32]
-COEFFICIENTS = ("condition", "read_x", "read_f", "next_x0", "next_x")
 JOINT = 12  # unknown frames denoised together at most, the length of the paper's sequences: memory grows with them
 TILE, OVERLAP = 128, 32  # pixels of a volume that stage 2 sees at a time: its memory grows with the matrix otherwise
 
@@ -181,8 +180,7 @@ class _Sampler:
         weight = 1.0 if diffusion.residual_weight is None else diffusion.residual_weight
         self.residual = Residual(diffusion.residual_std or 1.0, weight)
         self.spread_factor = engines.bundle.spread_factor(options.steps) or 1.0
-        steps = ddim_coefficients(diffusion.build(), options.steps)
-        self.coefficients = [np.array([getattr(s, name) for name in COEFFICIENTS], np.float32) for s in steps]
+        self.coefficients = [step.array() for step in ddim_coefficients(diffusion.build(), options.steps)]
 
     def frames(
         self, known: Array, guess: Array, bend: Array, tau: tuple[float, ...], index: int

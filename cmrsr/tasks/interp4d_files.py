@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cmrsr.io.discover import Candidate
 from cmrsr.io.series import Series
 from cmrsr.io.survey import Survey
+from cmrsr.physics.rms import rms
 from cmrsr.runtime.bundle import Task
 from cmrsr.runtime.choice import Engine
 from cmrsr.tasks.batch import CaseResult, Listener
@@ -155,22 +156,18 @@ class Shown(ShownFrames):
         """Frame ``t`` of the result; ``sources``: the acquired frames that it names."""
         after, guess = self.cut(frame.output), self.cut(frame.output if frame.guess is None else frame.guess)
         first, last = self.cut(sources[0]), self.cut(sources[-1])
-        self.refinement[t], self.change[t] = _rms(after - guess), _rms(last - first)
+        self.refinement[t], self.change[t] = rms(after - guess), rms(last - first)
         row = self.row(t)
         for volume, of_frame, shown in (
             (frame.expected, self.frame_expected, self.expected), (frame.std, self.frame_std, self.std),
         ):  # fmt: skip
             if volume is None or of_frame is None or shown is None:
                 continue
-            of_frame[t] = _rms(self.cut(volume))
+            of_frame[t] = rms(self.cut(volume))
             if row is not None:
                 shown[row] = self.cut(volume)
         if row is not None:
             self.before[row], self.after[row], self.guess[row] = first, after, guess
-
-
-def _rms(values: Array) -> float:
-    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
 
 
 def _rounded(value: float) -> float:

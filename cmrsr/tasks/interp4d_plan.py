@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from cmrsr.errors import UnusableError, UsageError
 from cmrsr.io.series import Series
 from cmrsr.io.survey import Survey
+from cmrsr.physics.rms import rms
 from cmrsr.runtime.bundle import Bundle
 from cmrsr.tasks.magnitude import refuse_maps
 
@@ -185,12 +186,12 @@ def _check_closed(series: Series, notes: list[str]) -> None:
     if n < 4:
         return
     frames = [series.frame(t) for t in (0, 1)]
-    first, before, usual = frames[0], frames[1], [_rms(frames[1] - frames[0])]
+    first, before, usual = frames[0], frames[1], [rms(frames[1] - frames[0])]
     for t in range(2, n):
         frame = series.frame(t)
-        usual.append(_rms(frame - before))
+        usual.append(rms(frame - before))
         before = frame
-    end = _rms(first - before)
+    end = rms(first - before)
     if end > OPEN_RATIO * np.quantile(usual, 0.9):
         notes.append(
             f"the last frame differs from the first {end / np.median(usual):.1f} times as much as neighbours usually "
@@ -204,7 +205,6 @@ def _output_times(
     """Position of every output frame in frames of the input, and its time."""
     n = series.n_frames
     if options.factor is not None:
-        last = n if options.cyclic else n - 1
         n_out = n * options.factor if options.cyclic else (n - 1) * options.factor + 1
         if n_out > MAX_FRAMES:
             raise UsageError(f"--factor {options.factor} of {name} ({n} frames): expected at most {MAX_FRAMES} frames")
@@ -238,7 +238,3 @@ def _intervals(position: NDArray[np.float64], n: int) -> tuple[Interval, ...]:
         if inside.size:
             out.append(Interval(first=first, tau=tau, shown=bool(inside[0] == first)))
     return tuple(out)
-
-
-def _rms(values: NDArray[np.float32]) -> float:
-    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))

@@ -32,7 +32,6 @@ FULL_BAND = 0.9  # acquired share of the matrix above which nothing is missing
 STRETCHED = 4.0  # pixels longer by this are no image to look at: the header is wrong
 ASSUMED = "assumed"
 NOTHING_MISSING = "nothing is missing at this matrix size, so the output stays close to the input"
-COEFFICIENTS = ("condition", "read_x", "read_f", "next_x0", "next_x")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -312,8 +311,7 @@ class _Sampler:
         self.plan, self.engine, self.options, self.on_evaluation = plan, engine, options, on_evaluation
         diffusion = bundle.manifest.diffusion
         self.residual_std = diffusion.residual_std
-        steps = ddim_coefficients(diffusion.build(), options.steps)
-        self.coefficients = [np.array([getattr(s, name) for name in COEFFICIENTS], np.float32) for s in steps]
+        self.coefficients = [step.array() for step in ddim_coefficients(diffusion.build(), options.steps)]
         self.items: list[tuple[_Pending, int, Array]] = []
         batch = (options.batch_size, 1, *plan.padded)
         self.x_t = np.zeros(batch, np.float32)

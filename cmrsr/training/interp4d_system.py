@@ -86,7 +86,7 @@ class VolumeSystem:
         self.description = stacks.description
         self.config = clip_config(recipe.data)
         self.first, self.residual = load_stage_one(recipe.stage_one)
-        stride = max(recipe.model.stride, 8)  # stage 1 has 8
+        stride = max(recipe.model.stride, self.first.config.stride)  # both are powers of two
         check_crop(recipe.data.crop, stride, [s.shown for s in _all(stacks)])
         check_phases(recipe.data, stacks)
         fewest = min(s.shown.shape[1] for s in _all(stacks))

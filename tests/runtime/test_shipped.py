@@ -12,7 +12,6 @@ from cmrsr.runtime.bundle import Bundle, Graph, load, shipped
 from cmrsr.runtime.choice import DeviceChoice
 from cmrsr.runtime.engine import load_graph
 from cmrsr.runtime.open_vino import best_precision
-from cmrsr.tasks.sr import COEFFICIENTS
 
 BUNDLES = [load(str(folder)) for folder in shipped()]
 CASES = [(bundle, graph) for bundle in BUNDLES for graph in bundle.manifest.graphs]
@@ -29,7 +28,7 @@ def inputs(bundle: Bundle, graph: Graph, batch: int) -> Inputs:
     rng = np.random.default_rng(0)
     step = ddim_coefficients(bundle.manifest.diffusion.build(), 3)[1]
     special: dict[str, Any] = {
-        "coefficients": [getattr(step, name) for name in COEFFICIENTS],
+        "coefficients": step.array(),
         "low_pass": 0.5 * np.eye(sizes["rows"]),
         "tau": np.tile([0.3, 0.8], (batch, 1)),
     }
