@@ -1,6 +1,7 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
-from torch import nn
 
 from cmrsr.diffusion.residual import Residual
 from cmrsr.errors import UsageError
@@ -21,7 +22,8 @@ def test_a_recipe_names_its_system(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(build_system(load_recipe("perfgen-s", ["data.crop=16"]), IMAGES), SrSystem)
     clips = ("data.crop=16", "data.gap=[2, 2]")
     assert isinstance(build_system(load_recipe("tssc-s", [*clips, "model.depth=1"]), STACKS), ClipSystem)
-    monkeypatch.setattr(interp4d_system, "load_stage_one", lambda folder: (nn.Identity(), Residual(0.1, 1.0)))
+    first = SimpleNamespace(config=SimpleNamespace(stride=8))
+    monkeypatch.setattr(interp4d_system, "load_stage_one", lambda folder: (first, Residual(0.1, 1.0)))
     volumes = load_recipe("tssc-s-volume", [*clips, "data.n_slices=2"])
     assert isinstance(build_system(volumes, STACKS), VolumeSystem)
 
