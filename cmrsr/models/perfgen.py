@@ -47,7 +47,10 @@ class PerfGen(nn.Module):
         self.head = nn.Conv2d(wide, 4, 3, padding=1)
 
     def forward(self, x_t: Tensor, lr: Tensor, t: Tensor) -> Tensor:
-        e = self.time(t)
+        return self.denoise(x_t, lr, t, self.time(t))
+
+    def denoise(self, x_t: Tensor, lr: Tensor, t: Tensor, e: Tensor) -> Tensor:
+        """The same with the embedding e (batch, embedding) that modulates every block given."""
         # at t = 1 x_t is noise alone: fading it out by its signal amplitude leaves the regression on lr undisturbed
         seen = x_t * torch.cos(math.pi / 2 * t)[:, None, None, None]
         detail = DETAIL_GAIN * (lr - F.avg_pool2d(F.pad(lr, (1, 1, 1, 1), mode="replicate"), 3, stride=1))

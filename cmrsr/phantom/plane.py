@@ -61,15 +61,17 @@ def short_axis(
     gap: float | None,
     spin: float,
     offset: float,
+    spare: float = 0.5,
 ) -> tuple[list[Plane], float]:
     """A short-axis stack over the whole ventricle from apex to base, seen from the apex, and the gap between slices.
 
     gap: from centre to centre, mm; None: so that ``n_slices`` cover the ventricle. With a gap the number of slices
     follows from it. spin: rotation in plane, rad. offset: 0..1, where the first slice lies in its gap.
+    spare: slices, of the ``n_slices``, that the ventricle does not need; below 0.5 the offset may leave it uncovered.
     """
     lv, axis = patient.heart.lv, patient.turn[:, 2]
     # half a step to spare for the offset, but for a slice or two, which are to lie well inside
-    step = gap or lv.top_z / (n_slices - 0.5 if n_slices > 2 else n_slices)
+    step = gap or lv.top_z / (n_slices - spare if n_slices > 2 else n_slices)
     n = int(np.ceil(lv.top_z / gap + 0.5)) if gap else n_slices
     # the septum on the left, the anterior wall above: x and y rise away from them, the normal points to the base
     septum, anterior = patient.turn[:, 0], patient.turn[:, 1]

@@ -36,6 +36,27 @@ class Stacks:
     description: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beat:
+    """A labelled beat: images and labels (t, z, y, x), 1 RV cavity, 2 myocardium, 3 LV cavity; square pixels.
+
+    known: whether RV, myocardium and LV were labelled at all; what was not is unknown there, not background.
+    """
+
+    images: NDArray[Any]
+    labels: NDArray[Any]
+    known: tuple[bool, bool, bool] = (True, True, True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beats:
+    """Labelled beats on pixels of ``READING_MM``, for super-resolution together with function."""
+
+    training: Sequence[Beat]
+    validation: Sequence[Beat]
+    description: str
+
+
 def check_crop(crop: int, stride: int, images: Sequence[NDArray[Any]]) -> None:
     """UsageError unless crops of (.., y, x) arrays can be cut and go through a model of that stride."""
     smallest = min(min(image.shape[-2:]) for image in images)

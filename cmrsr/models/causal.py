@@ -1,0 +1,185 @@
+"""The causality-aware multitask model of ``function``: causal encoder, multitask diffusion, joint decoder.
+
+Niu, "Causality-Aware Multitask Diffusion Models for Joint Dynamic Cardiac MRI Super-Resolution and Functional
+Assessment"; equation numbers are the paper's, what it leaves open is marked "ours".
+Frames are (batch, t, z, y, x): one heart, its phases, its slices.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cmrsr.models.perfgen import MatrixConv, PerfGen, PerfGenConfig, ResidualBlock
+
+N_CLASSES = 4  # background, RV cavity, LV myocardium, LV cavity
+N_HARMONICS = 2  # of the position in the beat
+BLOCK = 16  # pixels of one cell of the area densities
+CONTRACTION_GAIN = 10.0  # brings differences of the ejection fraction (0..1) to the size of other features
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CausalConfig:
+    """features: of a time step (a node of the graph); messages: width of W_c; widths, blocks: of the denoiser, as in
+    ``PerfGenConfig``; reader: channels of the joint decoder at 1/2, 1/4, 1/8, 1/16. causal: False leaves the encoder
+    out (an ablation): the context is then the position in the beat alone.
+    """
+
+    features: int = 64
+    messages: int = 64
+    widths: tuple[int, int] = (96, 192)
+    blocks: tuple[int, int, int] = (2, 4, 2)
+    embedding: int = 256
+    reader: tuple[int, int, int, int] = (48, 96, 160, 192)
+    causal: bool = True
+
+    @property
+    def stride(self) -> int:
+        """Matrix sizes must be multiples of this."""
+        return BLOCK
+
+    @property
+    def context(self) -> int:
+        """Channels of what every frame is told of its beat: G_i, G, position in the beat."""
+        return 2 * self.messages + 2 * N_HARMONICS
+
+
+class Graph(NamedTuple):
+    """alpha (batch, t, t): rows sum to one; context (batch, t, c): what each time step is told; whole (batch, m): G."""
+
+    alpha: Tensor
+    context: Tensor
+    whole: Tensor
+
+
+class Reading(NamedTuple):
+    """logits (n, 4, y, x) of the segmentation; areas (n, 3) of RV, myocardium, LV in pixels by direct regression."""
+
+    logits: Tensor
+    areas: Tensor
+
+
+class Causal(nn.Module):
+    """The whole model; the denoiser sees LR and the causal graph, the decoder reads what the denoiser restored."""
+
+    def __init__(self, config: CausalConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = CausalEncoder(config)
+        self.denoiser = CausalDenoiser(config)
+        self.decoder = JointDecoder(config)
+
+
+class CausalEncoder(nn.Module):
+    """Eq. 1: a graph over the time steps of one beat."""
+
+    def __init__(self, config: CausalConfig) -> None:
+        super().__init__()
+        self.config = config
+        f, m = config.features, config.messages
+        self.stem = nn.Conv2d(16, 64, 3, padding=1)
+        self.convolutions = nn.ModuleList([nn.Conv2d(64, 96, 3, 2, 1), nn.Conv2d(96, 128, 3, 2, 1)])
+        self.project = nn.Linear(128, f)
+        self.message = nn.Linear(2 * f, m)  # W_c, b_c
+        self.score = nn.Linear(m, 1, bias=False)
+
+    def frame(self, lr: Tensor) -> Tensor:
+        """Features (n, f) of single frames (n, 1, y, x)."""
+        h = F.silu(self.stem(F.pixel_unshuffle(lr, 4)))
+        for convolution in self.convolutions:
+            h = F.silu(convolution(h))
+        out: Tensor = self.project(h.mean((2, 3)))
+        return out
+
+    def graph(self, x: Tensor, position: Tensor) -> Graph:
+        """Of the nodes x (batch, t, f), means over the slices; position (batch, t): in the beat, 0..1.
+
+        alpha is a softmax over j of a score of the message (ours), so that its rows are distributions; G is divided by
+        the number of steps (ours), so that it does not grow with it. The scores know nothing of the position: a heart
+        that stands still has equal nodes and a uniform graph.
+        """
+        t = x.shape[1]
+        pairs = torch.cat([x[:, :, None].expand(-1, -1, t, -1), x[:, None].expand(-1, t, -1, -1)], -1)
+        messages = F.relu(self.message(pairs))  # (batch, i, j, m)
+        alpha = self.score(messages)[..., 0].softmax(-1)
+        each = (alpha[..., None] * messages).sum(2)
+        whole = each.mean(1)
+        if not self.config.causal:
+            each, whole = torch.zeros_like(each), torch.zeros_like(whole)
+        angle = 2 * math.pi * position[..., None] * torch.arange(1, N_HARMONICS + 1, device=x.device)
+        context = torch.cat([each, whole[:, None].expand(-1, t, -1), angle.sin(), angle.cos()], -1)
+        return Graph(alpha, context, whole)
+
+
+class CausalDenoiser(nn.Module):
+    """Eq. 2, the noise term: the denoiser of ``perfgen-s``, told the causal context of its frame beside the time."""
+
+    def __init__(self, config: CausalConfig) -> None:
+        super().__init__()
+        self.unet = PerfGen(PerfGenConfig(widths=config.widths, blocks=config.blocks, embedding=config.embedding))
+        self.context = nn.Linear(config.context, config.embedding)
+        nn.init.zeros_(self.context.weight)  # at the start every frame is denoised on its own
+        nn.init.zeros_(self.context.bias)
+
+    def forward(self, x_t: Tensor, lr: Tensor, context: Tensor, t: Tensor) -> Tensor:
+        """x_t, lr (n, 1, y, x), context (n, c), t (n,) in [0, 1] -> (n, 1, y, x)."""
+        return self.unet.denoise(x_t, lr, t, self.unet.time(t) + self.context(context))
+
+
+class JointDecoder(nn.Module):
+    """The function head on a restored frame: segmentation, areas by direct regression, abnormality of the beat.
+
+    The image head is the denoiser's last layer: f(x_0) of eq. 2 reads the image itself, so whoever reads the masks
+    can see what they were read from.
+    """
+
+    def __init__(self, config: CausalConfig) -> None:
+        super().__init__()
+        c1, c2, c3, c4 = config.reader
+        e = config.embedding
+        self.context = nn.Linear(config.context, e)
+        self.stem = nn.Conv2d(4, c1, 3, padding=1)
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1) for a, b in ((c1, c2), (c2, c3), (c3, c4)))
+        self.descend = nn.ModuleList(ResidualBlock(c, e) for c in (c1, c2, c3, c4))
+        self.middle = ResidualBlock(c4, e)
+        self.up = nn.ModuleList(nn.Conv2d(a, 4 * b, 1) for a, b in ((c4, c3), (c3, c2), (c2, c1)))
+        self.merge = nn.ModuleList(MatrixConv(2 * c, c) for c in (c3, c2, c1))
+        self.ascend = nn.ModuleList(ResidualBlock(c, e) for c in (c3, c2, c1))
+        self.head = nn.Conv2d(c1, 4 * N_CLASSES, 3, padding=1)
+        self.density = nn.Conv2d(c4, N_CLASSES - 1, 1)
+        self.abnormal = nn.Linear(config.messages + 1, 1)
+
+    def forward(self, image: Tensor, context: Tensor) -> Reading:
+        """image (n, 1, y, x) in units of the series' scale, context (n, c)."""
+        e = F.silu(self.context(context))
+        h = self.stem(F.pixel_unshuffle(image, 2))
+        skips = []
+        for block, down in zip(self.descend, [*self.down, None], strict=True):
+            h = block(h, e)
+            if down is not None:
+                skips.append(h)
+                h = down(h)
+        h = self.middle(h, e)
+        # each cell says how much of its BLOCK x BLOCK pixels is what: the sum does not depend on the crop
+        areas = BLOCK**2 * torch.sigmoid(self.density(h)).sum((2, 3))
+        for up, merge, block, skip in zip(self.up, self.merge, self.ascend, reversed(skips), strict=True):
+            h = block(merge(torch.cat([F.pixel_shuffle(up(h), 2), skip], 1)), e)
+        return Reading(F.pixel_shuffle(self.head(F.silu(h)), 2), areas)
+
+    def abnormality(self, whole: Tensor, ef: Tensor) -> Tensor:
+        """Logit (batch,) of abnormal function, of G (batch, m) and the regressed ejection fraction (batch,), 0..1."""
+        out: Tensor = self.abnormal(torch.cat([whole, CONTRACTION_GAIN * (0.5 - ef[:, None])], -1))[:, 0]
+        return out
+
+
+def causal_consistency(alpha: Tensor) -> Tensor:
+    """KL divergence between the causal graphs of neighbouring time steps, KL(alpha_i || alpha_(i+1)), the beat closed.
+
+    Mean over the steps of alpha (batch, t, t).
+    """
+    following = alpha.roll(-1, 1)
+    tiny = torch.finfo(alpha.dtype).tiny
+    return (alpha * ((alpha + tiny).log() - (following + tiny).log())).sum(-1).mean()
