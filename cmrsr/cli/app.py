@@ -200,6 +200,57 @@ def interp4d(
 
 
 @app.command()
+def function(
+    context: typer.Context,
+    inputs: Inputs,
+    out: Out = None,
+    scale: Annotated[
+        str, typer.Option("--scale", help="Of the matrix: 1, 2, or auto: 2 where pixels are longer than 2.4 mm.")
+    ] = "auto",
+    super_resolve: Annotated[
+        bool | None,
+        typer.Option(help="Restore the images before they are measured; default: where part of k-space is missing."),
+    ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option("--reference", help="To compare with: a folder of label files, or a CSV as function.csv."),
+    ] = None,
+    steps: Annotated[
+        int, typer.Option("--steps", help="1: best estimate; 5 with --samples 8: mean and uncertainty.")
+    ] = 1,
+    samples: Samples = 1,
+    seed: Seed = 0,
+    engine: Engine = "causal-s",
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Images at a time; does not change the result.")] = 8,
+    format_: FormatOption = Format.same,
+    time_axis: TimeAxisOption = None,
+    on_missing: OnMissingOption = OnMissing.fail,
+    device: Device = "auto",
+    backend: BackendOption = Backend.auto,
+    precision: PrecisionOption = Precision.auto,
+    threads: Threads = None,
+    strict_device: Strict = False,
+    force: Force = False,
+    shard: Shard = None,
+    no_report: NoReport = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> int:
+    """Super-resolve short-axis cines and measure the heart: volumes, ejection fraction, masks (causal multitask)."""
+    from cmrsr.cli.function import FunctionRequest, run_function_command
+
+    return run_function_command(
+        FunctionRequest(
+            arguments=context.obj, inputs=inputs, out=out, scale=scale, super_resolve=super_resolve,
+            reference=reference, steps=steps, samples=samples, seed=seed, engine=engine, batch_size=batch_size,
+            format=format_.value, time_axis=time_axis, on_missing=on_missing.value, device=device,
+            backend=backend.value, precision=precision.value, threads=threads, strict_device=strict_device,
+            force=force, shard=shard, report=not no_report, quiet=quiet, verbose=verbose,
+        )
+    )  # fmt: skip
+
+
+@app.command()
 def train(
     recipe: Annotated[str, typer.Argument(help="A shipped recipe's name, or a TOML file.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Run folder: weights, checkpoint, log.")] = Path("runs"),

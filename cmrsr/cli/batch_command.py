@@ -3,8 +3,8 @@
 import os
 import shlex
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
@@ -13,7 +13,9 @@ from cmrsr.cli.console import BatchConsole, searching
 from cmrsr.errors import UsageError
 
 if TYPE_CHECKING:
+    from cmrsr.evaluate.page import Picture
     from cmrsr.evaluate.report import ReportCase
+    from cmrsr.io.discover import Candidate
     from cmrsr.io.nifti_header import TimeAxis
     from cmrsr.runtime.bundle import Bundle
     from cmrsr.tasks.batch import CaseResult
@@ -55,20 +57,35 @@ class MakeReportCase(Protocol):
     def __call__(self, result: "CaseResult", bundle: "Bundle", options: Any, *, illustrated: bool) -> "ReportCase": ...
 
 
+class BatchSummary(Protocol):
+    """What a task says of the whole batch: told of every case, it writes its files and gives the report pictures."""
+
+    def add(self, result: "CaseResult") -> None: ...
+    def write(
+        self, out: Path, results: "Sequence[CaseResult]", shard: tuple[int, int] | None
+    ) -> "Sequence[Picture]": ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchTask(Generic[Options]):
-    """What is done to each series. ``report_case`` gives the function that makes a case of the report."""
+    """What is done to each series. ``report_case`` gives the function that makes a case of the report.
+
+    settings: further fields of ``files``. arrange: what becomes of the series found before they are worked on.
+    """
 
     title: str
     files: "type[CaseFiles[Any]]"
     options: Options
     report_case: Callable[[], MakeReportCase]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    arrange: "Callable[[Sequence[Candidate]], list[Candidate]] | None" = None
+    summary: BatchSummary | None = None
 
 
 def run_batch_command(request: BatchRequest, task: BatchTask[Any]) -> int:
     """Find the series, process each, write ``run.json`` and ``report.html``; the exit code of the batch."""
     from cmrsr import __version__
-    from cmrsr.io.discover import Candidate, Refused, discover
+    from cmrsr.io.discover import Refused, discover
     from cmrsr.io.outputs import refuse_overwriting
     from cmrsr.runtime.bundle import load
     from cmrsr.runtime.choice import DeviceChoice
@@ -84,13 +101,15 @@ def run_batch_command(request: BatchRequest, task: BatchTask[Any]) -> int:
     bundle = load(request.engine, task.files.task)
     with searching(quiet=request.quiet):
         candidates, refused, _ = discover(request.inputs, time_axis=time_axis, on_missing=cast(Any, request.on_missing))
+    if task.arrange:
+        candidates = task.arrange(candidates)
     cases: list[Candidate | Refused] = [*candidates, *refused]
     n_mine = sum(mine(case.name, shard) for case in cases)
     command = shlex.join(["cmrsr", *request.arguments])
     with output_folder(request.inputs, request.out) as out:
         files = task.files(
             bundle=bundle, options=task.options, choice=choice, out=out, format=cast(Any, request.format),
-            force=request.force, command=command,
+            force=request.force, command=command, **task.settings,
         )  # fmt: skip
         outputs = [path for one in candidates for path in files.planned(one)]
         refuse_overwriting(outputs, [path for case in cases for path in case.paths])
@@ -100,11 +119,12 @@ def run_batch_command(request: BatchRequest, task: BatchTask[Any]) -> int:
             "shard": shard,
         }  # fmt: skip
         pages = Pages(bundle, task) if request.report else None
-        with ReportingConsole(n_mine, pages, quiet=request.quiet, verbose=request.verbose) as console:
+        with ReportingConsole(n_mine, pages, task.summary, quiet=request.quiet, verbose=request.verbose) as console:
             if shard and not request.quiet:
                 part = f"shard {shard[0]} of {shard[1]}: {n_mine} of {len(cases)} series"
                 console.console.print(f"{part} (--shard 1/1 takes all)")
             results = run_batch(candidates, refused, files.process, out, console, record, shard=shard)
+        pictures = task.summary.write(out, results, shard) if task.summary else ()
     page = out / shard_file("report.html", shard)
     # A run that found everything done leaves the report of the run that did it.
     if pages and (any(r.status != "skipped" for r in results) or not page.exists()):
@@ -114,7 +134,7 @@ def run_batch_command(request: BatchRequest, task: BatchTask[Any]) -> int:
             title=task.title, command=command, version=__version__, started=started,
             seconds=time.monotonic() - clock, engine=bundle.manifest.name, engine_digest=bundle.digest,
         )  # fmt: skip
-        write_report(page, pages.cases, run)
+        write_report(page, pages.cases, run, pictures)
         if not request.quiet:
             console.console.print(f"report: {page}")
     return exit_code(results)
@@ -138,14 +158,18 @@ class Pages:
 class ReportingConsole(BatchConsole):
     """The batch's console, which also feeds the report."""
 
-    def __init__(self, n_cases: int, pages: Pages | None, *, quiet: bool, verbose: bool) -> None:
+    def __init__(
+        self, n_cases: int, pages: Pages | None, summary: BatchSummary | None, *, quiet: bool, verbose: bool
+    ) -> None:
         super().__init__(n_cases, quiet=quiet, verbose=verbose)
-        self._pages = pages
+        self._pages, self._summary = pages, summary
 
     def case_ended(self, result: "CaseResult") -> None:
         super().case_ended(result)
         if self._pages:
             self._pages.add(result)
+        if self._summary:
+            self._summary.add(result)
 
 
 def parse_time_axis(text: str | None) -> "TimeAxis":

@@ -1,15 +1,13 @@
 """The layout of the ACDC challenge: a folder a patient with the beat, single phases of it, and ``Info.cfg``."""
 
-import re
 from collections.abc import Sequence
-from pathlib import Path
 
+from cmrsr.io.acdc import INFO, phases
 from cmrsr.io.discover import Candidate
 from cmrsr.io.nifti import nifti_stem
 from cmrsr.io.patient import patient_of
 
-INFO = "Info.cfg"
-_PHASE = re.compile(r"^\s*(ED|ES)\s*:\s*(\d+)\s*$", re.MULTILINE)
+__all__ = ["beats_alone", "patient", "phases"]
 
 
 def beats_alone(candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -21,16 +19,6 @@ def beats_alone(candidates: Sequence[Candidate]) -> list[Candidate]:
 def _is_beat(one: Candidate) -> bool:
     path = one.paths[0]
     return one.format == "nifti" and nifti_stem(path).endswith("_4d") and (path.parent / INFO).is_file()
-
-
-def phases(path: Path) -> tuple[int, int] | None:
-    """Frames of end-diastole and end-systole, from 0, by the ``Info.cfg`` beside a file; None where it has none."""
-    try:
-        text = (path.parent / INFO).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    found = {name: int(frame) - 1 for name, frame in _PHASE.findall(text)}
-    return (found["ED"], found["ES"]) if len(found) == 2 else None
 
 
 def patient(one: Candidate) -> str:

@@ -5,13 +5,13 @@ anything else. All text is escaped. The page is written piece by piece, so its p
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from html import escape
 from pathlib import Path
 
-from cmrsr.evaluate.facts import Fact
+from cmrsr.evaluate.facts import Fact, counted
 from cmrsr.evaluate.page import NOTICE, Picture, duration, figures, signed, table, write_page
 from cmrsr.evaluate.statistics import Comparison, Paired, Summary, format_p
 from cmrsr.evaluate.style import PAGE_CSS
@@ -19,20 +19,36 @@ from cmrsr.tasks.batch import CaseResult, Status
 
 MAX_ILLUSTRATED = 30  # cases with pictures: about 2 MB each
 SIGNS: dict[Status, str] = {"ok": "✓ ok", "failed": "✕ failed", "skipped": "– skipped"}
+CAUTION = "Look at this before you use the numbers"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FactTable:
+    """A small table of a case: its heads, rows whose first cell is what the row is about, and how to read it."""
+
+    title: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportCase:
     """What is shown of one series. None or empty: unknown, and left out of the page.
 
-    columns: its cells in the table of cases, under the headings that its task gives them. facts: what its section
-    lists. n_images: how many the task computed. notes: what was decided on the way, folded away.
+    columns: its cells in the table of cases, under the headings that its task gives them. cautions: what speaks against
+    its result. headline: the few values that matter most, as (what, value). facts: what its section lists. n_images:
+    how many the task computed. notes: what was decided on the way, folded away. compared: (measured, reference) by
+    (quantity, unit), for a picture over all cases.
     """
 
     name: str
     status: Status
     message: str = ""
     columns: tuple[Fact, ...] = ()
+    cautions: tuple[str, ...] = ()
+    headline: tuple[Fact, ...] = ()
+    tables: tuple[FactTable, ...] = ()
     facts: tuple[Fact, ...] = ()
     n_images: int | None = None
     seconds: float | None = None
@@ -40,6 +56,7 @@ class ReportCase:
     notes: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     pictures: tuple[Picture, ...] = ()
+    compared: Mapping[Fact, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,12 +91,12 @@ def illustrated_case(case: ReportCase, draw: Callable[[], Sequence[Picture]]) ->
         return replace(case, warnings=(*case.warnings, said))
 
 
-def write_report(path: Path, cases: Sequence[ReportCase], run: ReportRun) -> None:
-    """Write the page of a batch: a table of all cases, then a section for each.
+def write_report(path: Path, cases: Sequence[ReportCase], run: ReportRun, pictures: Sequence[Picture] = ()) -> None:
+    """Write the page of a batch: pictures of the whole batch, a table of all cases, then a section for each.
 
     Only the first 30 successful cases are illustrated, and the page says so. Raises OutputError if it fails.
     """
-    write_page(path, _batch(cases, run))
+    write_page(path, _batch(cases, run, pictures))
 
 
 def write_evaluation_report(
@@ -98,12 +115,13 @@ def write_evaluation_report(
     write_page(path, _evaluation(comparisons, run, protocol, pictures, lower_is_better))
 
 
-def _batch(cases: Sequence[ReportCase], run: ReportRun) -> Iterator[str]:
+def _batch(cases: Sequence[ReportCase], run: ReportRun, pictures: Sequence[Picture]) -> Iterator[str]:
     done = [case for case in cases if case.status == "ok"]
     illustrated = {id(case) for case in done[:MAX_ILLUSTRATED]}
     counts = [(sum(case.status == status for case in cases), status) for status in SIGNS]
     tiles = [(str(n), status, status if n else "none") for n, status in counts]
     yield _head(run, [*tiles, (duration(run.seconds), "total time", "plain"), *_rate(done)])
+    yield from figures(pictures)
     if len(done) > MAX_ILLUSTRATED:
         yield f'<p class="note">{len(done)} cases succeeded; pictures are shown for the first {MAX_ILLUSTRATED}.</p>'
     yield "<h2>Cases</h2>"
@@ -127,9 +145,9 @@ def _rate(done: Sequence[ReportCase]) -> list[tuple[str, str, str]]:
 
 def _summary_row(n: int, case: ReportCase, headings: Sequence[str]) -> list[str]:
     remark = escape(case.message)
-    if case.warnings:
-        count = len(case.warnings)
-        remark += f'{" · " if remark else ""}<span class="warned">{count} warning{"s" if count > 1 else ""}</span>'
+    for said, thing, what in ((case.cautions, "point", " to check"), (case.warnings, "warning", "")):
+        if said:
+            remark += f'{" · " if remark else ""}<span class="warned">{counted(len(said), thing)}{what}</span>'
     cells = dict(case.columns)
     return [
         f'<th scope="row"><a href="#case-{n}">{escape(case.name)}</a></th>',
@@ -144,19 +162,39 @@ def _section(n: int, case: ReportCase, pictures: Sequence[Picture]) -> Iterator[
     yield f'<section id="case-{n}" class="case {case.status}"><h2>{escape(case.name)} {_chip(case.status)}</h2>'
     if case.message:
         yield f'<p class="message">{escape(case.message)}</p>'
+    if case.cautions:
+        yield f'<div class="warnings cautions"><strong>{CAUTION}</strong><ul>{_items(case.cautions)}</ul></div>'
     if case.warnings:
-        yield f'<ul class="warnings">{"".join(f"<li>{escape(text)}</li>" for text in case.warnings)}</ul>'
+        yield f'<ul class="warnings">{_items(case.warnings)}</ul>'
+    if case.headline:
+        yield _tiles((value, what, "plain") for what, value in case.headline)
+    for one in case.tables:
+        yield from _fact_table(one)
+    if case.headline or case.tables:
+        yield '<hr style="border:0;margin:22px 0 0">'  # facts keep their distance
     rows = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in case.facts if v)
     if rows:
         yield f'<dl class="facts">{rows}</dl>'
     yield from figures(pictures)
     if case.notes:
-        listed = "".join(f"<li>{escape(note)}</li>" for note in case.notes)
-        yield f"<details><summary>{len(case.notes)} note(s)</summary><ul>{listed}</ul></details>"
+        yield f"<details><summary>{len(case.notes)} note(s)</summary><ul>{_items(case.notes)}</ul></details>"
     if case.outputs:
         listed = "".join(f"<li><code>{escape(output)}</code></li>" for output in case.outputs)
         yield f"<details><summary>{len(case.outputs)} output(s)</summary><ul>{listed}</ul></details>"
     yield "</section>"
+
+
+def _fact_table(one: FactTable) -> Iterator[str]:
+    """A table of a case with its title and note; the first cell of a row is its heading."""
+    yield f"<figure><h3>{escape(one.title)}</h3>"
+    yield table(
+        one.heads,
+        (
+            [f'<th scope="row">{escape(row[0])}</th>', *(f'<td class="number">{escape(cell)}</td>' for cell in row[1:])]
+            for row in one.rows
+        ),
+    )
+    yield f"<figcaption>{escape(one.note)}</figcaption></figure>"
 
 
 # ---- the evaluation ------------------------------------------------------------------------------------------------
@@ -258,10 +296,6 @@ def _test_cells(test: Paired, digits: int) -> list[str]:
 
 
 def _head(run: ReportRun, tiles: Sequence[tuple[str, str, str]]) -> str:
-    boxes = "".join(
-        f'<div class="tile {kind}"><b>{escape(value)}</b><span>{escape(what)}</span></div>'
-        for value, what, kind in tiles
-    )
     started = run.started.strftime("%Y-%m-%d %H:%M:%S %Z").strip()
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{escape(run.title)}</title>
@@ -270,8 +304,21 @@ def _head(run: ReportRun, tiles: Sequence[tuple[str, str, str]]) -> str:
 <style>{PAGE_CSS}</style></head><body><header><p class="brand">cmrsr <span>{escape(run.version)}</span></p>
 <h1>{escape(run.title)}</h1><p class="when">{escape(started)} · engine {escape(run.engine)}
 <code title="{escape(run.engine_digest)}">{escape(run.engine_digest[:12])}</code></p>
-<p class="notice">{escape(NOTICE)}</p></header><main><div class="tiles">{boxes}</div>
+<p class="notice">{escape(NOTICE)}</p></header><main>{_tiles(tiles)}
 """
+
+
+def _tiles(tiles: Iterable[tuple[str, str, str]]) -> str:
+    """Boxes with a large value, what it is, and a kind that colours it."""
+    boxes = "".join(
+        f'<div class="tile {kind}"><b>{escape(value)}</b><span>{escape(what)}</span></div>'
+        for value, what, kind in tiles
+    )
+    return f'<div class="tiles">{boxes}</div>'
+
+
+def _items(texts: Sequence[str]) -> str:
+    return "".join(f"<li>{escape(text)}</li>" for text in texts)
 
 
 def _foot(run: ReportRun) -> str:

@@ -18,20 +18,31 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from cmrsr.errors import EngineError, UsageError
+from cmrsr.exporting.function_graph import function_graphs
 from cmrsr.exporting.graph import sr_step
 from cmrsr.exporting.interp4d_graph import clip_step, volume
 from cmrsr.exporting.recipe import ExportRecipe
 from cmrsr.exporting.spec import LARGEST, GraphSpec
 from cmrsr.io.outputs import sha256_file, write_json_atomic
 from cmrsr.models import Model, build_model
+from cmrsr.models.causal import Causal
 from cmrsr.models.mamba_volume import MambaVolume
 from cmrsr.models.vdt import Vdt
 from cmrsr.runtime.bundle import MANIFEST, Diffusion, Graph, Manifest, Port, Task
-from cmrsr.training.recipe import ClipRecipe, Recipe, SrRecipe, VolumeRecipe, first_problem, parse_recipe
+from cmrsr.training.recipe import (
+    ClipRecipe,
+    FunctionRecipe,
+    Recipe,
+    SrRecipe,
+    VolumeRecipe,
+    first_problem,
+    parse_recipe,
+)
 
 SMALL = 1024  # tensors with fewer entries stay float32
 NORMALISATION: dict[Task, str] = {
     "sr": "lr and result are divided by the 0.995 quantile of the positive values of the whole series",
+    "function": "lr and result are divided by the 0.995 quantile of the positive values of the whole series",
     "interp4d": "all frames are divided by the 0.995 quantile of the positive values of the whole series",
 }
 
@@ -53,6 +64,9 @@ def export(recipe: ExportRecipe, out: Path) -> Manifest:
     second: _Checkpoint | None = None
     if isinstance(trained, SrRecipe):
         specs = {"step": sr_step(first.model, residual=residual_std is not None)}
+    elif isinstance(trained, FunctionRecipe):
+        assert isinstance(first.model, Causal)
+        specs = function_graphs(first.model, residual=residual_std is not None)
     else:
         second = _read_second(recipe)
         training = {**training, "volume": second.summary}
@@ -71,8 +85,7 @@ def export(recipe: ExportRecipe, out: Path) -> Manifest:
             name=recipe.name,
             version=recipe.version,
             task=trained.system,
-            step=graphs["step"],
-            volume=graphs.get("volume"),
+            **graphs,
             normalisation=NORMALISATION[trained.system],
             diffusion=Diffusion(
                 schedule=trained.diffusion.schedule, prediction=trained.diffusion.prediction,

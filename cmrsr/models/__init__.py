@@ -2,18 +2,21 @@
 
 from typing import Any
 
+from cmrsr.models.causal import Causal, CausalConfig
 from cmrsr.models.mamba_volume import MambaVolume, MambaVolumeConfig
 from cmrsr.models.perfgen import PerfGen, PerfGenConfig
 from cmrsr.models.sr3 import SR3, SR3Config
 from cmrsr.models.vdt import Vdt, VdtConfig, VdtPaper, VdtPaperConfig
 
-Model = PerfGen | SR3 | Vdt | VdtPaper | MambaVolume
+Model = PerfGen | SR3 | Vdt | VdtPaper | MambaVolume | Causal
 _MODELS: dict[str, tuple[Any, Any]] = {
     "perfgen-s": (PerfGen, PerfGenConfig),
     "perfgen-paper": (SR3, SR3Config),
     "tssc-s": (Vdt, VdtConfig),
     "tssc-paper": (VdtPaper, VdtPaperConfig),
     "tssc-s-volume": (MambaVolume, MambaVolumeConfig),
+    "causal-s": (Causal, CausalConfig),
+    "causal-paper": (Causal, CausalConfig),
 }
 
 

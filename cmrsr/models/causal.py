@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cmrsr.models.perfgen import MatrixConv, PerfGen, PerfGenConfig, ResidualBlock
+from cmrsr.models.sr3 import SR3, SR3Config
 
 N_CLASSES = 4  # background, RV cavity, LV myocardium, LV cavity
 N_HARMONICS = 2  # of the position in the beat
@@ -23,9 +24,9 @@ CONTRACTION_GAIN = 10.0  # brings differences of the ejection fraction (0..1) to
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CausalConfig:
-    """features: of a time step (a node of the graph); messages: width of W_c; widths, blocks: of the denoiser, as in
-    ``PerfGenConfig``; reader: channels of the joint decoder at 1/2, 1/4, 1/8, 1/16. causal: False leaves the encoder
-    out (an ablation): the context is then the position in the beat alone.
+    """features: of a time step (a node of the graph); messages: width of W_c; reader: channels of the joint decoder at
+    1/2, 1/4, 1/8, 1/16. widths, blocks, embedding: of the denoiser, see ``PerfGenConfig``; or base, multipliers, see
+    ``SR3Config``. causal: False leaves the encoder out (an ablation): the context is then the position in the beat.
     """
 
     features: int = 64
@@ -35,6 +36,8 @@ class CausalConfig:
     embedding: int = 256
     reader: tuple[int, int, int, int] = (48, 96, 160, 192)
     causal: bool = True
+    base: int | None = None
+    multipliers: tuple[int, ...] = (1, 2, 4, 8)
 
     @property
     def stride(self) -> int:
@@ -101,32 +104,42 @@ class CausalEncoder(nn.Module):
         the number of steps (ours), so that it does not grow with it. The scores know nothing of the position: a heart
         that stands still has equal nodes and a uniform graph.
         """
-        t = x.shape[1]
-        pairs = torch.cat([x[:, :, None].expand(-1, -1, t, -1), x[:, None].expand(-1, t, -1, -1)], -1)
-        messages = F.relu(self.message(pairs))  # (batch, i, j, m)
-        alpha = self.score(messages)[..., 0].softmax(-1)
-        each = (alpha[..., None] * messages).sum(2)
-        whole = each.mean(1)
-        if not self.config.causal:
-            each, whole = torch.zeros_like(each), torch.zeros_like(whole)
-        angle = 2 * math.pi * position[..., None] * torch.arange(1, N_HARMONICS + 1, device=x.device)
-        context = torch.cat([each, whole[:, None].expand(-1, t, -1), angle.sin(), angle.cos()], -1)
-        return Graph(alpha, context, whole)
+        return causal_graph(self.message, self.score, x, position, causal=self.config.causal)
+
+
+def causal_graph(message: nn.Module, score: nn.Module, x: Tensor, position: Tensor, *, causal: bool) -> Graph:
+    """``CausalEncoder.graph`` with its layers given."""
+    t = x.shape[1]
+    pairs = torch.cat([x[:, :, None].expand(-1, -1, t, -1), x[:, None].expand(-1, t, -1, -1)], -1)
+    messages = F.relu(message(pairs))  # (batch, i, j, m)
+    alpha = score(messages)[..., 0].softmax(-1)
+    each = (alpha[..., None] * messages).sum(2)
+    whole = each.mean(1)
+    if not causal:
+        each, whole = torch.zeros_like(each), torch.zeros_like(whole)
+    angle = 2 * math.pi * position[..., None] * torch.arange(1, N_HARMONICS + 1, device=x.device)
+    context = torch.cat([each, whole[:, None].expand(-1, t, -1), angle.sin(), angle.cos()], -1)
+    return Graph(alpha, context, whole)
 
 
 class CausalDenoiser(nn.Module):
-    """Eq. 2, the noise term: the denoiser of ``perfgen-s``, told the causal context of its frame beside the time."""
+    """Eq. 2, the noise term: a denoiser of ``sr``, told the causal context of its frame beside the time."""
 
     def __init__(self, config: CausalConfig) -> None:
         super().__init__()
-        self.unet = PerfGen(PerfGenConfig(widths=config.widths, blocks=config.blocks, embedding=config.embedding))
-        self.context = nn.Linear(config.context, config.embedding)
+        self.unet: PerfGen | SR3
+        if config.base is None:
+            self.unet = PerfGen(PerfGenConfig(widths=config.widths, blocks=config.blocks, embedding=config.embedding))
+        else:
+            self.unet = SR3(SR3Config(base=config.base, multipliers=config.multipliers))
+        self.context = nn.Linear(config.context, config.base or config.embedding)
         nn.init.zeros_(self.context.weight)  # at the start every frame is denoised on its own
         nn.init.zeros_(self.context.bias)
 
     def forward(self, x_t: Tensor, lr: Tensor, context: Tensor, t: Tensor) -> Tensor:
         """x_t, lr (n, 1, y, x), context (n, c), t (n,) in [0, 1] -> (n, 1, y, x)."""
-        return self.unet.denoise(x_t, lr, t, self.unet.time(t) + self.context(context))
+        embedding = self.unet.time(t) if isinstance(self.unet, PerfGen) else self.unet.noise_level(t)
+        return self.unet.denoise(x_t, lr, t, embedding + self.context(context))
 
 
 class JointDecoder(nn.Module):
@@ -150,6 +163,7 @@ class JointDecoder(nn.Module):
         self.ascend = nn.ModuleList(ResidualBlock(c, e) for c in (c3, c2, c1))
         self.head = nn.Conv2d(c1, 4 * N_CLASSES, 3, padding=1)
         self.density = nn.Conv2d(c4, N_CLASSES - 1, 1)
+        nn.init.constant_(self.density.bias, -3.0)  # most of an image is none of the three
         self.abnormal = nn.Linear(config.messages + 1, 1)
 
     def forward(self, image: Tensor, context: Tensor) -> Reading:
@@ -171,8 +185,13 @@ class JointDecoder(nn.Module):
 
     def abnormality(self, whole: Tensor, ef: Tensor) -> Tensor:
         """Logit (batch,) of abnormal function, of G (batch, m) and the regressed ejection fraction (batch,), 0..1."""
-        out: Tensor = self.abnormal(torch.cat([whole, CONTRACTION_GAIN * (0.5 - ef[:, None])], -1))[:, 0]
-        return out
+        return abnormality(self.abnormal, whole, ef)
+
+
+def abnormality(layer: nn.Module, whole: Tensor, ef: Tensor) -> Tensor:
+    """``JointDecoder.abnormality`` with its layer given."""
+    out: Tensor = layer(torch.cat([whole, CONTRACTION_GAIN * (0.5 - ef[:, None])], -1))[:, 0]
+    return out
 
 
 def causal_consistency(alpha: Tensor) -> Tensor:

@@ -57,7 +57,10 @@ class SR3(nn.Module):
         self.head = nn.Conv2d(channels, 1, 3, padding=1)
 
     def forward(self, x_t: Tensor, lr: Tensor, level: Tensor) -> Tensor:
-        e = self.noise_level(level)
+        return self.denoise(x_t, lr, level, self.noise_level(level))
+
+    def denoise(self, x_t: Tensor, lr: Tensor, level: Tensor, e: Tensor) -> Tensor:
+        """The same with the embedding e (batch, base) that is added in every block given."""
         h = self.stem(torch.cat([lr, x_t], 1))
         skips = [h]
         for layer in self.encoder:

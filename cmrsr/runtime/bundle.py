@@ -14,13 +14,20 @@ from cmrsr.io.outputs import sha256_file
 
 FORMAT = 1
 MANIFEST = "bundle.json"
-Task = Literal["sr", "interp4d"]
+Task = Literal["sr", "interp4d", "function"]
 # Of each task's graphs: inputs and outputs, see cmrsr.exporting.
 PORTS: dict[Task, dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "sr": {"step": (("x_t", "lr", "coefficients", "low_pass"), ("x_next", "x0"))},
     "interp4d": {
         "step": (("x_t", "known", "base", "bend", "tau", "coefficients"), ("x_next", "x0")),
         "volume": (("volume",), ("corrected",)),
+    },
+    "function": {
+        "step": (("x_t", "lr", "context", "coefficients"), ("x_next", "x0")),
+        "encoder": (("lr",), ("features",)),
+        "graph": (("nodes", "position"), ("alpha", "context", "whole")),
+        "decoder": (("image", "context"), ("probabilities", "areas")),
+        "verdict": (("whole", "ef"), ("probability",)),
     },
 }
 
@@ -107,6 +114,10 @@ class Manifest(_Strict):
     task: Task
     step: Graph
     volume: Graph | None = None
+    encoder: Graph | None = None
+    graph: Graph | None = None
+    decoder: Graph | None = None
+    verdict: Graph | None = None
     normalisation: str
     diffusion: Diffusion
     defaults: Defaults
@@ -123,7 +134,13 @@ class Manifest(_Strict):
 
     @property
     def graphs(self) -> tuple[Graph, ...]:
-        return tuple(graph for graph in (self.step, self.volume) if graph)
+        return tuple(self.named(name) for name in PORTS[self.task])
+
+    def named(self, name: str) -> Graph:
+        """A graph that the task has, see ``PORTS``."""
+        graph = getattr(self, name)
+        assert isinstance(graph, Graph), name
+        return graph
 
 
 @dataclass(frozen=True, slots=True)

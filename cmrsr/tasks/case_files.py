@@ -4,9 +4,10 @@ import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
@@ -22,7 +23,7 @@ from cmrsr.io.survey import Survey, survey
 from cmrsr.runtime.bundle import Bundle, Task
 from cmrsr.runtime.choice import DeviceChoice, Engine
 from cmrsr.tasks.batch import CaseResult, Listener, already_done, case_key, remove_stale
-from cmrsr.tasks.sinks import Frame, Layout, dicom_sink, nifti_sink
+from cmrsr.tasks.sinks import Frame, Layout, Sink, dicom_sink, nifti_sink
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -36,7 +37,8 @@ class Work(ABC):
     """What a task has decided about one series.
 
     n_evaluations: of the network, the unit of progress. plan: for the sidecar. notes: what was decided, for who asks;
-    warnings: what everybody should read.
+    warnings: what everybody should read; both may grow until the last frame. results: what the sidecar says on its own
+    level beside the images, once all frames are done.
     """
 
     layout: Layout
@@ -44,6 +46,7 @@ class Work(ABC):
     plan: Mapping[str, Any]
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
+    results: Mapping[str, Any] = MappingProxyType({})
 
     @abstractmethod
     def load(self) -> Engine:
@@ -98,9 +101,8 @@ class CaseFiles(ABC, Generic[Options]):
             engine = work.load()
         loaded = time.monotonic()
         kind = series.source.format if self.format == "same" else self.format
-        open_sink = dicom_sink if kind == "dicom" else nifti_sink
         derivation = self._derivation({**parameters, "precision": engine.precision})
-        with _noting(said), open_sink(target, series, work.layout, derivation, parameters["samples"] > 1) as sink:
+        with _noting(said), self.sink(kind, target, series, work, derivation) as sink:
             for frame in work.frames(listener.evaluated):
                 sink.write(frame)
         outputs = sink.outputs()
@@ -136,6 +138,7 @@ class CaseFiles(ABC, Generic[Options]):
                 "warnings": warned,
                 "key": key,
                 "outputs": {str(p.relative_to(sidecar.parent)): sha256_file(p) for p in outputs},
+                **work.results,
                 **_bids_times(series.kind, work.layout.times_ms),
             },
         )  # fmt: skip
@@ -144,6 +147,13 @@ class CaseFiles(ABC, Generic[Options]):
             name=candidate.name, status="ok", outputs=(*_listed(outputs, target), sidecar), notes=(*notes, device),
             warnings=warned, details=work.details(device),
         )  # fmt: skip
+
+    def sink(
+        self, kind: str, target: Path, series: Series, work: Work, derivation: Derivation
+    ) -> AbstractContextManager[Sink]:
+        """Where the frames go: "nifti" or "dicom" files named after ``target``."""
+        open_sink = dicom_sink if kind == "dicom" else nifti_sink
+        return open_sink(target, series, work.layout, derivation, self.parameters()["samples"] > 1)
 
     def planned(self, candidate: Candidate) -> list[Path]:
         """Every file that this run may write for a series, but those inside its own DICOM folder."""

@@ -114,7 +114,9 @@ def dicom_sink(target: Path, series: Series, layout: Layout, derivation: Derivat
             map_path = target.with_name(f"{target.name}_std.dcm")
             # The map is complete before the folder of images appears, and takes its name after it.
             map_partial = stack.enter_context(replacing(map_path))
-            std = stack.enter_context(_scratch_array(target.with_name(f".{target.name}_std.npy.partial"), layout.shape))
+            std = stack.enter_context(
+                scratch_array(target.with_name(f".{target.name}_std.npy.partial"), layout.shape, np.float32)
+            )
         with dicom_writer(
             target, series, derivation, shape=layout.shape, affine=layout.affine, times_ms=layout.times_ms,
             between=layout.between, description_suffix=derivation.task.upper(),
@@ -132,12 +134,12 @@ def dicom_sink(target: Path, series: Series, layout: Layout, derivation: Derivat
 
 
 @contextmanager
-def _scratch_array(path: Path, shape: Shape) -> Iterator[Array]:
+def scratch_array(path: Path, shape: Shape, dtype: type[np.generic]) -> Iterator[NDArray[Any]]:
     """An array on disk, gone afterwards."""
     try:
         with output_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+            array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
         yield array
     finally:
         path.unlink(missing_ok=True)

@@ -48,7 +48,12 @@ class ClipSystem:
         model = build_model(self.recipe.model.model_dump()).to(device)
         return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
-    def loss(self, model: nn.Module, rng: np.random.Generator, generator: torch.Generator, device: str) -> Tensor:
+    def frozen(self, step: int) -> tuple[str, ...]:
+        return ()
+
+    def loss(
+        self, model: nn.Module, rng: np.random.Generator, generator: torch.Generator, device: str, step: int = 0
+    ) -> Tensor:
         assert self.residual_std is not None
         clips = draw_clips(self.stacks.training, self.config, self.recipe.optimiser.batch_size, rng)
         x0 = (_tensor(clips.target, device) - _tensor(clips.base, device)) / self.residual_std
@@ -103,7 +108,12 @@ class VolumeSystem:
         self.first.to(device)
         return build_model(self.recipe.model.model_dump()).to(device)
 
-    def loss(self, model: nn.Module, rng: np.random.Generator, generator: torch.Generator, device: str) -> Tensor:
+    def frozen(self, step: int) -> tuple[str, ...]:
+        return ()
+
+    def loss(
+        self, model: nn.Module, rng: np.random.Generator, generator: torch.Generator, device: str, step: int = 0
+    ) -> Tensor:
         clips = draw_volumes(
             self.stacks.training, self.config, self.recipe.optimiser.batch_size, self.recipe.data.n_slices, rng
         )

@@ -51,7 +51,12 @@ class LatentClipSystem:
         assert isinstance(model, VdtPaper)
         return model.to(device)
 
-    def loss(self, model: nn.Module, rng: np.random.Generator, generator: torch.Generator, device: str) -> Tensor:
+    def frozen(self, step: int) -> tuple[str, ...]:
+        return ()
+
+    def loss(
+        self, model: nn.Module, rng: np.random.Generator, generator: torch.Generator, device: str, step: int = 0
+    ) -> Tensor:
         clips = draw_clips(self.stacks.training, self.config, self.recipe.optimiser.batch_size, rng)
         known, target, tau = self._latents(clips, device)
         return diffusion_loss(

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from cmrsr.errors import CmrsrError, UsageError
 from cmrsr.io.outputs import output_errors, replacing, write_json_atomic
-from cmrsr.training.data import Images, Stacks
+from cmrsr.training.data import Beats, Images, Stacks
 from cmrsr.training.recipe import Recipe
 from cmrsr.training.systems import build_system
 
@@ -39,7 +39,7 @@ class Progress:
 
 def train(
     recipe: Recipe,
-    data: Images | Stacks,
+    data: Images | Stacks | Beats,
     out: Path,
     *,
     resume: bool = False,
@@ -72,7 +72,10 @@ def train(
     if resume and checkpoint.exists():
         state = _load_checkpoint(checkpoint, model, optimisers, average, device)
         system.residual_std = state.residual_std
-    trained: nn.Module = nn.parallel.DistributedDataParallel(model) if world > 1 else model
+    trained: nn.Module = model
+    if world > 1:
+        staged = any(system.frozen(step) for step in (0, o.steps - 1))
+        trained = nn.parallel.DistributedDataParallel(model, find_unused_parameters=staged)
     bf16 = torch.autocast(device.split(":")[0], torch.bfloat16, enabled=o.bf16)
     started, done_here = time.monotonic(), 0
     stopping = False
@@ -85,8 +88,11 @@ def train(
             torch.manual_seed(generator.initial_seed())  # dropout
             for group in (g for optimiser in optimisers for g in optimiser.param_groups):
                 group["lr"] = learning_rate(recipe, step)
+            frozen = system.frozen(step)
+            if step and frozen != system.frozen(step - 1):
+                state.best_gain_db = -1e9  # a new stage: what was best in the one before is its beginning
             with bf16:
-                loss = system.loss(trained, rng, generator, device)
+                loss = system.loss(trained, rng, generator, device, step)
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise CmrsrError(
@@ -94,6 +100,9 @@ def train(
                     f"then train again, or go on from {checkpoint} with --resume"
                 )
             loss.backward()  # type: ignore[no-untyped-call]
+            for name, parameter in model.named_parameters() if frozen else ():
+                if name.startswith(frozen):
+                    parameter.grad = None  # which optimisers pass over, momentum and weight decay included
             nn.utils.clip_grad_norm_(model.parameters(), o.clip)
             for optimiser in optimisers:
                 optimiser.step()

@@ -79,6 +79,31 @@ class VolumeModel(_Strict):
     stride: Literal[2, 4, 8] = 4
 
 
+class CausalModel(_Strict):
+    """causal-s: see ``cmrsr.models.causal``. causal: False leaves the causal encoder out."""
+
+    name: Literal["causal-s"]
+    features: int = 64
+    messages: int = 64
+    widths: tuple[int, int] = (96, 192)
+    blocks: tuple[int, int, int] = (2, 4, 2)
+    embedding: int = 256
+    reader: tuple[int, int, int, int] = (48, 96, 160, 192)
+    causal: bool = True
+
+
+class CausalPaperModel(_Strict):
+    """causal-paper: noise prediction by the U-Net of SR3; the paper gives no sizes, these are ours."""
+
+    name: Literal["causal-paper"]
+    features: int = 256
+    messages: int = 256
+    base: int = Field(default=64, multiple_of=32, gt=0)
+    multipliers: tuple[int, ...] = (1, 2, 4, 8)
+    reader: tuple[int, int, int, int] = (64, 128, 256, 512)
+    causal: bool = True
+
+
 class Diffusion(_Strict):
     """Schedule and target. ``residual``: diffuse (HR - LR) / residual_std instead of HR scaled to [-1, 1]."""
 
@@ -146,6 +171,34 @@ class ClipData(_Split):
         if not 2 <= low <= high:
             raise ValueError(f"gap {low} to {high}: expected two numbers of phases, 2 <= low <= high")
         return self
+
+
+class BeatData(_Split):
+    """Labelled beats: of each drawn so many phases, evenly over the beat, and slices.
+
+    fraction: of k-space along either axis that the low resolution keeps; full: share of beats at full resolution.
+    """
+
+    n_patients: int = Field(default=320, ge=2)
+    crop: int = Field(default=96, ge=32)
+    n_phases: int = Field(default=3, ge=2)
+    n_slices: int = Field(default=2, ge=1)
+    fraction: tuple[float, float] = (0.45, 0.6)
+    full: float = Field(default=0.25, ge=0, lt=1)
+    codes: tuple[int, int, int] = Field(default=(1, 2, 3), description="of RV, myocardium, LV in a folder's labels")
+
+
+class FunctionLoss(_Strict):
+    """Weights of the terms beside the noise loss; causal = 0 leaves the consistency of the causal graphs out.
+
+    perceptual_network: a program of torch.export whose features are compared, none where it is not given.
+    """
+
+    image: float = Field(default=0.2, ge=0)
+    segmentation: float = Field(default=1.0, ge=0)
+    function: float = Field(default=0.5, ge=0, description="lambda of eq. 2")
+    causal: float = Field(default=0.1, ge=0)
+    perceptual_network: Path | None = None
 
 
 class Optimiser(_Strict):
@@ -232,12 +285,40 @@ class VolumeRecipe(_Run):
     loss: VolumeLoss = VolumeLoss()
 
 
-Recipe = SrRecipe | ClipRecipe | VolumeRecipe
+class FunctionRecipe(_Run):
+    """A training run of ``function``, in three stages: restore, read what was restored, both.
+
+    stages: their shares of the steps. tasks: "sr" trains restoration alone, "function" reads the low resolution itself.
+    start: engine or folder of a trained perfgen-s that the denoiser begins from.
+    """
+
+    system: Literal["function"]
+    model: Annotated[CausalModel | CausalPaperModel, Field(discriminator="name")]
+    diffusion: Diffusion = Diffusion()
+    data: BeatData = BeatData()
+    loss: FunctionLoss = FunctionLoss()
+    stages: tuple[float, float, float] = (0.2, 0.6, 0.2)
+    tasks: Literal["both", "sr", "function"] = "both"
+    start: str | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if min(self.stages) < 0 or abs(sum(self.stages) - 1) > 1e-6:
+            raise ValueError(f"stages {self.stages}: expected three shares of the steps that add up to 1")
+        if self.model.name == "causal-s" and self.diffusion.schedule != "cosine":
+            raise ValueError("causal-s needs the cosine schedule")
+        return self
+
+
+Recipe = SrRecipe | ClipRecipe | VolumeRecipe | FunctionRecipe
 _RECIPE: TypeAdapter[Recipe] = TypeAdapter(Annotated[Recipe, Field(discriminator="system")])
 # the values that tell systems and models apart: pydantic counts them as a part of the path to a key, users do not
 _TAGS = frozenset(
     tag
-    for key, kinds in (("system", get_args(Recipe)), ("name", (SmallModel, PaperModel, ClipModel, LatentClipModel)))
+    for key, kinds in (
+        ("system", get_args(Recipe)),
+        ("name", (SmallModel, PaperModel, ClipModel, LatentClipModel, CausalModel, CausalPaperModel)),
+    )
     for kind in kinds
     for tag in get_args(kind.model_fields[key].annotation)
 )

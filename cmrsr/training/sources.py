@@ -14,10 +14,11 @@ from cmrsr.errors import CmrsrError, UnusableError, UsageError
 from cmrsr.io.discover import discover
 from cmrsr.io.patient import patient_of
 from cmrsr.training.cache import load
-from cmrsr.training.data import Images, Stack, Stacks
-from cmrsr.training.recipe import ClipRecipe, Recipe, SrRecipe, VolumeRecipe
+from cmrsr.training.data import Beat, Beats, Images, Stack, Stacks
+from cmrsr.training.recipe import ClipRecipe, FunctionRecipe, Recipe, SrRecipe, VolumeRecipe
 from cmrsr.training.virtual import VirtualSet
 from cmrsr.training.virtual_cine import CineSet
+from cmrsr.training.virtual_function import FunctionSet
 
 
 def default_cache() -> Path:
@@ -27,7 +28,7 @@ def default_cache() -> Path:
 
 def load_data(
     recipe: Recipe, data: str | None, cache: Path, on_item: Callable[[int, int], None] | None = None
-) -> Images | Stacks:
+) -> Images | Stacks | Beats:
     """The data of a recipe, or of ``data`` instead; ``on_item`` is told (done, total) as they are rendered or read.
 
     UnusableError: the folder holds too few patients. UsageError: every virtual patient is held out.
@@ -35,6 +36,8 @@ def load_data(
     source = data or recipe.data.source
     if isinstance(recipe, SrRecipe):
         return _phantom(recipe, cache, on_item) if source == "phantom" else _folder(recipe, Path(source), on_item)
+    if isinstance(recipe, FunctionRecipe):
+        return _virtual_beats(recipe, cache, on_item)
     if source == "phantom":
         return _virtual_cine(recipe, cache, on_item)
     return _cine_folder(recipe, Path(source), on_item)
@@ -98,6 +101,21 @@ def _virtual_cine(recipe: ClipRecipe | VolumeRecipe, cache: Path, on_item: Calla
     return Stacks(
         training=stacks[n_validation:],
         validation=stacks[:n_validation],
+        description=f"{total} virtual patients, {virtual.n_slices} slices and {virtual.n_phases} phases of each, "
+        f"{virtual.crop}x{virtual.crop}; the first {n_validation} are the validation set",
+    )
+
+
+def _virtual_beats(recipe: FunctionRecipe, cache: Path, on_item: Callable[[int, int], None] | None) -> Beats:
+    virtual, n_validation = FunctionSet(n_patients=recipe.data.n_patients), recipe.data.n_validation
+    total = virtual.n_patients
+    if n_validation >= total:
+        raise UsageError(f"data.n_validation {n_validation}: expected fewer than the {total} virtual patients")
+    arrays = load(virtual, cache, None if on_item is None else lambda done: on_item(done, total))
+    beats = [Beat(images=images, labels=labels) for images, labels in arrays]
+    return Beats(
+        training=beats[n_validation:],
+        validation=beats[:n_validation],
         description=f"{total} virtual patients, {virtual.n_slices} slices and {virtual.n_phases} phases of each, "
         f"{virtual.crop}x{virtual.crop}; the first {n_validation} are the validation set",
     )

@@ -39,7 +39,12 @@ class SrSystem:
         model = build_model(self.recipe.model.model_dump()).to(device)
         return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
-    def loss(self, model: nn.Module, rng: np.random.Generator, generator: torch.Generator, device: str) -> Tensor:
+    def frozen(self, step: int) -> tuple[str, ...]:
+        return ()
+
+    def loss(
+        self, model: nn.Module, rng: np.random.Generator, generator: torch.Generator, device: str, step: int = 0
+    ) -> Tensor:
         batch = draw_batch(self.images.training, self.pairs, self.recipe.optimiser.batch_size, rng)
         lr, hr = torch.from_numpy(batch.lr), torch.from_numpy(batch.hr)
         return diffusion_loss(

@@ -20,8 +20,13 @@ class System(Protocol):
 
     def build(self, device: str) -> nn.Module: ...
 
-    def loss(self, model: nn.Module, rng: np.random.Generator, generator: torch.Generator, device: str) -> Tensor:
-        """The mean loss of one newly drawn batch."""
+    def frozen(self, step: int) -> tuple[str, ...]:
+        """Beginnings of the names of the parameters that a step leaves as they are."""
+
+    def loss(
+        self, model: nn.Module, rng: np.random.Generator, generator: torch.Generator, device: str, step: int = 0
+    ) -> Tensor:
+        """The mean loss of one newly drawn batch at a step, from 0."""
 
     def gain_db(self, weights: dict[str, Tensor], device: str) -> float:
         """Mean PSNR gain over the baseline on the validation data."""

@@ -1,4 +1,4 @@
-"""Virtual short-axis cine with labels, to train ``function`` on: whole stacks over a beat, in contrast of every kind."""
+"""Virtual short-axis cine with labels, to train ``function`` on: stacks over a beat, in contrast of every kind."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar

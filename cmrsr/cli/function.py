@@ -1,0 +1,62 @@
+"""``cmrsr function``."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cmrsr.cli.batch_command import BatchRequest, BatchTask, MakeReportCase, parse_time_axis, run_batch_command
+from cmrsr.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cmrsr.io.discover import Candidate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionRequest(BatchRequest):
+    """The command line of ``cmrsr function``."""
+
+    scale: str
+    super_resolve: bool | None
+    reference: Path | None
+
+
+def run_function_command(request: FunctionRequest) -> int:
+    """Find the cines, measure each, write ``function.csv``, ``run.json`` and ``report.html``; the batch's exit code."""
+    from cmrsr.evaluate.function_batch import FunctionBatch
+    from cmrsr.io.phases import pair_phases
+    from cmrsr.io.references import open_references
+    from cmrsr.tasks.function_files import FunctionFiles
+    from cmrsr.tasks.function_plan import FunctionOptions
+
+    options = FunctionOptions(
+        scale=parse_scale(request.scale), super_resolve=request.super_resolve, steps=request.steps,
+        samples=request.samples, seed=request.seed, batch_size=request.batch_size,
+    )  # fmt: skip
+    time_axis = parse_time_axis(request.time_axis)
+
+    def paired(candidates: "Sequence[Candidate]") -> "list[Candidate]":
+        return pair_phases(candidates, time_axis=time_axis)
+
+    task = BatchTask(
+        title="Cardiac function", files=FunctionFiles, options=options, report_case=_report_case, arrange=paired,
+        settings={"references": open_references(request.reference) if request.reference else None},
+        summary=FunctionBatch(),
+    )  # fmt: skip
+    return run_batch_command(request, task)
+
+
+def _report_case() -> MakeReportCase:
+    from cmrsr.evaluate.function_report import report_case
+
+    return report_case
+
+
+def parse_scale(text: str) -> int | None:
+    """``auto`` is None, else 1 or 2."""
+    if text == "auto":
+        return None
+    if text not in ("1", "2"):
+        raise UsageError(f"--scale {text}: expected auto, 1 or 2")
+    return int(text)

@@ -1,0 +1,92 @@
+"""The bull's-eye: a value for each of the 16 AHA segments of the left ventricle, seen from the apex."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmrsr.evaluate import style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Array = NDArray[np.float64]
+RINGS = ((0.75, 1.0, 6), (0.5, 0.75, 6), (0.25, 0.5, 4))  # inner and outer radius, segments: base, middle, apex
+TOP = 90.0  # degrees: the first segment of each ring is anterior, and they go round against the clock
+COLOURS = "viridis"  # without grey, which stands for unknown
+UNKNOWN = "#dde1e6"
+SIDES = (("anterior", 0.0, 1.0, 0.0), ("septal", -1.0, 0.0, 90.0), ("inferior", 0.0, -1.0, 0.0),
+         ("lateral", 1.0, 0.0, -90.0))  # fmt: skip
+
+
+def segment_places() -> Iterator[tuple[float, float, float, float]]:
+    """Inner and outer radius, first and last angle (degrees) of segments 1..16. Source: Cerqueira et al. 2002."""
+    for inner, outer, n in RINGS:
+        for i in range(n):
+            middle = TOP + 360 / n * i
+            yield inner, outer, middle - 180 / n, middle + 180 / n
+
+
+def bulls_eye(
+    values: Array,
+    *,
+    name: str,
+    unit: str,
+    limits: tuple[float, float],
+    below: Array | None = None,
+    below_unit: str = "",
+) -> "Figure":
+    """Values (16,) as colours and numbers, ``below`` (16,) as small numbers under them; NaN is grey.
+
+    limits: of the colours; values outside have the colour of the limit.
+    """
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+    from matplotlib.patches import Circle, Wedge
+
+    figure, (axes,) = style.chart(4.9, 3.9)
+    axes.set_axis_off()
+    axes.set_aspect("equal")
+    axes.set_xlim(-1.14, 1.14)
+    axes.set_ylim(-1.14, 1.14)
+    colours, norm = colormaps[COLOURS], Normalize(*limits, clip=True)
+    for s, (inner, outer, first, last) in enumerate(segment_places()):
+        known = bool(np.isfinite(values[s]))
+        face = colours(norm(values[s])) if known else UNKNOWN
+        axes.add_patch(
+            Wedge((0, 0), outer, first, last, width=outer - inner, facecolor=face, edgecolor="white", linewidth=1.5)
+        )
+        middle, radius = np.deg2rad((first + last) / 2), (inner + outer) / 2
+        x, y = radius * np.cos(middle), radius * np.sin(middle)
+        ink = "white" if known and norm(values[s]) < 0.6 else style.INK
+        small = below is not None and bool(np.isfinite(below[s]))
+        text = f"{values[s]:.0f}".replace("-", "−") if known else "–"
+        axes.text(
+            x, y + (0.035 if small else 0), text, ha="center", va="center", fontsize=style.TEXT + 0.5, color=ink,
+            fontweight="bold",
+        )  # fmt: skip
+        if small and below is not None:
+            words = f"{below[s]:.0f} {below_unit}"
+            axes.text(x, y - 0.062, words, ha="center", va="center", fontsize=style.SMALL - 1.5, color=ink)
+    axes.add_patch(Circle((0, 0), RINGS[-1][0], facecolor="#f3f5f7", edgecolor="white", linewidth=1.6))
+    axes.text(0, 0, "apex\nnot\nmeasured", ha="center", va="center", fontsize=style.SMALL - 1.5, color=style.MUTED)
+    for side, x, y, turn in SIDES:
+        axes.text(
+            1.07 * x, 1.07 * y, side, ha="center", va="center", rotation=turn, fontsize=style.SMALL, color=style.MUTED
+        )
+    bar = figure.colorbar(
+        ScalarMappable(norm, colours), ax=axes, shrink=0.62, aspect=22, pad=0.03,
+        extend="both" if _outside(values, limits) else "neither",
+    )  # fmt: skip
+    bar.set_label(f"{name} ({unit})", fontsize=style.TEXT, color=style.INK)
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.ax.tick_params(colors=style.MUTED, labelsize=style.SMALL, length=2)
+    bar.ax.grid(visible=False)
+    return figure
+
+
+def _outside(values: Array, limits: tuple[float, float]) -> bool:
+    known = values[np.isfinite(values)]
+    return bool(known.size) and (known.min() < limits[0] or known.max() > limits[1])

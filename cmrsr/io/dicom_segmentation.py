@@ -1,0 +1,171 @@
+"""The masks of the heart as one DICOM Segmentation: a binary frame for each part, slice and time point."""
+
+from collections.abc import Iterable
+from copy import deepcopy
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.uid import ExplicitVRLittleEndian
+
+from cmrsr.io.derivation import Derivation
+from cmrsr.io.dicom_copy import put
+from cmrsr.io.dicom_highdicom import (
+    copy_provenance,
+    geometry,
+    identity,
+    number_in_time,
+    places_of,
+    refer_to_sources,
+    slice_index,
+    stand_in,
+)
+from cmrsr.io.dicom_image import Result, plan_result
+from cmrsr.io.dicom_segments import CATEGORY, SEGMENTS
+from cmrsr.io.dicom_uid import root_of, uid_of
+from cmrsr.io.outputs import output_errors, replacing
+from cmrsr.io.series import Series
+
+if TYPE_CHECKING:
+    from highdicom.seg import Segmentation
+
+# The masks are numbered apart from the images and the map of the same result (see put_series).
+SERIES_OFFSET = 60
+Frame = tuple[int, int, int]  # segment, slice, time point
+
+
+def write_segmentation(
+    path: Path,
+    like: Series,
+    derivation: Derivation,
+    labels: NDArray[np.uint8],
+    *,
+    affine: NDArray[np.float64],
+    times_ms: NDArray[np.float64] | None = None,
+) -> None:
+    """Write ``labels`` (t, z, y, x) as one file; their codes are those of ``SEGMENTS``, 0 is background.
+
+    ``affine`` says where the labels lie: their matrix may be finer than that of ``like``, with as many slices.
+    ``times_ms`` (t,) or (t, z), those of ``like`` by default. Of every time point and slice, only the parts that have
+    a pixel there become frames, each naming the source images of that time and place; the segments keep their
+    numbers. Labels without any pixel are written as empty frames of the first time point.
+    ``labels`` may be mapped from a file: a slice is read at a time, and only the packed bits are held in memory.
+    Raises OutputError when the file cannot be written.
+    """
+    if labels.ndim != 4 or any(frame.max(initial=0) > max(SEGMENTS) for frame in labels):
+        raise ValueError(f"expected labels (t, z, y, x) of 0 to {max(SEGMENTS)}, got shape {labels.shape}")
+    n, depth, rows, columns = labels.shape
+    result = plan_result(
+        like,
+        derivation,
+        shape=(n, depth, rows, columns),
+        affine=affine,
+        times_ms=times_ms,
+        between=None,
+        root=root_of(like, derivation),
+        offset=SERIES_OFFSET,
+        suffix="masks",
+    )
+    times = like.times_ms if times_ms is None and n == like.n_frames else times_ms
+    image = _segmentation(labels, result, derivation, times)
+    with replacing(path) as partial, output_errors(path):
+        image.save_as(partial, enforce_file_format=True)
+
+
+def _segmentation(
+    labels: NDArray[np.uint8], result: Result, derivation: Derivation, times_ms: NDArray[np.float64] | None
+) -> "Segmentation":
+    import highdicom as hd  # takes half a second
+
+    template = stand_in(result)
+    algorithm = hd.AlgorithmIdentificationSequence(
+        name=f"cmrsr {derivation.task}",
+        family=codes.DCM.ArtificialIntelligence,
+        version=derivation.software_version,
+        source="cmrsr",
+        parameters={
+            "engine": derivation.engine,
+            "engine version": derivation.engine_version,
+            "engine sha256": derivation.engine_digest,
+        },
+    )
+    descriptions = [
+        hd.seg.SegmentDescription(
+            segment_number=number,
+            segment_label=segment.label,
+            segmented_property_category=CATEGORY,
+            segmented_property_type=segment.type,
+            algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+            algorithm_identification=algorithm,
+            tracking_uid=uid_of(result.shared.SeriesInstanceUID, segment.label),
+            tracking_id=segment.label,
+            display_color=hd.color.CIELabColor.from_rgb(*segment.colour),
+        )
+        for number, segment in SEGMENTS.items()
+    ]
+    image = hd.seg.Segmentation(
+        source_images=[template],
+        pixel_array=np.zeros(labels.shape[1:], dtype=np.uint8),
+        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=descriptions,
+        omit_empty_frames=False,
+        **identity(result, "masks"),
+        **geometry(result),
+        content_label="HEART",
+        content_description="Ventricles of the heart",
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+    )
+    copy_provenance(image, result, template)
+    _fill(image, labels, places_of(result), times_ms)
+    refer_to_sources(image, result, codes.cid7203.SegmentationImageDerivation)
+    return image
+
+
+def _fill(
+    image: Dataset, labels: NDArray[np.uint8], places: NDArray[np.float64], times_ms: NDArray[np.float64] | None
+) -> None:
+    """Put the frames of all time points in the place of the empty ones of a single time point.
+
+    highdicom has no time: given a frame of each segment and slice, it says all that the frames of one place share.
+    """
+    shared: dict[tuple[int, int], Dataset] = {}  # by segment and slice, in the order of highdicom
+    for groups in image.PerFrameFunctionalGroupsSequence:
+        del groups.DerivationImageSequence
+        number = groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+        shared[number, slice_index(groups, places)] = groups
+    present = [{number: (frame == number).any(axis=(1, 2)) for number in SEGMENTS} for frame in labels]
+    found = [(number, z, t) for number, z in shared for t, parts in enumerate(present) if parts[number][z]]
+    frames: list[Frame] = found or [(number, z, 0) for number, z in shared]
+    items = []
+    for number, z, t in frames:
+        item = deepcopy(shared[number, z])
+        put(item.FrameContentSequence[0], "FrameLabel", _name(number, z, t, len(labels), times_ms))
+        items.append(item)
+    image.PerFrameFunctionalGroupsSequence = items
+    image.NumberOfFrames = len(frames)
+    image.PixelData = packed(labels[t, z] == number for number, z, t in frames)
+    number_in_time(image, [t for _, _, t in frames])
+
+
+def _name(number: int, z: int, t: int, n: int, times_ms: NDArray[np.float64] | None) -> str:
+    """Such as "LV cavity, time point 3 of 25, 80 ms"."""
+    words = [SEGMENTS[number].label, f"time point {t + 1} of {n}"]
+    if times_ms is not None:
+        words.append(f"{float(times_ms[t] if times_ms.ndim == 1 else times_ms[t, z]):.6g} ms")
+    return ", ".join(words)
+
+
+def packed(masks: Iterable[NDArray[np.bool_]]) -> bytes:
+    """One bit a pixel, the first in the lowest bit, frame after frame without a gap, and an even number of bytes."""
+    parts: list[bytes] = []
+    rest = np.empty(0, dtype=np.bool_)
+    for mask in masks:
+        bits = np.concatenate([rest, mask.ravel()])
+        whole = len(bits) // 8 * 8
+        parts.append(np.packbits(bits[:whole], bitorder="little").tobytes())
+        rest = bits[whole:]
+    data = b"".join([*parts, np.packbits(rest, bitorder="little").tobytes()])
+    return data + b"\0" * (len(data) % 2)

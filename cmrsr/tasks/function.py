@@ -1,0 +1,307 @@
+"""Super-resolution of a cine together with the function of its heart, frame after frame.
+
+Three passes: where the heart is; the causal graph over all time steps; then every frame is restored, read and
+measured. Memory holds one frame, tables of numbers, and a small window of every frame for the report.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmrsr.diffusion.ddim import ddim_coefficients
+from cmrsr.errors import UnusableError
+from cmrsr.io.series import Series
+from cmrsr.io.survey import SCALE_QUANTILE, Survey, survey
+from cmrsr.physics.kspace import zero_fill
+from cmrsr.runtime.bundle import Bundle
+from cmrsr.runtime.choice import DeviceChoice, Engine
+from cmrsr.runtime.engine import load_graph
+from cmrsr.tasks.function_masks import clean_labels
+from cmrsr.tasks.function_measure import Measured, Measurer
+from cmrsr.tasks.function_plan import FunctionOptions, FunctionPlan, plan_function
+from cmrsr.tasks.function_window import ENCODED, READING_MM, WINDOW, ReadingWindow, encoded
+from cmrsr.tasks.heart import heart_centre
+from cmrsr.tasks.noise import keyed_noise
+
+Array = NDArray[np.float32]
+LV, MYOCARDIUM = 3, 2
+SEARCH_MM = 60.0  # from the middle of the image, where the heart is looked for beside the place that moves most
+SMALLEST_HEART_MM2 = 600.0  # of LV cavity and wall over the slices that are looked at: less is no heart
+SHOWN_GREY = 1.25  # of the series' scale that is white in the report
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionFrame:
+    """One time point of the result (z, y, x) with its masks; ``std``: spread of the samples, None for a single one."""
+
+    output: Array
+    std: Array | None
+    labels: NDArray[np.uint8]
+
+
+class Engines:
+    """The graphs of one bundle, compiled for one series' slices and matrix."""
+
+    def __init__(
+        self, bundle: Bundle, plan: FunctionPlan, n_slices: int, batch_size: int, choice: DeviceChoice
+    ) -> None:
+        self.bundle, self.plan = bundle, plan
+        self.batch = -(-n_slices // -(-n_slices // batch_size))  # evenly filled
+        n = self.batch
+
+        def load(name: str, **shapes: tuple[int, ...]) -> Engine:
+            return load_graph(bundle, bundle.manifest.named(name), shapes, choice)
+
+        told = (n, int(bundle.manifest.named("decoder").inputs[1].shape[1]))
+        image, small = (n, 1, *plan.padded), (n, 1, WINDOW, WINDOW)
+        self.encoder = load("encoder", lr=(n, 1, ENCODED, ENCODED))
+        self.decoder = load("decoder", image=small, context=told)
+        self.step = load("step", x_t=image, lr=image, context=told) if plan.super_resolved else self.decoder
+        self._load_graph = lambda t: load("graph", nodes=(t, self.n_features), position=(t,))
+        self._load_verdict = lambda: load("verdict")
+
+    @property
+    def n_features(self) -> int:
+        return int(self.bundle.manifest.named("encoder").outputs[0].shape[1])
+
+    def graph(self, nodes: Array, position: Array) -> tuple[Array, Array, Array]:
+        """(alpha, context, whole) of the time steps; compiled for their number, which takes no time."""
+        engine = self._load_graph(len(nodes))
+        alpha, context, whole = engine(nodes, position)
+        engine.close()
+        return alpha, context, whole
+
+    def verdict(self, whole: Array, ef: float) -> float:
+        """Probability of abnormal function."""
+        engine = self._load_verdict()
+        (probability,) = engine(whole, np.array([ef], np.float32))
+        engine.close()
+        return float(probability[0])
+
+    def close(self) -> None:
+        for engine in {id(e): e for e in (self.encoder, self.decoder, self.step)}.values():
+            engine.close()
+
+    def in_batches(self, engine: Engine, *inputs: Array) -> tuple[Array, ...]:
+        """Inputs (n, ...) through an engine of a static batch, the tail filled up; one that is not (n, ...) is last."""
+        n = len(inputs[0])
+        parts = []
+        for start in range(0, n, self.batch):
+            cut = [x[start : start + self.batch] for x in inputs]
+            missing = self.batch - len(cut[0])
+            full = [np.concatenate([x, np.repeat(x[-1:], missing, 0)]) if missing else x for x in cut]
+            parts.append([out[: len(cut[0])] for out in engine(*(np.ascontiguousarray(x, np.float32) for x in full))])
+        return tuple(np.concatenate(p) for p in zip(*parts, strict=True))
+
+
+class FunctionRun:
+    """One series on its way: iterate ``frames`` to the end, then ``measured`` and the rest are there.
+
+    alpha: (t, t) the causal graph. images, labels: (t, z, WINDOW, WINDOW) uint8 of the window around the heart.
+    """
+
+    def __init__(
+        self, series: Series, found: Survey, plan: FunctionPlan, engines: Engines, options: FunctionOptions
+    ) -> None:
+        self.series, self.plan, self.engines, self.options = series, plan, engines, options
+        self._variance = found.variance
+        self.measured: Measured | None = None
+        diffusion = engines.bundle.manifest.diffusion
+        self._residual_std = diffusion.residual_std
+        self._steps = [step.array() for step in ddim_coefficients(diffusion.build(), options.steps)]
+        n_t, n_z, *_ = series.shape
+        self.images = np.zeros((n_t, n_z, WINDOW, WINDOW), np.uint8)
+        self.labels = np.zeros((n_t, n_z, WINDOW, WINDOW), np.uint8)
+
+    @property
+    def pixel_mm(self) -> float:
+        """Of ``images`` and ``labels``."""
+        return READING_MM
+
+    def frames(self, on_evaluation: Callable[[int], None] | None = None) -> Iterator[FunctionFrame]:
+        """The result in order; ``on_evaluation`` is told how many images went through one evaluation.
+
+        UnusableError: no heart is found.
+        """
+        said = on_evaluation or (lambda n: None)
+        series, plan, engines = self.series, self.plan, self.engines
+        self.window, self.scale = self._find()
+        features = []
+        for t in range(series.n_frames):
+            shown = self._cut(self._prepared(t))
+            features.append(engines.in_batches(engines.encoder, encoded(shown)[:, None])[0].mean(0))
+        position = plan.position.astype(np.float32)
+        self.alpha, context, whole = engines.graph(np.stack(features), position)
+        _, gap_mm = plan.spacing_mm[1:], plan.spacing_mm[0]
+        measurer = Measurer(
+            series.n_frames, series.shape[1], pixel_mm=plan.spacing_mm[1:], gap_mm=gap_mm,
+            heart_rate_bpm=plan.heart_rate_bpm, mirrored=plan.mirrored,
+        )  # fmt: skip
+        for t in range(series.n_frames):
+            lr = self._prepared(t)
+            told = np.repeat(context[t : t + 1], len(lr), 0)
+            output, std = self._restored(t, lr, told, said) if plan.super_resolved else (lr, None)
+            shown = self._cut(output)
+            probabilities, areas = engines.in_batches(engines.decoder, shown[:, None], told)
+            said(len(lr))
+            labels = clean_labels(self.window.labels(probabilities, plan.matrix))
+            measurer.add(t, labels, areas.astype(np.float64) * READING_MM**2, _certainty(probabilities))
+            self.images[t] = np.clip(shown * (255 / SHOWN_GREY), 0, 255)
+            self.labels[t] = clean_labels(probabilities.argmax(1).astype(np.uint8))
+            yield FunctionFrame(output, std, labels)
+        ed, es = measurer.phases()
+        probability = engines.verdict(whole, measurer.regressed_ef())
+        self.measured = measurer.finish(
+            probability, self.labels[ed], self.labels[es], window_pixel_mm=(READING_MM, READING_MM)
+        )
+
+    def _prepared(self, t: int) -> Array:
+        """A frame (z, y, x) on the output's matrix: k-space is zero-filled where pixels are coarse."""
+        frame = self.series.frame(t)
+        if self.plan.scale > 1:
+            for axis in (-2, -1):
+                frame = zero_fill(frame, self.plan.scale * frame.shape[axis], axis)
+        return np.asarray(frame, dtype=np.float32)
+
+    def _cut(self, frame: Array) -> Array:
+        return self.window.cut(frame) / np.float32(self.scale)
+
+    def _restored(self, t: int, lr: Array, told: Array, said: Callable[[int], None]) -> tuple[Array, Array | None]:
+        """Mean and spread of the samples of a frame (z, y, x)."""
+        (height, width), padded = self.plan.matrix, self.plan.padded
+        edge = ((0, 0), (0, padded[0] - height), (0, padded[1] - width))
+        shown = np.pad(lr, edge, mode="symmetric")[:, None] / np.float32(self.scale)
+        total, squares = np.zeros(lr.shape), np.zeros(lr.shape)
+        n = self.options.samples
+        for k in range(n):
+            x_t = np.stack([
+                keyed_noise(self.options.seed, self.plan.digest, t, z, k, padded) for z in range(len(lr))
+            ])[:, None]  # fmt: skip
+            for coefficients in self._steps:
+                x_t = self._stepped(x_t, shown, told, coefficients)
+                said(len(lr))
+            std = self._residual_std
+            image = (x_t + 1) / 2 if std is None else shown + np.float32(std) * x_t
+            image = np.maximum(image[:, 0, :height, :width] * np.float32(self.scale), 0)
+            total += image
+            squares += np.square(image, dtype=np.float64)
+        mean = total / n
+        spread = np.sqrt(np.maximum(squares - n * mean**2, 0) / (n - 1)) if n > 1 else None
+        factor = self.engines.bundle.spread_factor(self.options.steps) or 1.0
+        return mean.astype(np.float32), None if spread is None else (factor * spread).astype(np.float32)
+
+    def _stepped(self, x_t: Array, shown: Array, told: Array, coefficients: Array) -> Array:
+        def step(x: Array, lr: Array, context: Array) -> tuple[Array, ...]:
+            return self.engines.step(x, lr, context, coefficients)[:1]
+
+        return self.engines.in_batches(step, x_t, shown, told)[0]
+
+    def _find(self) -> tuple[ReadingWindow, float]:
+        """The window around the heart and the scale of its brightness: where the decoder sees most of an LV."""
+        series, plan = self.series, self.plan
+        _, y_mm, x_mm = plan.spacing_mm
+        pixel = (y_mm, x_mm)
+        n_z = series.shape[1]
+        slices = np.unique(np.round(np.linspace(0.3, 0.7, 4) * (n_z - 1)).astype(int))
+        times = np.unique([0, series.n_frames // 3 or 1])
+        looked = [self._prepared(int(t))[slices] for t in times]
+        moving, _ = heart_centre(series, self._variance)
+        middle = ((plan.matrix[0] - 1) / 2, (plan.matrix[1] - 1) / 2)
+        centres = [(plan.scale * moving[0], plan.scale * moving[1]), middle]
+        for dy, dx in ((-1, 0), (1, 0), (0, -1), (0, 1)):
+            centres.append((middle[0] + dy * SEARCH_MM / y_mm, middle[1] + dx * SEARCH_MM / x_mm))
+        best: tuple[float, ReadingWindow] | None = None
+        for centre in centres:
+            window = ReadingWindow(centre=centre, pixel_mm=pixel)
+            for _ in range(2):  # look, then look again with the heart in the middle
+                size, at = self._look(window, looked)
+                if at is None:
+                    break
+                if best is None or size > best[0]:
+                    best = (size, window.moved_to(*at))
+                window = window.moved_to(*at)
+        if best is None or best[0] < SMALLEST_HEART_MM2:
+            raise UnusableError(
+                f"{series.source.name}: no left ventricle was found in its middle slices, expected a short-axis cine "
+                "of the heart"
+            )
+        return best[1], _scale(best[1], looked)
+
+    def _look(self, window: ReadingWindow, looked: Sequence[Array]) -> tuple[float, tuple[float, float] | None]:
+        """Area (mm2) of the LV with its wall in a window, mean over time, and its middle (y, x) in pixels of it."""
+        engines = self.engines
+        scale = _scale(window, looked)
+        if scale <= 0:
+            return 0.0, None
+        shown = [window.cut(images) / np.float32(scale) for images in looked]
+        nodes = np.stack([engines.in_batches(engines.encoder, encoded(s)[:, None])[0].mean(0) for s in shown])
+        position = (np.arange(len(nodes)) / len(nodes)).astype(np.float32)
+        _, context, _ = engines.graph(nodes, position)
+        areas, places = [], []
+        for images, told in zip(shown, context, strict=True):
+            probabilities, _ = engines.in_batches(
+                engines.decoder, images[:, None], np.repeat(told[None], len(images), 0)
+            )
+            labels = clean_labels(probabilities.argmax(1).astype(np.uint8))
+            cavity, wall = (labels == LV).sum(), (labels == MYOCARDIUM).sum()
+            areas.append(float(min(cavity, wall)) * 2 * READING_MM**2)  # blood without a wall is no ventricle
+            places.append(np.argwhere(labels > 0)[:, 1:])
+        found = np.concatenate(places)
+        if not len(found):
+            return 0.0, None
+        y, x = found.mean(0)
+        return float(np.mean(areas)), (float(y), float(x))
+
+
+def _scale(window: ReadingWindow, looked: Sequence[Array]) -> float:
+    """The brightness that most of the window stays below, as in training."""
+    return float(np.quantile(np.stack([window.cut(images) for images in looked])[..., ::2, ::2], SCALE_QUANTILE))
+
+
+def _certainty(probabilities: Array) -> NDArray[np.float64]:
+    """(n,): mean probability of the chosen class over the pixels of the heart; 1 where there are none."""
+    best, chosen = probabilities.max(1), probabilities.argmax(1) > 0
+    count = chosen.sum((1, 2))
+    return np.where(count > 0, (best * chosen).sum((1, 2)) / np.maximum(count, 1), 1.0)
+
+
+def n_evaluations(series: Series, plan: FunctionPlan, options: FunctionOptions) -> int:
+    """Images through the network, the unit of progress."""
+    n_t, n_z, *_ = series.shape
+    return n_t * n_z * (1 + options.steps * options.samples * plan.super_resolved)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionResult:
+    """A series measured in memory: frames (t, z, y, x), labels on their matrix, affine, numbers, causal graph (t, t)."""
+
+    frames: Array
+    labels: NDArray[np.uint8]
+    affine: NDArray[np.float64]
+    measured: Measured
+    alpha: Array
+
+
+def run_function(
+    series: Series,
+    bundle: Bundle,
+    options: FunctionOptions | None = None,
+    choice: DeviceChoice | None = None,
+    *,
+    on_evaluation: Callable[[int], None] | None = None,
+) -> FunctionResult:
+    """The whole pipeline in memory; the call behind ``cmrsr function``. Raises the errors of ``cmrsr.errors``."""
+    options = options or FunctionOptions()
+    found = survey(series)
+    plan = plan_function(series, found, bundle, options)
+    engines = Engines(bundle, plan, series.shape[1], options.batch_size, choice or DeviceChoice())
+    run = FunctionRun(series, found, plan, engines, options)
+    frames = list(run.frames(on_evaluation))
+    engines.close()
+    assert run.measured is not None
+    return FunctionResult(
+        frames=np.stack([f.output for f in frames]), labels=np.stack([f.labels for f in frames]), affine=plan.affine,
+        measured=run.measured, alpha=run.alpha,
+    )  # fmt: skip

@@ -1,0 +1,127 @@
+"""Cleaning the labels of one time point: one left ventricle, one right ventricle beside it, nothing else."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from cmrsr.physics.volumes import LV, MYOCARDIUM, RV
+
+Labels = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+LEAST_CAVITY_MM2 = 20.0  # in a slice: below it no reader draws a cavity, and half of it would be partial volume
+# Of the cavity's outline in a slice. Readers ask for half; cut by a tilted valve plane it may be just that, so that at
+# half itself the noise of the outline would decide on a whole slice.
+LEAST_ENCLOSED = 1 / 3
+RV_REACH = 2  # pixels between the RV and the LV's wall at most: what a network leaves open along the septum
+_NEIGHBOURS = np.ones((3, 3, 3), bool)  # in z: overlap, a pixel aside at most
+_CROSS = ndimage.generate_binary_structure(2, 1)
+
+
+def clean_labels(labels: Labels, pixel_mm2: float) -> Labels:
+    """Labels (z, y, x) of one time point with one LV and one RV; all zero where no LV is found.
+
+    - The LV, cavity and wall, is the largest body connected through the slices; all else is dropped.
+    - A slice has LV cavity if the largest piece in it covers ``LEAST_CAVITY_MM2`` or more and the wall encloses a third
+      or more of its outline: at the base this ends the ventricle where the atrium begins, whose wall is not labelled.
+    - Slices with cavity are one run without a gap, the one of the largest volume. Towards the apex and the base wall
+      without cavity counts as far as it continues the run.
+    - What lies within the cavity, such as papillary muscles, is cavity; what lies within the wall is wall.
+    - The RV of a slice is the largest piece that touches the LV; in slices beyond the LV what overlaps the RV of the
+      slice before.
+    """
+    out = np.zeros_like(labels)
+    box = ndimage.find_objects((labels > 0).astype(np.uint8))
+    if not box:
+        return out
+    window, found = labels[box[0]], out[box[0]]
+    cavity, wall = _left_ventricle(window, pixel_mm2)
+    found[wall] = MYOCARDIUM
+    found[cavity] = LV
+    if cavity.any():
+        found[_right_ventricle((window == RV) & (found == 0), cavity | wall)] = RV
+    return out
+
+
+def _left_ventricle(labels: Labels, pixel_mm2: float) -> tuple[Mask, Mask]:
+    """Cavity and wall (z, y, x)."""
+    body = _largest_body(labels)
+    cavity, wall = np.zeros(labels.shape, bool), np.zeros(labels.shape, bool)
+    for z in range(len(labels)):
+        if body[z].any():
+            cavity[z], wall[z] = _slice(labels[z], body[z], pixel_mm2)
+    run = _run(cavity.sum((1, 2)))
+    kept = _continued(run, cavity.any((1, 2)), wall.any((1, 2)))
+    cavity[~run] = False
+    wall[~kept] = False
+    return cavity, wall
+
+
+def _largest_body(labels: Labels) -> Mask:
+    """Of cavity and wall, connected in three dimensions: the largest that has cavity."""
+    pieces, n = ndimage.label((labels == LV) | (labels == MYOCARDIUM), _NEIGHBOURS)
+    size = np.bincount(pieces.ravel(), minlength=n + 1)
+    size[np.bincount(pieces[labels == LV], minlength=n + 1) == 0] = 0
+    size[0] = 0
+    if not size.any():
+        return np.zeros(labels.shape, bool)
+    return np.asarray(pieces == size.argmax())
+
+
+def _slice(labels: Labels, body: Mask, pixel_mm2: float) -> tuple[Mask, Mask]:
+    """Cavity and wall (y, x) of one slice of the body."""
+    cavity = ndimage.binary_fill_holes(_largest((labels == LV) & body))
+    wall = body & (labels == MYOCARDIUM) & ~cavity
+    outline = ndimage.binary_dilation(cavity, _CROSS) & ~cavity
+    enclosed = np.count_nonzero(outline & wall) >= LEAST_ENCLOSED * np.count_nonzero(outline)
+    if not enclosed or np.count_nonzero(cavity) * pixel_mm2 < LEAST_CAVITY_MM2:
+        cavity = np.zeros_like(cavity)
+    whole = _largest(cavity | wall)
+    holes = ndimage.binary_fill_holes(whole) & ~whole
+    if holes.any():
+        beside = ndimage.binary_propagation(cavity, mask=cavity | holes)
+        cavity, whole = cavity | beside, whole | holes
+    return cavity & whole, whole & ~cavity
+
+
+def _right_ventricle(labelled: Mask, heart: Mask) -> Mask:
+    """What is RV (z, y, x) of what is labelled so, beside the LV's body."""
+    out = np.zeros_like(labelled)
+    slices = np.flatnonzero(heart.any((1, 2)))
+    for z in slices:
+        near = ndimage.binary_dilation(heart[z], _CROSS, iterations=RV_REACH)
+        out[z] = _rounded(_largest(labelled[z], near), heart[z])
+    for beyond, step in ((range(slices[0] - 1, -1, -1), 1), (range(slices[-1] + 1, len(out)), -1)):
+        for z in beyond:
+            out[z] = _rounded(_largest(labelled[z], out[z + step]), heart[z])
+    return out
+
+
+def _rounded(rv: Mask, heart: Mask) -> Mask:
+    """With its holes filled: trabeculae are cavity."""
+    return np.asarray(ndimage.binary_fill_holes(rv) & ~heart if rv.any() else rv)
+
+
+def _largest(mask: Mask, touching: Mask | None = None) -> Mask:
+    """The largest piece (y, x) of a mask, of those that touch another mask."""
+    pieces, n = ndimage.label(mask)
+    if n == 0 or (n == 1 and touching is None):
+        return mask
+    size = np.bincount(pieces.ravel(), minlength=n + 1)
+    size[0] = 0
+    if touching is not None:
+        size[np.bincount(pieces[touching], minlength=n + 1) == 0] = 0
+    return np.asarray(pieces == size.argmax()) if size.any() else np.zeros_like(mask)
+
+
+def _run(size: NDArray[np.int64]) -> Mask:
+    """Of neighbouring slices with a size above 0: the run (z,) with the largest sum."""
+    runs, n = ndimage.label(size > 0)
+    if n < 2:
+        return np.asarray(size > 0)
+    return np.asarray(runs == 1 + np.argmax(ndimage.sum_labels(size, runs, range(1, n + 1))))
+
+
+def _continued(run: Mask, cavity: Mask, wall: Mask) -> Mask:
+    """The run and the slices (z,) of wall alone that continue it."""
+    pieces, _ = ndimage.label(run | (wall & ~cavity))
+    return np.asarray(np.isin(pieces, np.unique(pieces[run])) & (pieces > 0))

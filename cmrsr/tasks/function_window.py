@@ -1,0 +1,77 @@
+"""The window around the heart that ``function`` reads, on pixels of one size whatever those of the series."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+READING_MM = 1.5  # of the virtual patients that the engine was trained on
+WINDOW = 128  # pixels: 192 mm hold a dilated heart with its right ventricle
+ENCODED = 96  # pixels in the middle of the window that the causal encoder sees, as in training
+SMOOTHING = 0.45  # sd, in coarse pixels, of what is smoothed away before sampling more coarsely
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadingWindow:
+    """centre: (y, x) in pixels of the output; pixel_mm: (y, x) of the output."""
+
+    centre: tuple[float, float]
+    pixel_mm: tuple[float, float]
+
+    def cut(self, images: Array) -> Array:
+        """The window of images (n, y, x) on pixels of ``READING_MM``: (n, WINDOW, WINDOW)."""
+        fineness = [READING_MM / p for p in self.pixel_mm]
+        out = np.empty((len(images), WINDOW, WINDOW), np.float32)
+        for image, into in zip(images, out, strict=True):
+            source = np.ascontiguousarray(image, np.float32)
+            if max(fineness) > 1.2:
+                sd = [SMOOTHING * max(f * f - 1, 1e-6) ** 0.5 for f in fineness]
+                source = cv2.GaussianBlur(source, (0, 0), sigmaX=sd[1], sigmaY=sd[0], borderType=cv2.BORDER_REPLICATE)
+            into[:] = cv2.warpAffine(
+                source, self._to_output(0, 0), (WINDOW, WINDOW), flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
+                borderMode=cv2.BORDER_REFLECT_101,
+            )  # fmt: skip
+        return np.maximum(out, 0)
+
+    def labels(self, probabilities: Array, matrix: tuple[int, int]) -> NDArray[np.uint8]:
+        """The most probable classes of (n, classes, WINDOW, WINDOW) on the output's matrix, (n, y, x)."""
+        out = np.zeros((len(probabilities), *matrix), np.uint8)
+        low, high = (
+            [self.centre[i] + side * READING_MM / self.pixel_mm[i] * (WINDOW - 1) / 2 for i in (0, 1)]
+            for side in (-1, 1)
+        )
+        top, left = (max(0, int(np.ceil(v))) for v in low)
+        bottom, right = (min(size, int(np.floor(v)) + 1) for v, size in zip(high, matrix, strict=True))
+        if bottom <= top or right <= left:
+            return out
+        for one, into in zip(probabilities, out, strict=True):
+            classes = np.ascontiguousarray(one.transpose(1, 2, 0), np.float32)
+            finer = cv2.warpAffine(
+                classes, cv2.invertAffineTransform(self._to_output(top, left)), (right - left, bottom - top),
+                flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE,
+            )  # fmt: skip
+            into[top:bottom, left:right] = finer.argmax(-1)
+        return out
+
+    def moved_to(self, y: float, x: float) -> "ReadingWindow":
+        """The window about a place (y, x) in pixels of this one."""
+        middle = (WINDOW - 1) / 2
+        cy, cx = (
+            c + (at - middle) * READING_MM / p for c, at, p in zip(self.centre, (y, x), self.pixel_mm, strict=True)
+        )
+        return ReadingWindow(centre=(cy, cx), pixel_mm=self.pixel_mm)
+
+    def _to_output(self, top: int, left: int) -> NDArray[np.float64]:
+        """(2, 3): pixels (x, y) of the window to pixels of the output, counted from (top, left)."""
+        fy, fx = (READING_MM / p for p in self.pixel_mm)
+        middle = (WINDOW - 1) / 2
+        cy, cx = self.centre
+        return np.array([[fx, 0, cx - fx * middle - left], [0, fy, cy - fy * middle - top]])
+
+
+def encoded(windows: Array) -> Array:
+    """The middle of windows (n, WINDOW, WINDOW) that the causal encoder sees."""
+    edge = (WINDOW - ENCODED) // 2
+    return windows[..., edge : edge + ENCODED, edge : edge + ENCODED]
