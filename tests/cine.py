@@ -34,8 +34,8 @@ def write_interp_engine(folder: Path, **changes: Any) -> Path:
     corrected: list[int | str] = ["batch", 1, "slices", "rows", "columns"]
     manifest = {
         "format": 1, "name": "tiny", "version": "1", "task": "interp4d",
-        "step": _graph("step.onnx", STRIDE, shapes, {"x_next": frames, "x0": frames}),
-        "volume": _graph("volume.onnx", 4, {"volume": volume}, {"corrected": corrected}),
+        "step": graph_record("step.onnx", STRIDE, shapes, {"x_next": frames, "x0": frames}),
+        "volume": graph_record("volume.onnx", 4, {"volume": volume}, {"corrected": corrected}),
         "normalisation": "the 0.995 quantile of the positive values of the series",
         "diffusion": {"schedule": "cosine", "prediction": "v", "n_train": 1000, "residual_std": RESIDUAL_STD},
         "defaults": {"steps": 1, "samples": 1, "consistency": 1.0},
@@ -50,7 +50,7 @@ def write_interp_engine(folder: Path, **changes: Any) -> Path:
     return folder
 
 
-def _graph(
+def graph_record(
     file: str, stride: int, inputs: dict[str, list[int | str]], outputs: dict[str, list[int | str]]
 ) -> dict[str, Any]:
     def ports(shapes: dict[str, list[int | str]]) -> list[dict[str, Any]]:
@@ -89,7 +89,7 @@ def _step() -> onnx.ModelProto:
     shapes = {"x_t": frames, "known": known, "base": frames, "bend": frames, "tau": ["batch", "frames"],
               "coefficients": [5]}  # fmt: skip
     constants = {"one": 1.0, "share": BEND_SHARE / RESIDUAL_STD, "nothing": 0.0}
-    return _model(
+    return onnx_model(
         nodes, [value(k, TensorProto.FLOAT, v) for k, v in shapes.items()],
         [value(k, TensorProto.FLOAT, frames) for k in ("x_next", "x0")],
         {k: np.full(1, v, np.float32) for k, v in constants.items()},
@@ -101,13 +101,13 @@ def _volume() -> onnx.ModelProto:
     shape = ["batch", 3, "slices", "rows", "columns"]
     kernel = np.array([1 - PULL, PULL / 2, PULL / 2], np.float32).reshape(1, 3, 1, 1, 1)
     value = helper.make_tensor_value_info
-    return _model(
+    return onnx_model(
         [helper.make_node("Conv", ["volume", "kernel"], ["corrected"])], [value("volume", TensorProto.FLOAT, shape)],
         [value("corrected", TensorProto.FLOAT, ["batch", 1, *shape[2:]])], {"kernel": kernel},
     )  # fmt: skip
 
 
-def _model(nodes: Any, inputs: Any, outputs: Any, constants: dict[str, NDArray[np.float32]]) -> onnx.ModelProto:
+def onnx_model(nodes: Any, inputs: Any, outputs: Any, constants: dict[str, NDArray[np.float32]]) -> onnx.ModelProto:
     initialisers = [numpy_helper.from_array(v, k) for k, v in constants.items()]
     graph = helper.make_graph(nodes, "graph", inputs, outputs, initialisers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)

@@ -1,6 +1,6 @@
 """Measured against reference values over many cases: Bland-Altman plot and line of identity."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +10,7 @@ from cmrsr.errors import UnusableError
 from cmrsr.evaluate import style
 from cmrsr.evaluate.agreement import LIMITS_SD, Agreement, agreement
 from cmrsr.evaluate.figures import SHEET_WIDTH
-from cmrsr.evaluate.page import signed
+from cmrsr.evaluate.page import Picture, signed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,8 +40,8 @@ def bland_altman_figure(measured: ArrayLike, reference: ArrayLike, quantity: str
     return figure
 
 
-def agreement_sheet(compared: Mapping[tuple[str, str], tuple[ArrayLike, ArrayLike]]) -> "Figure":
-    """A Bland-Altman plot of each (quantity, unit) from its measured and reference values, three in a row.
+def agreement_sheet(compared: Mapping[tuple[str, str], Sequence[ArrayLike]]) -> "Figure":
+    """A Bland-Altman plot of each (quantity, unit), three in a row; its values are all measured, all reference ones.
 
     UnusableError as of ``bland_altman_figure``, and where there is nothing to compare.
     """
@@ -53,12 +53,33 @@ def agreement_sheet(compared: Mapping[tuple[str, str], tuple[ArrayLike, ArrayLik
     for axes in panels[len(compared) :]:
         axes.set_axis_off()
     for axes, ((quantity, unit), values) in zip(panels, compared.items(), strict=False):
-        ours, truth = finite_pairs(*values, quantity)
+        measured, reference = values
+        ours, truth = finite_pairs(measured, reference, quantity)
         found = agreement(ours, truth)
         _differences(axes, ours, truth, found, inside=True)
         r = "" if found.r is None else f", r = {found.r:.3f}"
         style.label(axes, f"mean of both ({unit})", f"measured − reference ({unit})", f"{quantity}: n = {found.n}{r}")
     return figure
+
+
+def agreement_pictures(compared: Mapping[tuple[str, str], Sequence[tuple[float, float]]]) -> list[Picture]:
+    """For the top of a page: (quantity, unit) to its (measured, reference) pairs, one a case.
+
+    Pairs that are not finite are left out, and then quantities of fewer than three; no picture where none is left.
+    """
+    finite = {what: [pair for pair in pairs if np.isfinite(pair).all()] for what, pairs in compared.items()}
+    enough = {what: tuple(np.transpose(pairs)) for what, pairs in finite.items() if len(pairs) >= LEAST_PAIRS}
+    if not enough:
+        return []
+    return [
+        Picture(
+            title="Agreement with the reference",
+            caption="Each dot is a case: by how much the measured value differs from its reference (vertical), against "
+            "the mean of both. Bias is the mean difference; about 95 % of differences are expected between the dashed "
+            "limits of agreement, bias ± 1.96 standard deviations.",
+            data=style.png(agreement_sheet(enough)),
+        )
+    ]
 
 
 def finite_pairs(measured: ArrayLike, reference: ArrayLike, quantity: str) -> tuple[Array, Array]:

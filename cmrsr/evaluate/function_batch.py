@@ -11,7 +11,8 @@ from cmrsr.evaluate.page import Picture
 from cmrsr.io.outputs import replacing
 from cmrsr.tasks.batch import CaseResult, shard_file
 from cmrsr.tasks.function_details import FunctionDetails
-from cmrsr.tasks.function_measure import CSV_COLUMNS, csv_row
+from cmrsr.tasks.function_measure import CSV_COLUMNS
+from cmrsr.tasks.function_record import values_of
 
 TABLE = "function.csv"
 FAILED = "failed"
@@ -62,4 +63,5 @@ def _row(result: CaseResult) -> dict[str, object]:
     sidecar = next((path for path in result.outputs if path.name.endswith("_function.json")), None)
     if sidecar is None:
         return {"case": result.name, "flags": FAILED}
-    return csv_row(result.name, json.loads(sidecar.read_text(encoding="utf-8")))
+    case, *values = CSV_COLUMNS
+    return {case: result.name, **values_of(json.loads(sidecar.read_text(encoding="utf-8")), values)}

@@ -7,7 +7,7 @@ import numpy as np
 
 from cmrsr.evaluate import acdc
 from cmrsr.io.discover import Candidate
-from cmrsr.io.reference import Labelled, Reference, reference_of_labels
+from cmrsr.io.reference import Labelled, Labels, Reference, reference_of_labels
 from cmrsr.io.references import References
 from cmrsr.io.series import Series
 from cmrsr.phantom.examination import Protocol
@@ -82,7 +82,7 @@ def shown_frame(reference: Reference, lv: int = LABELS["lv"]) -> tuple[int, int]
     return t, int(np.argmax(areas[t]))
 
 
-def heart_of(labels: Sequence[np.ndarray]) -> tuple[float, float] | None:
+def heart_of(labels: Sequence[Labels]) -> tuple[float, float] | None:
     """Centre (y, x) of all labelled voxels; None where there are none."""
     hit = np.zeros(labels[0].shape[1:]) if labels else np.zeros((0, 0))
     for one in labels:

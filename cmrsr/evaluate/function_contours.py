@@ -36,7 +36,8 @@ def slices_shown(labels: NDArray[np.uint8], *, base_first: bool) -> list[int]:
     low, high = (
         (max(present[0] - 1, 0), min(present[-1] + 1, n - 1)) if present.size and n > MOST_SLICES else (0, n - 1)
     )
-    chosen = np.unique(np.linspace(low, high, min(high - low + 1, MOST_SLICES)).round().astype(int)).tolist()
+    places = np.unique(np.linspace(low, high, min(high - low + 1, MOST_SLICES)).round().astype(int))
+    chosen = [int(z) for z in places]
     return chosen if base_first else chosen[::-1]
 
 

@@ -111,7 +111,7 @@ def describe_links(alpha: Array) -> Links:
 
 
 def strong_links(alpha: Array) -> list[tuple[int, int, float]]:
-    """(step, step it rests on, weight) of the links beyond the neighbours well above an even share, the weakest first."""
+    """(step, step it rests on, weight) of links beyond the neighbours well above an even share, the weakest first."""
     n = len(alpha)
     far = [(i, j, float(alpha[i, j])) for i in range(n) for j in range(n) if min((i - j) % n, (j - i) % n) > 1]
     return sorted((o for o in far if o[2] > STANDS_OUT / n), key=lambda o: o[2])[-LINKS_PER_STEP * n :]
@@ -155,7 +155,7 @@ def _map(figure: "Figure", axes: "Axes", alpha: Array, timeline: Timeline, phase
             axes.text(j, i, f"{value:.0f} %", ha="center", va="center", fontsize=style.TEXT, color=ink)
     bar = figure.colorbar(shown, ax=axes, shrink=0.8, aspect=24, pad=0.02)
     bar.set_label("share of the step (%)", fontsize=style.SMALL, color=style.INK)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.ax.tick_params(colors=style.MUTED, labelsize=style.SMALL, length=2)
     bar.ax.grid(visible=False)
 
@@ -181,11 +181,11 @@ def _circle(axes: "Axes", alpha: Array, phases: Mapping[str, int]) -> None:
         axes.add_patch(
             PathPatch(path, facecolor="none", edgecolor=LEFT, linewidth=0.6 + 2.2 * share, alpha=0.2 + 0.6 * share)
         )
-    axes.scatter(*places.T, s=26 if n <= 30 else 12, color=style.INK, linewidths=0, zorder=3)
+    axes.scatter(places[:, 0], places[:, 1], s=26 if n <= 30 else 12, color=style.INK, linewidths=0, zorder=3)
     for name, t in phases.items():
         axes.text(
-            *(1.17 * places[t]), name, ha="center", va="center", fontsize=style.TEXT, color=style.INK,
-            fontweight="bold",
+            1.17 * places[t, 0], 1.17 * places[t, 1], name, ha="center", va="center", fontsize=style.TEXT,
+            color=style.INK, fontweight="bold",
         )  # fmt: skip
     turn = np.deg2rad([72, 40])
     axes.add_patch(

@@ -78,6 +78,8 @@ def reference_rows(details: FunctionDetails) -> list[tuple[Fact, float, float]]:
 
 
 def reference_table(rows: Sequence[tuple[Fact, float, float]]) -> FactTable:
+    """Measured and reference values side by side, from ``reference_rows``."""
+
     def cells(name: str, unit: str, ours: float, truth: float) -> tuple[str, ...]:
         values = (f"{value:.1f} {unit}" if math.isfinite(value) else UNKNOWN for value in (ours, truth))
         difference = ours - truth
@@ -99,6 +101,7 @@ def _rounded(value: float, digits: int) -> str:
 
 
 def words(value: float | None, unit: str, digits: int = 0, unknown: str = UNKNOWN) -> str:
+    """A value with its unit; ``unknown`` where there is none."""
     if value is None or not math.isfinite(value):
         return unknown
-    return f"{value:.{digits}f} {unit}".replace("-", "−")
+    return f"{round(value, digits) + 0.0:.{digits}f} {unit}".replace("-", "−")

@@ -234,11 +234,11 @@ class _Nearest:
         ]
 
     def __call__(self, t: int) -> Labels:
-        out = self._labels[t]
+        out: Labels = self._labels[t]
         for axis, places in enumerate(self._places):
             n = out.shape[2 - axis]
             inside = (places >= 0) & (places < n)
-            out = out.take(places.clip(0, n - 1), axis=2 - axis)
+            out = np.asarray(out.take(places.clip(0, n - 1), axis=2 - axis))
             out[tuple(~inside if a == 2 - axis else slice(None) for a in range(3))] = 0
         return out
 

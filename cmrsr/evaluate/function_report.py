@@ -1,13 +1,12 @@
 """One case of ``cmrsr function`` as the report shows it: the numbers, what speaks against them, and how they arose."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
 from cmrsr.evaluate import facts, style
-from cmrsr.evaluate.agreement_figures import LEAST_PAIRS, agreement_sheet
 from cmrsr.evaluate.function_contours import contour_movie, contour_sheet, slices_shown
 from cmrsr.evaluate.function_figures import LEAST_ROUND, STANDS_OUT, causal_figure, describe_links, volume_curves
 from cmrsr.evaluate.function_numbers import as_words, function_table, reference_rows, reference_table, words
@@ -63,29 +62,8 @@ def report_case(result: CaseResult, bundle: Bundle, options: facts.Sampling, *, 
         seconds=result.seconds,
         warnings=tuple(warning for warning in result.warnings if warning not in cautions),
         notes=tuple(note for note in result.notes if note != details.device),
-        compared={what: (ours, truth) for what, ours, truth in beside},
     )  # fmt: skip
     return illustrated_case(case, lambda: tuple(_pictures(details, timeline))) if illustrated else case
-
-
-def batch_pictures(cases: Sequence[ReportCase]) -> list[Picture]:
-    """Agreement of measured with reference values over the cases, of each quantity that three of them have."""
-    compared = {}
-    for what in dict.fromkeys(what for case in cases for what in case.compared):
-        pairs = [pair for case in cases if (pair := case.compared.get(what)) and all(map(math.isfinite, pair))]
-        if len(pairs) >= LEAST_PAIRS:
-            compared[what] = ([ours for ours, _ in pairs], [truth for _, truth in pairs])
-    if not compared:
-        return []
-    return [
-        Picture(
-            title="Agreement with the reference",
-            caption="Each dot is a case: by how much the measured value differs from its reference (vertical), against "
-            "the mean of both. Bias is the mean difference; about 95 % of differences are expected between the dashed "
-            "limits of agreement, bias ± 1.96 standard deviations.",
-            data=style.png(agreement_sheet(compared)),
-        )
-    ]
 
 
 # --- facts ------------------------------------------------------------------------------------------------------------
@@ -118,7 +96,7 @@ def _matrix(details: FunctionDetails) -> str:
     _, _, *shape = details.series.shape
     before, after = facts.matrix((shape[0], shape[1])), facts.matrix(details.plan.matrix)
     if not details.plan.super_resolved:
-        return f"{before}, not refined" if before == after else f"{before} → {after}, not refined"
+        return f"{before}, not super-resolved" if before == after else f"{before} → {after}, not super-resolved"
     return f"{before} → {after}, super-resolved"
 
 

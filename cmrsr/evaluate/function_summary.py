@@ -180,8 +180,7 @@ def _compare_complete(
     found: dict[tuple[str, str], Comparison] = {}
     methods = [m for m in values if any(values[m][k] for k in metrics)]
     for metric in metrics:
-        with_any = [m for m in methods if values[m][metric]]
-        cases = sorted(set.intersection(*(set(values[m][metric]) for m in with_any))) if with_any == methods else []
+        cases = [i for i in range(len(results)) if all(i in values[m][metric] for m in methods)]
         if not cases:
             continue
         table = {m: {metric: np.array([values[m][metric][i] for i in cases])} for m in methods}

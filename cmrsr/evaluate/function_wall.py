@@ -78,15 +78,17 @@ def bulls_eye(
         )
     bar = figure.colorbar(
         ScalarMappable(norm, colours), ax=axes, shrink=0.62, aspect=22, pad=0.03,
-        extend="both" if _outside(values, limits) else "neither",
+        extend=_beyond(values, limits),
     )  # fmt: skip
     bar.set_label(f"{name} ({unit})", fontsize=style.TEXT, color=style.INK)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.ax.tick_params(colors=style.MUTED, labelsize=style.SMALL, length=2)
     bar.ax.grid(visible=False)
     return figure
 
 
-def _outside(values: Array, limits: tuple[float, float]) -> bool:
+def _beyond(values: Array, limits: tuple[float, float]) -> str:
+    """At which end of the scale values lie beyond it, as matplotlib names it."""
     known = values[np.isfinite(values)]
-    return bool(known.size) and (known.min() < limits[0] or known.max() > limits[1])
+    below, above = bool((known < limits[0]).any()), bool((known > limits[1]).any())
+    return ("both" if above else "min") if below else ("max" if above else "neither")

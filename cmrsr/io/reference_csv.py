@@ -3,6 +3,7 @@
 import csv
 import re
 from pathlib import Path, PurePosixPath
+from typing import Any, cast
 
 from cmrsr.errors import UnreadableError, UnusableError
 from cmrsr.io.patient import patient_of
@@ -110,4 +111,4 @@ def _reference(path: Path, values: dict[str, float]) -> Reference:
         edv, esv = values.get(f"{side}edv_ml"), values.get(f"{side}esv_ml")
         if edv and esv is not None:
             values.setdefault(f"{side}ef_percent", 100 * (edv - esv) / edv)
-    return Reference(source=path.name, paths=(path,), **values)
+    return Reference(source=path.name, paths=(path,), **cast(dict[str, Any], values))

@@ -19,6 +19,7 @@ from cmrsr.physics.volumes import LV, MYOCARDIUM, RV
 
 SCAR = 4  # of virtual patients: infarcted myocardium
 SAME_PLACE = 0.5  # voxels that the corners of a label file may lie from those of the images
+SAME_SPACING = 0.02  # of a voxel's size: writers round; a volume is as wrong as all three together
 # Share of a cavity's outline that lies against myocardium: a ring around the LV, a third for the septum around the RV.
 ENCLOSED = 0.6
 Affine = NDArray[np.float64]
@@ -188,6 +189,11 @@ def _on_grid(path: Path, labels: Labels, affine: Affine, series: Series) -> Labe
         raise UnusableError(
             f"{path}: labels of {_by(labels.shape[::-1])} voxels, expected the grid of the images, {_by(tuple(size))}"
         )
+    ratio = np.linalg.norm(to_series[:3, :3], axis=0)
+    if np.abs(ratio - 1).max() > SAME_SPACING:
+        axis = int(np.abs(ratio - 1).argmax())
+        own, wanted_mm = (float(np.linalg.norm(a[:3, axis])) for a in (affine, affine / np.append(ratio, 1.0)))
+        raise UnusableError(f"{path}: labels every {own:.3g} mm, expected every {wanted_mm:.3g} mm as the images")
     corners = np.array(np.meshgrid(*[[0, n - 1] for n in labels.shape[::-1]])).reshape(3, -1)
     placed = to_series[:3, :3] @ corners + to_series[:3, 3:]
     wanted = np.where(step[:, None] > 0, corners[source], size[:, None] - 1 - corners[source])

@@ -19,6 +19,7 @@ from cmrsr.models.sr3 import SR3, SR3Config
 N_CLASSES = 4  # background, RV cavity, LV myocardium, LV cavity
 N_HARMONICS = 2  # of the position in the beat
 BLOCK = 16  # pixels of one cell of the area densities
+SHARE_GAIN = 10.0  # brings shares of the image, a few percent, to the size of other features
 CONTRACTION_GAIN = 10.0  # brings differences of the ejection fraction (0..1) to the size of other features
 
 
@@ -86,6 +87,8 @@ class CausalEncoder(nn.Module):
         self.stem = nn.Conv2d(16, 64, 3, padding=1)
         self.convolutions = nn.ModuleList([nn.Conv2d(64, 96, 3, 2, 1), nn.Conv2d(96, 128, 3, 2, 1)])
         self.project = nn.Linear(128, f)
+        self.norm = nn.LayerNorm(f)  # without it the features fade, and with them the graph
+        self.areas = nn.Linear(f, N_CLASSES - 1)
         self.message = nn.Linear(2 * f, m)  # W_c, b_c
         self.score = nn.Linear(m, 1, bias=False)
 
@@ -94,7 +97,15 @@ class CausalEncoder(nn.Module):
         h = F.silu(self.stem(F.pixel_unshuffle(lr, 4)))
         for convolution in self.convolutions:
             h = F.silu(convolution(h))
-        out: Tensor = self.project(h.mean((2, 3)))
+        out: Tensor = self.norm(self.project(h.mean((2, 3))))
+        return out
+
+    def sizes(self, features: Tensor) -> Tensor:
+        """Share of RV, myocardium and LV in frames of features (n, f), (n, 3) of the frame's pixels (ours).
+
+        Asked for in training alone, so that the nodes of the graph know how full the heart is.
+        """
+        out: Tensor = self.areas(features) / SHARE_GAIN
         return out
 
     def graph(self, x: Tensor, position: Tensor) -> Graph:

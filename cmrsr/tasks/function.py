@@ -146,10 +146,10 @@ class FunctionRun:
             shown = self._cut(output)
             probabilities, areas = engines.in_batches(engines.decoder, shown[:, None], told)
             said(len(lr))
-            labels = clean_labels(self.window.labels(probabilities, plan.matrix))
+            labels = clean_labels(self.window.labels(probabilities, plan.matrix), plan.spacing_mm[1] * plan.spacing_mm[2])
             measurer.add(t, labels, areas.astype(np.float64) * READING_MM**2, _certainty(probabilities))
             self.images[t] = np.clip(shown * (255 / SHOWN_GREY), 0, 255)
-            self.labels[t] = clean_labels(probabilities.argmax(1).astype(np.uint8))
+            self.labels[t] = clean_labels(probabilities.argmax(1).astype(np.uint8), READING_MM**2)
             yield FunctionFrame(output, std, labels)
         ed, es = measurer.phases()
         probability = engines.verdict(whole, measurer.regressed_ef())
@@ -244,7 +244,7 @@ class FunctionRun:
             probabilities, _ = engines.in_batches(
                 engines.decoder, images[:, None], np.repeat(told[None], len(images), 0)
             )
-            labels = clean_labels(probabilities.argmax(1).astype(np.uint8))
+            labels = clean_labels(probabilities.argmax(1).astype(np.uint8), READING_MM**2)
             cavity, wall = (labels == LV).sum(), (labels == MYOCARDIUM).sum()
             areas.append(float(min(cavity, wall)) * 2 * READING_MM**2)  # blood without a wall is no ventricle
             places.append(np.argwhere(labels > 0)[:, 1:])

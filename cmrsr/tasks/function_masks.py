@@ -59,12 +59,7 @@ def _left_ventricle(labels: Labels, pixel_mm2: float) -> tuple[Mask, Mask]:
 def _largest_body(labels: Labels) -> Mask:
     """Of cavity and wall, connected in three dimensions: the largest that has cavity."""
     pieces, n = ndimage.label((labels == LV) | (labels == MYOCARDIUM), _NEIGHBOURS)
-    size = np.bincount(pieces.ravel(), minlength=n + 1)
-    size[np.bincount(pieces[labels == LV], minlength=n + 1) == 0] = 0
-    size[0] = 0
-    if not size.any():
-        return np.zeros(labels.shape, bool)
-    return np.asarray(pieces == size.argmax())
+    return _biggest(pieces, n, labels == LV)
 
 
 def _slice(labels: Labels, body: Mask, pixel_mm2: float) -> tuple[Mask, Mask]:
@@ -87,7 +82,7 @@ def _right_ventricle(labelled: Mask, heart: Mask) -> Mask:
     """What is RV (z, y, x) of what is labelled so, beside the LV's body."""
     out = np.zeros_like(labelled)
     slices = np.flatnonzero(heart.any((1, 2)))
-    for z in slices:
+    for z in range(slices[0], slices[-1] + 1):
         near = ndimage.binary_dilation(heart[z], _CROSS, iterations=RV_REACH)
         out[z] = _rounded(_largest(labelled[z], near), heart[z])
     for beyond, step in ((range(slices[0] - 1, -1, -1), 1), (range(slices[-1] + 1, len(out)), -1)):
@@ -106,11 +101,14 @@ def _largest(mask: Mask, touching: Mask | None = None) -> Mask:
     pieces, n = ndimage.label(mask)
     if n == 0 or (n == 1 and touching is None):
         return mask
-    size = np.bincount(pieces.ravel(), minlength=n + 1)
+    return _biggest(pieces, n, mask if touching is None else touching)
+
+
+def _biggest(pieces: NDArray[np.int32], n: int, touching: Mask) -> Mask:
+    """The biggest of the pieces 1..n that have a pixel in ``touching``; nothing where none has."""
+    size = np.bincount(pieces.ravel(), minlength=n + 1) * (np.bincount(pieces[touching], minlength=n + 1) > 0)
     size[0] = 0
-    if touching is not None:
-        size[np.bincount(pieces[touching], minlength=n + 1) == 0] = 0
-    return np.asarray(pieces == size.argmax()) if size.any() else np.zeros_like(mask)
+    return np.asarray((pieces == size.argmax()) & size.any())
 
 
 def _run(size: NDArray[np.int64]) -> Mask:

@@ -1,7 +1,7 @@
 """From labels to numbers: volumes over the beat, ED and ES, mass, output, wall, and what casts doubt on them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from cmrsr.physics.volumes import (
 from cmrsr.physics.wall import SEGMENT_NAMES, SegmentWall, wall_by_segment
 from cmrsr.tasks.function_flags import Evidence, Flag, find_flags
 
-__all__ = ["CSV_COLUMNS", "Flag", "Measured", "Measurer", "as_record", "csv_row"]
+__all__ = ["CSV_COLUMNS", "Flag", "Measured", "Measurer", "as_record", "csv_row", "values_of"]
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.uint8]
@@ -86,7 +86,7 @@ class Measurer:
         self._centres = np.full((n_frames, n_slices, 2), np.nan)  # of the LV cavity, mm (y, x)
 
     def add(self, t: int, labels: Labels, regressed_mm2: Array, certainty: Array) -> None:
-        """One frame: cleaned labels (z, y, x), regressed areas (z, 3) in mm2, mean certainty of the heart's labels (z,)."""
+        """One frame: cleaned labels (z, y, x), regressed areas (z, 3) in mm2, mean certainty of the labels (z,)."""
         self._areas[t] = disc_areas(labels, self._pixel_mm[0] * self._pixel_mm[1])
         self._regressed[t], self._certainty[t] = regressed_mm2, certainty
         for z in np.flatnonzero(self._areas[t, :, _LV]):
@@ -167,19 +167,22 @@ def as_record(measured: Measured) -> dict[str, Any]:
     }
 
 
-def csv_row(case: str, measured: Measured) -> dict[str, Any]:
-    """One line of ``function.csv``: a value for each of ``CSV_COLUMNS``, None for what could not be measured."""
-    lv, rv = (_rounded(asdict(v)) for v in (measured.lv, measured.rv))
-    return {
-        "case": case,
-        **{f"lv_{name}": value for name, value in lv.items()},
-        "lv_mass_g": _plain(measured.mass_g),
-        **{f"rv_{name}": value for name, value in rv.items() if name != "sv_ml"},
-        "cardiac_output_l_min": _plain(measured.cardiac_output_l_min),
-        "abnormal_probability": _plain(measured.abnormal_probability, 4),
-        "ed_frame": measured.ed + 1,
-        "es_frame": measured.es + 1,
-        "flags": ";".join(dict.fromkeys(flag.code for flag in measured.flags)),
+def csv_row(case: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    """One line of ``function.csv`` from a case's ``as_record``: a value or None for each of ``CSV_COLUMNS``."""
+    sides = {f"{side}_{name}": value for side in ("lv", "rv") for name, value in record[side].items()}
+    codes = dict.fromkeys(flag["code"] for flag in record["flags"])
+    found = {**record, **sides, "case": case, "flags": ";".join(codes)}
+    return {column: found[column] for column in CSV_COLUMNS}
+
+
+def values_of(measured: Measured) -> dict[str, float | None]:
+    """The numbers that a structured report holds, by name and unit; None or NaN where there is none."""
+    sides = {"lv": measured.lv, "rv": measured.rv}
+    return {f"{side}_{name}": value for side, one in sides.items() for name, value in asdict(one).items()} | {
+        "lv_mass_g": measured.mass_g,
+        "heart_rate_bpm": measured.heart_rate_bpm,
+        "cardiac_output_l_min": measured.cardiac_output_l_min,
+        "abnormal_probability": measured.abnormal_probability,
     }
 
 

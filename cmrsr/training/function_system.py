@@ -102,9 +102,12 @@ class FunctionSystem:
         noise = image = segmentation = function = causal = zero
         alone = self.recipe.tasks == "function"
         with torch.set_grad_enabled(stage != "read" or alone):
-            graph = encode(model, lr, batch.position.to(device))
+            features = model.encoder.frame(frames(lr))
+            graph = model.encoder.graph(features.view(*lr.shape[:3], -1).mean(2), batch.position.to(device))
             if stage != "read" or alone:
                 causal = causal_consistency(graph.alpha.float())
+            if self.recipe.tasks != "sr" and (stage != "read" or alone) and model.config.causal:
+                function = self._size_loss(model, features, labels, batch.known.to(device))
         restored = lr
         degraded = (lr - hr).abs().amax((1, 2, 3, 4)) > 0
         if not alone and bool(degraded.any()):
@@ -119,7 +122,8 @@ class FunctionSystem:
             if stage != "read":
                 image = self._image_loss(sharp, hr[degraded])
         if stage != "restore":
-            segmentation, function = self._reading_loss(model, restored, labels, graph, batch, device)
+            segmentation, read = self._reading_loss(model, restored, labels, graph, batch, device)
+            function = function + read
         return Losses(noise, image, segmentation, function, causal)
 
     def gain_db(self, weights: dict[str, Tensor], device: str) -> float:
@@ -184,6 +188,14 @@ class FunctionSystem:
         a, b = frames(sr), frames(hr)
         loss = (a - b).abs().mean() / (self.residual_std or 1.0) + 1 - ssim(a, b)
         return loss + self.perceptual(a, b) if self.perceptual else loss
+
+    def _size_loss(self, model: Causal, features: Tensor, labels: Tensor, known: Tensor) -> Tensor:
+        """How full the heart is, told from the low resolution by the nodes of the graph, in the unit of areas."""
+        shares = model.encoder.sizes(features).float()
+        true = torch.stack([(labels.flatten(0, 2) == c).float().mean((1, 2)) for c in (1, 2, 3)], 1)
+        each = known[:, None, None].expand(*labels.shape[:3], 3).flatten(0, 2)
+        pixels = labels.shape[-2] * labels.shape[-1]
+        return ((shares - true).abs() * each).sum() / each.sum().clamp_min(1) * pixels / AREA_UNIT
 
     def _reading_loss(
         self, model: Causal, restored: Tensor, labels: Tensor, graph: Graph, batch: BeatBatch, device: str

@@ -197,7 +197,7 @@ class FunctionLoss(_Strict):
     image: float = Field(default=0.2, ge=0)
     segmentation: float = Field(default=1.0, ge=0)
     function: float = Field(default=0.5, ge=0, description="lambda of eq. 2")
-    causal: float = Field(default=0.1, ge=0)
+    causal: float = Field(default=0.02, ge=0)
     perceptual_network: Path | None = None
 
 

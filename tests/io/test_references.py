@@ -200,7 +200,8 @@ def moved(mm: float) -> NDArray[np.float64]:
     [
         (beat()[:, :, :-2], None, "28 x 30 x 3 voxels, expected the grid of the images, 28 x 32 x 3"),
         (beat(), moved(5.0), "2.8 voxels from the images"),
-        (beat(), oblique_affine((1.5, 1.8, 10.0)), "voxels"),
+        (beat(), oblique_affine((1.8, 1.8, 8.0)), "labels every 8 mm, expected every 10 mm"),
+        (beat(), np.diag([1.8, 1.8, 10.0, 1.0]), "the grid of the images"),
         (beat()[:4], None, "labels of 4 frames, expected 6"),
         (np.full(beat().shape, 7, np.uint8), None, "the value 7 is no label"),
         (np.zeros_like(beat()), None, "no voxel is labelled"),

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from cmrsr.phantom.patient import draw_patient
+from cmrsr.phantom.patient import Group, draw_patient
 from cmrsr.phantom.truth import heart_truth
 from cmrsr.physics.volumes import (
     DENSITY_G_ML,
@@ -43,18 +43,19 @@ def test_volumes_of_a_beat_come_frame_by_frame() -> None:
     assert_allclose(volumes[3, 1], areas[3, :, 1].sum() / 100)
 
 
-@pytest.mark.parametrize("n", [9, 16, 25, 30])
-@pytest.mark.parametrize("shift", [0, 1, 5, 8])
+@pytest.mark.parametrize("n", [8, 11, 16, 25, 30])
+@pytest.mark.parametrize("shift", [0, 1, 5, 7])
 def test_phases_turn_with_the_beat(n: int, shift: int) -> None:
     ed, es = find_phases(beat(n, shift))
     assert ed == shift
     assert es in ((shift + n // 2) % n, (shift + (n + 1) // 2) % n)
 
 
-def test_a_frame_segmented_badly_is_no_phase() -> None:
+@pytest.mark.parametrize(("frame", "factor"), [(3, 0.4), (17, 0.4), (8, 1.9)])
+def test_a_frame_segmented_badly_is_no_phase(frame: int, factor: float) -> None:
     curve = beat(24)
-    curve[3] *= 0.55  # below the volume at ES
-    assert curve.argmin() == 3
+    curve[frame] *= factor
+    assert frame in (curve.argmin(), curve.argmax())
     assert find_phases(curve) == (0, 12)
 
 
@@ -71,8 +72,10 @@ def test_ventricle_is_what_it_says() -> None:
     assert np.isnan(ventricle(np.zeros(3), 0, 0).ef_percent)
 
 
-@pytest.mark.parametrize(("subject", "group", "gap_mm"), [(1, "normal", 8.0), (2, "dilated", 10.0), (3, "hypertrophic", 8.0)])  # fmt: skip
-def test_summation_of_discs_meets_the_body(subject: int, group, gap_mm: float) -> None:
+@pytest.mark.parametrize(
+    ("subject", "group", "gap_mm"), [(1, "normal", 8.0), (2, "dilated", 10.0), (3, "hypertrophic", 8.0)]
+)
+def test_summation_of_discs_meets_the_body(subject: int, group: Group, gap_mm: float) -> None:
     truth = heart_truth(draw_patient(77, subject, group))
     volumes = volumes_ml(np.stack([disc_areas(t, PIXEL_MM**2) for t in label_stack(subject, group, gap_mm)]), gap_mm)
     lv = ventricle(volumes[:, 2], 0, 1)
@@ -83,7 +86,7 @@ def test_summation_of_discs_meets_the_body(subject: int, group, gap_mm: float) -
 
 
 @pytest.mark.parametrize(("subject", "group"), [(1, "normal"), (2, "dilated"), (3, "hypertrophic")])
-def test_the_base_is_found_whichever_way_the_stack_lies(subject: int, group) -> None:
+def test_the_base_is_found_whichever_way_the_stack_lies(subject: int, group: Group) -> None:
     areas = np.stack([disc_areas(t, 1.0)[:, 2] for t in label_stack(subject, group)])
     inside = held(label_stack(subject, group))
     for cut in (slice(None), slice(inside[0], inside[-1] + 1), slice(0, inside[-1] - 1)):  # with and without the base

@@ -3,7 +3,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from cmrsr.phantom.infarct import SEGMENT_NAMES as OF_PHANTOM
-from cmrsr.phantom.patient import draw_patient
+from cmrsr.phantom.patient import Group, draw_patient
 from cmrsr.phantom.truth import heart_truth
 from cmrsr.physics.volumes import LV, MYOCARDIUM, RV
 from cmrsr.physics.wall import N_SEGMENTS, SEGMENT_NAMES, SegmentWall, wall_by_segment
@@ -78,15 +78,15 @@ def test_a_slice_without_rv_takes_its_neighbours_septum() -> None:
 
 
 @pytest.mark.parametrize(("subject", "group"), [(1, "normal"), (2, "dilated"), (3, "hypertrophic")])
-def test_virtual_walls_are_as_thick_as_they_are(subject: int, group) -> None:
+def test_virtual_walls_are_as_thick_as_they_are(subject: int, group: Group) -> None:
     segments = heart_truth(draw_patient(77, subject, group))["segments"][:N_SEGMENTS]
     ed, es = label_stack(subject, group)
     wall = wall_by_segment(ed, es, (PIXEL_MM, PIXEL_MM), base_first=False, mirrored=False)
     for found, name in ((wall.ed_mm, "wall_ed_mm"), (wall.es_mm, "wall_es_mm")):
         true = np.array([s[name] for s in segments])
-        assert np.abs(found - true).mean() < 0.5
-        assert np.abs(found - true.mean()).mean() > 2 * np.abs(found - true).mean()  # not just the mean wall
+        assert np.abs(found - true).mean() < 0.15 + 0.02 * true.mean()
+        assert np.corrcoef(found, true)[0, 1] > 0.8
 
 
 def test_names_are_those_of_the_virtual_heart() -> None:
-    assert SEGMENT_NAMES == OF_PHANTOM[:N_SEGMENTS]
+    assert OF_PHANTOM[:N_SEGMENTS] == SEGMENT_NAMES
