@@ -57,13 +57,9 @@ class MakeReportCase(Protocol):
     def __call__(self, result: "CaseResult", bundle: "Bundle", options: Any, *, illustrated: bool) -> "ReportCase": ...
 
 
-class BatchSummary(Protocol):
-    """What a task says of the whole batch: told of every case, it writes its files and gives the report pictures."""
-
-    def add(self, result: "CaseResult") -> None: ...
-    def write(
-        self, out: Path, results: "Sequence[CaseResult]", shard: tuple[int, int] | None
-    ) -> "Sequence[Picture]": ...
+# A file of a task about the whole batch: of the output folder, all cases, the shard.
+WriteTable = Callable[[Path, "Sequence[CaseResult]", tuple[int, int] | None], None]
+DrawBatch = Callable[["Sequence[ReportCase]"], "Sequence[Picture]"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +67,7 @@ class BatchTask(Generic[Options]):
     """What is done to each series. ``report_case`` gives the function that makes a case of the report.
 
     settings: further fields of ``files``. arrange: what becomes of the series found before they are worked on.
+    write_table: called once all cases have ended. draw_batch: gives what draws the pictures above them in the report.
     """
 
     title: str
@@ -79,7 +76,8 @@ class BatchTask(Generic[Options]):
     report_case: Callable[[], MakeReportCase]
     settings: Mapping[str, Any] = field(default_factory=dict)
     arrange: "Callable[[Sequence[Candidate]], list[Candidate]] | None" = None
-    summary: BatchSummary | None = None
+    write_table: WriteTable | None = None
+    draw_batch: Callable[[], DrawBatch] | None = None
 
 
 def run_batch_command(request: BatchRequest, task: BatchTask[Any]) -> int:
@@ -119,12 +117,13 @@ def run_batch_command(request: BatchRequest, task: BatchTask[Any]) -> int:
             "shard": shard,
         }  # fmt: skip
         pages = Pages(bundle, task) if request.report else None
-        with ReportingConsole(n_mine, pages, task.summary, quiet=request.quiet, verbose=request.verbose) as console:
+        with ReportingConsole(n_mine, pages, quiet=request.quiet, verbose=request.verbose) as console:
             if shard and not request.quiet:
                 part = f"shard {shard[0]} of {shard[1]}: {n_mine} of {len(cases)} series"
                 console.console.print(f"{part} (--shard 1/1 takes all)")
             results = run_batch(candidates, refused, files.process, out, console, record, shard=shard)
-        pictures = task.summary.write(out, results, shard) if task.summary else ()
+        if task.write_table:
+            task.write_table(out, results, shard)
     page = out / shard_file("report.html", shard)
     # A run that found everything done leaves the report of the run that did it.
     if pages and (any(r.status != "skipped" for r in results) or not page.exists()):
@@ -134,7 +133,7 @@ def run_batch_command(request: BatchRequest, task: BatchTask[Any]) -> int:
             title=task.title, command=command, version=__version__, started=started,
             seconds=time.monotonic() - clock, engine=bundle.manifest.name, engine_digest=bundle.digest,
         )  # fmt: skip
-        write_report(page, pages.cases, run, pictures)
+        write_report(page, pages.cases, run, task.draw_batch()(pages.cases) if task.draw_batch else ())
         if not request.quiet:
             console.console.print(f"report: {page}")
     return exit_code(results)
@@ -158,18 +157,14 @@ class Pages:
 class ReportingConsole(BatchConsole):
     """The batch's console, which also feeds the report."""
 
-    def __init__(
-        self, n_cases: int, pages: Pages | None, summary: BatchSummary | None, *, quiet: bool, verbose: bool
-    ) -> None:
+    def __init__(self, n_cases: int, pages: Pages | None, *, quiet: bool, verbose: bool) -> None:
         super().__init__(n_cases, quiet=quiet, verbose=verbose)
-        self._pages, self._summary = pages, summary
+        self._pages = pages
 
     def case_ended(self, result: "CaseResult") -> None:
         super().case_ended(result)
         if self._pages:
             self._pages.add(result)
-        if self._summary:
-            self._summary.add(result)
 
 
 def parse_time_axis(text: str | None) -> "TimeAxis":

@@ -4,7 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cmrsr.cli.batch_command import BatchRequest, BatchTask, MakeReportCase, parse_time_axis, run_batch_command
+from cmrsr.cli.batch_command import (
+    BatchRequest,
+    BatchTask,
+    DrawBatch,
+    MakeReportCase,
+    parse_time_axis,
+    run_batch_command,
+)
 from cmrsr.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +31,7 @@ class FunctionRequest(BatchRequest):
 
 def run_function_command(request: FunctionRequest) -> int:
     """Find the cines, measure each, write ``function.csv``, ``run.json`` and ``report.html``; the batch's exit code."""
-    from cmrsr.evaluate.function_batch import FunctionBatch
+    from cmrsr.evaluate.function_batch import write_table
     from cmrsr.io.phases import pair_phases
     from cmrsr.io.references import open_references
     from cmrsr.tasks.function_files import FunctionFiles
@@ -42,7 +49,7 @@ def run_function_command(request: FunctionRequest) -> int:
     task = BatchTask(
         title="Cardiac function", files=FunctionFiles, options=options, report_case=_report_case, arrange=paired,
         settings={"references": open_references(request.reference) if request.reference else None},
-        summary=FunctionBatch(),
+        write_table=write_table, draw_batch=_draw_batch,
     )  # fmt: skip
     return run_batch_command(request, task)
 
@@ -51,6 +58,12 @@ def _report_case() -> MakeReportCase:
     from cmrsr.evaluate.function_report import report_case
 
     return report_case
+
+
+def _draw_batch() -> DrawBatch:
+    from cmrsr.evaluate.function_report import batch_pictures
+
+    return batch_pictures
 
 
 def parse_scale(text: str) -> int | None:

@@ -1,12 +1,13 @@
 """One case of ``cmrsr function`` as the report shows it: the numbers, what speaks against them, and how they arose."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from cmrsr.evaluate import facts, style
+from cmrsr.evaluate.agreement_figures import agreement_pictures
 from cmrsr.evaluate.function_contours import contour_movie, contour_sheet, slices_shown
 from cmrsr.evaluate.function_figures import LEAST_ROUND, STANDS_OUT, causal_figure, describe_links, volume_curves
 from cmrsr.evaluate.function_numbers import as_words, function_table, reference_rows, reference_table, words
@@ -62,8 +63,17 @@ def report_case(result: CaseResult, bundle: Bundle, options: facts.Sampling, *, 
         seconds=result.seconds,
         warnings=tuple(warning for warning in result.warnings if warning not in cautions),
         notes=tuple(note for note in result.notes if note != details.device),
+        compared={what: (ours, truth) for what, ours, truth in beside},
     )  # fmt: skip
     return illustrated_case(case, lambda: tuple(_pictures(details, timeline))) if illustrated else case
+
+
+def batch_pictures(cases: Sequence[ReportCase]) -> list[Picture]:
+    """Agreement of measured with reference values over the cases, of each quantity that three of them have."""
+    quantities = dict.fromkeys(what for case in cases for what in case.compared)
+    return agreement_pictures({
+        what: [case.compared[what] for case in cases if what in case.compared] for what in quantities
+    })  # fmt: skip
 
 
 # --- facts ------------------------------------------------------------------------------------------------------------

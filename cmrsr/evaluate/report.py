@@ -5,8 +5,8 @@ anything else. All text is escaped. The page is written piece by piece, so its p
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from html import escape
 from pathlib import Path
@@ -38,7 +38,8 @@ class ReportCase:
 
     columns: its cells in the table of cases, under the headings that its task gives them. cautions: what speaks against
     its result. headline: the few values that matter most, as (what, value). facts: what its section lists. n_images:
-    how many the task computed. notes: what was decided on the way, folded away.
+    how many the task computed. notes: what was decided on the way, folded away. compared: (measured, reference) by
+    (quantity, unit), for pictures of the whole batch.
     """
 
     name: str
@@ -55,6 +56,7 @@ class ReportCase:
     notes: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     pictures: tuple[Picture, ...] = ()
+    compared: Mapping[Fact, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

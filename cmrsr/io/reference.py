@@ -13,7 +13,6 @@ from cmrsr.physics.volumes import (
     LV,
     MYOCARDIUM,
     RV,
-    SMOOTHED_FROM,
     STRUCTURES,
     disc_areas,
     find_phases,
@@ -111,6 +110,6 @@ def _phases(found: list[Labelled], lv_ml: NDArray[np.float64], n_frames: int) ->
     drawn = np.flatnonzero(lv_ml)
     if len(drawn) < 2:
         return None, None
-    if len(drawn) == n_frames >= SMOOTHED_FROM:
+    if len(drawn) == n_frames:
         return find_phases(lv_ml)
     return int(drawn[np.argmax(lv_ml[drawn])]), int(drawn[np.argmin(lv_ml[drawn])])

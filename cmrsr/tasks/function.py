@@ -245,9 +245,10 @@ class FunctionRun:
                 engines.decoder, images[:, None], np.repeat(told[None], len(images), 0)
             )
             labels = clean_labels(probabilities.argmax(1).astype(np.uint8), READING_MM**2)
+            places.append(np.argwhere(labels > 0)[:, 1:])
+            labels = labels[~_cut_off(labels == LV)]
             cavity, wall = (labels == LV).sum(), (labels == MYOCARDIUM).sum()
             areas.append(float(min(cavity, wall)) * 2 * READING_MM**2)  # blood without a wall is no ventricle
-            places.append(np.argwhere(labels > 0)[:, 1:])
         found = np.concatenate(places)
         if not len(found):
             return 0.0, None
@@ -258,6 +259,11 @@ class FunctionRun:
 def _scale(window: ReadingWindow, looked: Sequence[Array]) -> float:
     """The brightness that most of the window stays below, as in training."""
     return float(np.quantile(np.stack([window.cut(images) for images in looked])[..., ::2, ::2], SCALE_QUANTILE))
+
+
+def _cut_off(cavity: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(n,): which of (n, y, x) reach the edge: a window holds a whole ventricle, and a shade across it is none."""
+    return np.asarray(cavity[:, [0, -1]].any((1, 2)) | cavity[:, :, [0, -1]].any((1, 2)))
 
 
 def _certainty(probabilities: Array) -> NDArray[np.float64]:

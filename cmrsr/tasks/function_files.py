@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from cmrsr.io.derivation import Derivation
-from cmrsr.io.dicom_measure_codes import QUANTITIES
 from cmrsr.io.discover import Candidate
 from cmrsr.io.references import Reference, References
 from cmrsr.io.series import Series
@@ -17,9 +16,8 @@ from cmrsr.runtime.choice import Engine
 from cmrsr.tasks.case_files import CaseFiles, Kept, Work
 from cmrsr.tasks.function import Engines, FunctionFrame, FunctionRun, n_evaluations
 from cmrsr.tasks.function_details import FunctionDetails
-from cmrsr.tasks.function_measure import Measured, as_record
+from cmrsr.tasks.function_measure import Measured, as_record, values_of
 from cmrsr.tasks.function_plan import FunctionOptions, FunctionPlan, plan_function
-from cmrsr.tasks.function_record import values_of
 from cmrsr.tasks.function_sinks import MASKS, REPORT, beside, function_sink
 from cmrsr.tasks.sinks import Layout, Sink
 
@@ -105,7 +103,7 @@ class FunctionWork(Work):
 
     @property
     def values(self) -> Mapping[str, float | None]:
-        return values_of(as_record(self.measured), QUANTITIES)
+        return values_of(self.measured)
 
     @property
     def remarks(self) -> tuple[str, ...]:

@@ -50,7 +50,7 @@ def _left_ventricle(labels: Labels, pixel_mm2: float) -> tuple[Mask, Mask]:
         if body[z].any():
             cavity[z], wall[z] = _slice(labels[z], body[z], pixel_mm2)
     run = _run(cavity.sum((1, 2)))
-    kept = _continued(run, cavity.any((1, 2)), wall.any((1, 2)))
+    kept = _continued(run, cavity, wall)
     cavity[~run] = False
     wall[~kept] = False
     return cavity, wall
@@ -120,6 +120,6 @@ def _run(size: NDArray[np.int64]) -> Mask:
 
 
 def _continued(run: Mask, cavity: Mask, wall: Mask) -> Mask:
-    """The run and the slices (z,) of wall alone that continue it."""
-    pieces, _ = ndimage.label(run | (wall & ~cavity))
+    """The run (z,) and the slices of wall without cavity, both (z, y, x), that continue it."""
+    pieces, _ = ndimage.label(run | (wall.any((1, 2)) & ~cavity.any((1, 2))))
     return np.asarray(np.isin(pieces, np.unique(pieces[run])) & (pieces > 0))

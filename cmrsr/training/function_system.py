@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from cmrsr.diffusion.ddim import ddim
 from cmrsr.errors import UsageError
 from cmrsr.models import build_model
 from cmrsr.models.causal import BLOCK, Causal, Graph, causal_consistency
@@ -23,6 +24,8 @@ AREA_UNIT = 300.0  # pixels: brings errors of areas to the size of the other los
 SMALLEST_EDV = 150.0  # pixels of LV cavity in the drawn slices: below, their ejection fraction says nothing
 DICE_SMOOTH = 30.0  # pixels: slices without a structure, or all but, count little
 SCORE_PER_DICE = 10.0  # dB that perfect masks are worth when the checkpoint is chosen
+VALIDATION_STEPS = 10  # of a noise prediction
+LATE = 0.3  # times up to which a noise prediction gives an image in one step that can be read
 Stage = Literal["restore", "read", "joint"]
 # Of each stage, the parts of the model that stay as they are.
 FROZEN: dict[Stage, tuple[str, ...]] = {"restore": ("decoder.",), "read": ("encoder.", "denoiser."), "joint": ()}
@@ -113,12 +116,15 @@ class FunctionSystem:
         if not alone and bool(degraded.any()):
             with torch.set_grad_enabled(stage != "read"):
                 t = draw_times(self.schedule, len(lr), self.recipe.diffusion.share_at_noise, generator).to(device)
-                t = torch.ones_like(t) if stage == "read" else t
+                one_step = self.schedule.prediction != "eps"
+                if stage == "read":
+                    t = torch.ones_like(t) if one_step else LATE * t
                 noise, sharp = self._denoise(
                     model, lr[degraded], hr[degraded], graph.context[degraded], t[degraded], generator
                 )
                 restored = lr.clone()
-                restored[degraded] = sharp
+                clear = t[degraded] <= (1.0 if one_step else LATE)
+                restored[degraded] = torch.where(clear[:, None, None, None, None], sharp, lr[degraded])
             if stage != "read":
                 image = self._image_loss(sharp, hr[degraded])
         if stage != "restore":
@@ -147,8 +153,7 @@ class FunctionSystem:
                 graph = encode(model, lr, batch.position[i : i + 1].to(device))
                 restored = lr
                 if self.recipe.tasks != "function":
-                    t = torch.ones(1, device=device)
-                    _, restored = self._denoise(model, lr, hr, graph.context, t, generator)
+                    restored = self.restore(model, lr, graph.context, generator)
                 before, after = ((x - hr).square().mean().cpu() for x in (lr, restored))
                 gains.append(float(10 * (before / after).log10()))
                 logits = model.decoder(frames(restored), context(graph, lr.shape[2])).logits.float()
@@ -159,8 +164,7 @@ class FunctionSystem:
         self, model: Causal, lr: Tensor, hr: Tensor, told: Tensor, t: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """(noise loss, restored images): the noise level is shared over a beat, which is what the period asks for."""
-        n, _, n_z = lr.shape[:3]
-        std = self.residual_std
+        n, std = len(lr), self.residual_std
         x0 = (hr - lr) / std if std else hr * 2 - 1
         alpha, sigma = (
             torch.from_numpy(v).float().to(lr.device).view(n, 1, 1, 1, 1)
@@ -169,10 +173,7 @@ class FunctionSystem:
         eps = torch.randn(lr.shape, generator=generator).to(lr.device)
         level = torch.from_numpy(self.schedule.condition(t.double().cpu().numpy())).float().to(lr.device)
         x_t = alpha * x0 + sigma * eps
-        shown = lr if std else lr * 2 - 1
-        each = level.view(n, 1, 1).expand(lr.shape[:3]).flatten()
-        told = told[:, :, None].expand(-1, -1, n_z, -1).flatten(0, 2)
-        out = model.denoiser(frames(x_t), frames(shown), told, each).float().view(lr.shape)
+        out = self._predict(model, x_t, lr, told, level)
         target = {"v": alpha * eps - sigma * x0, "x0": x0, "eps": eps}[self.schedule.prediction]
         error = (out - target).abs() if self.recipe.diffusion.loss == "l1" else (out - target).square()
         if self.schedule.prediction == "v":
@@ -182,6 +183,24 @@ class FunctionSystem:
         else:
             found = ((x_t - sigma * out) / alpha).clamp(-1, 1)
         return error.mean(), lr + std * found if std else (found + 1) / 2
+
+    def restore(self, model: Causal, lr: Tensor, told: Tensor, generator: torch.Generator) -> Tensor:
+        """Sample beats (batch, t, z, y, x): one step where that is the posterior mean, else a few."""
+        n_steps = VALIDATION_STEPS if self.schedule.prediction == "eps" else 1
+
+        def denoise(x_t: Tensor, condition: float) -> Tensor:
+            return self._predict(model, x_t, lr, told, torch.full((len(lr),), condition, device=lr.device))
+
+        found: Tensor = ddim(denoise, torch.randn(lr.shape, generator=generator).to(lr.device), self.schedule, n_steps)
+        return lr + self.residual_std * found if self.residual_std else (found + 1) / 2
+
+    def _predict(self, model: Causal, x_t: Tensor, lr: Tensor, told: Tensor, level: Tensor) -> Tensor:
+        """The denoiser on beats (batch, t, z, y, x); told (batch, t, c), level (batch,)."""
+        shown = lr if self.residual_std else lr * 2 - 1
+        each = level.view(-1, 1, 1).expand(lr.shape[:3]).flatten()
+        told = told[:, :, None].expand(-1, -1, lr.shape[2], -1).flatten(0, 2)
+        out: Tensor = model.denoiser(frames(x_t), frames(shown), told, each).float().view(lr.shape)
+        return out
 
     def _image_loss(self, sr: Tensor, hr: Tensor) -> Tensor:
         """L1, in units of the residual, and SSIM; features where a network for them is given (3.3 of the paper)."""

@@ -185,7 +185,6 @@ class BeatData(_Split):
     n_slices: int = Field(default=2, ge=1)
     fraction: tuple[float, float] = (0.45, 0.6)
     full: float = Field(default=0.25, ge=0, lt=1)
-    codes: tuple[int, int, int] = Field(default=(1, 2, 3), description="of RV, myocardium, LV in a folder's labels")
 
 
 class FunctionLoss(_Strict):

@@ -15,6 +15,7 @@ from cmrsr.io.discover import discover
 from cmrsr.io.patient import patient_of
 from cmrsr.training.cache import load
 from cmrsr.training.data import Beat, Beats, Images, Stack, Stacks
+from cmrsr.training.labelled import read_labelled
 from cmrsr.training.recipe import ClipRecipe, FunctionRecipe, Recipe, SrRecipe, VolumeRecipe
 from cmrsr.training.virtual import VirtualSet
 from cmrsr.training.virtual_cine import CineSet
@@ -37,7 +38,11 @@ def load_data(
     if isinstance(recipe, SrRecipe):
         return _phantom(recipe, cache, on_item) if source == "phantom" else _folder(recipe, Path(source), on_item)
     if isinstance(recipe, FunctionRecipe):
-        return _virtual_beats(recipe, cache, on_item)
+        return (
+            _virtual_beats(recipe, cache, on_item)
+            if source == "phantom"
+            else _beat_folder(recipe, Path(source), on_item)
+        )
     if source == "phantom":
         return _virtual_cine(recipe, cache, on_item)
     return _cine_folder(recipe, Path(source), on_item)
@@ -118,6 +123,21 @@ def _virtual_beats(recipe: FunctionRecipe, cache: Path, on_item: Callable[[int, 
         validation=beats[:n_validation],
         description=f"{total} virtual patients, {virtual.n_slices} slices and {virtual.n_phases} phases of each, "
         f"{virtual.crop}x{virtual.crop}; the first {n_validation} are the validation set",
+    )
+
+
+def _beat_folder(recipe: FunctionRecipe, folder: Path, on_item: Callable[[int, int], None] | None) -> Beats:
+    """Labelled series, split by patient as in ``_folder``."""
+    by_patient = read_labelled(folder, on_item=on_item)
+    training, validation = split_patients(sorted(by_patient), recipe.data.folds, recipe.data.fold)
+    if not training or not validation:
+        raise UnusableError(
+            f"{folder}: labelled series of {len(by_patient)} patient found, expected at least 2 patients"
+        )
+    return Beats(
+        training=[beat for p in training for beat in by_patient[p]],
+        validation=[beat for p in validation for beat in by_patient[p]],
+        description=f"{len(by_patient)} patients of {folder.name}, {len(validation)} of them for validation",
     )
 
 

@@ -10,9 +10,7 @@ import numpy as np
 import pytest
 
 from cmrsr.evaluate import function_report, style
-from cmrsr.evaluate.agreement_figures import agreement_pictures
-from cmrsr.evaluate.function_numbers import reference_rows
-from cmrsr.evaluate.function_report import report_case, timeline_of
+from cmrsr.evaluate.function_report import batch_pictures, report_case, timeline_of
 from cmrsr.evaluate.report import CAUTION, ReportCase, ReportRun, write_report
 from cmrsr.io.reference import Reference
 from cmrsr.runtime.bundle import Bundle, load
@@ -182,12 +180,17 @@ def test_one_phase_and_a_heart_with_gaps(bundle: Bundle) -> None:
 # ---- the page --------------------------------------------------------------------------------------------------------
 
 
+def test_agreement_over_the_batch_needs_three_cases_with_references(bundle: Bundle) -> None:
+    cases = [_case(bundle, details(reference=_reference(ef))) for ef in (50.0, 55)]
+    lv = details().measured.lv
+    assert cases[0].compared == {("LV EF", "%"): (lv.ef_percent, 50.0), ("LV EDV", "mL"): (lv.edv_ml, 1.0)}
+    assert batch_pictures([*cases, _case(bundle, details())]) == []
+    assert len(batch_pictures([*cases, _case(bundle, details()), cases[0]])) == 1
+
+
 def test_the_page_begins_with_agreement_and_each_case_with_its_cautions(bundle: Bundle, tmp_path: Path) -> None:
-    made = [details(reference=_reference(ef), flags=("base <missing>",)) for ef in (50.0, 55, 60)]
-    cases = [_case(bundle, one) for one in made]
-    compared = [reference_rows(one)[0] for one in made]
-    pictures = agreement_pictures({compared[0][0]: [(ours, truth) for _, ours, truth in compared]})
-    write_report(tmp_path / "report.html", cases, RUN, pictures)
+    cases = [_case(bundle, details(reference=_reference(ef), flags=("base <missing>",))) for ef in (50.0, 55, 60)]
+    write_report(tmp_path / "report.html", cases, RUN, batch_pictures(cases))
     text = (tmp_path / "report.html").read_text()
     section = text[text.index('id="case-0"') : text.index('id="case-1"')]
     assert text.index("Agreement with the reference") < text.index("<h2>Cases</h2>")

@@ -207,3 +207,14 @@ def test_ssim_of_equal_images_is_one_and_has_a_gradient() -> None:
 
 def _fields(config: BeatConfig) -> dict[str, object]:
     return {name: getattr(config, name) for name in config.__slots__}
+
+
+def test_the_model_of_the_paper_trains(tmp_path: Path) -> None:
+    found = load_recipe("causal-paper", [
+        "model.features=8", "model.messages=8", "model.base=32", "model.multipliers=[1, 2]",
+        "model.reader=[8, 8, 8, 8]", "data.crop=32", "data.n_phases=2", "data.n_slices=1", "optimiser.batch_size=2",
+        "optimiser.steps=3", "optimiser.bf16=false", "validate_every=10", "stages=[0.34, 0.33, 0.33]",
+    ])  # fmt: skip
+    assert isinstance(found, FunctionRecipe)
+    train(found, BEATS, tmp_path)
+    assert (tmp_path / "weights.safetensors").is_file()
