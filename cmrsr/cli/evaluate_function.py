@@ -227,7 +227,12 @@ def _print_engines(console: "Console", rows: list["EngineRow"], n_cases: int) ->
     from cmrsr.evaluate.function_summary import PUBLISHED
 
     shown = [name for name in FIGURES if any(name in row.figures for row in rows)]
-    table = Table(Column("engine", no_wrap=True), "input", *(HEADS.get(name, name) for name in shown), "no EF")
+    table = Table(
+        Column("engine", no_wrap=True),
+        Column("input", no_wrap=True),
+        *(HEADS.get(name, name) for name in shown),
+        "no EF",
+    )
 
     def cells(figures: Any) -> list[str]:
         return [f"{figures[name]:.{FIGURES[name]}f}" if name in figures else "" for name in shown]

@@ -22,6 +22,7 @@ from cmrsr.exporting.function_graph import function_graphs
 from cmrsr.exporting.graph import sr_step
 from cmrsr.exporting.interp4d_graph import clip_step, volume
 from cmrsr.exporting.recipe import ExportRecipe
+from cmrsr.exporting.shared_weights import places, point_into
 from cmrsr.exporting.spec import LARGEST, GraphSpec
 from cmrsr.io.outputs import sha256_file, write_json_atomic
 from cmrsr.models import Model, build_model
@@ -39,6 +40,7 @@ from cmrsr.training.recipe import (
     parse_recipe,
 )
 
+WEIGHTS = "weights.safetensors"
 SMALL = 1024  # tensors with fewer entries stay float32
 NORMALISATION: dict[Task, str] = {
     "sr": "lr and result are divided by the 0.995 quantile of the positive values of the whole series",
@@ -53,7 +55,7 @@ def export(recipe: ExportRecipe, out: Path) -> Manifest:
     UsageError: a checkpoint is not a folder of ``cmrsr train``, or not of the right stage.
     EngineError: an ONNX graph, run by ONNX Runtime in float32, leaves the tolerance against torch.
     """
-    first = _read_checkpoint(recipe.checkpoint, "training.json", "weights.safetensors", recipe.half_weights)
+    first = _read_checkpoint(recipe.checkpoint, "training.json", WEIGHTS, recipe.half_weights)
     trained = first.recipe
     if isinstance(trained, VolumeRecipe):
         raise UsageError(
@@ -76,8 +78,8 @@ def export(recipe: ExportRecipe, out: Path) -> Manifest:
         specs = {"step": clip_step(first.model), "volume": volume(second.model)}
     with tempfile.TemporaryDirectory(dir=_parent(out), prefix=".export-") as temporary:
         folder = Path(temporary)
+        first.save(folder, "training.json", WEIGHTS)
         graphs = {name: _export_graph(spec, folder, recipe) for name, spec in specs.items()}
-        first.save(folder, "training.json", "weights.safetensors")
         if second:
             second.save(folder, "volume.json", "volume.safetensors")
         manifest = Manifest(
@@ -185,6 +187,8 @@ def _to_onnx(spec: GraphSpec, path: Path, recipe: ExportRecipe) -> None:
     if recipe.half_weights:
         _halve(model)
     onnx.checker.check_model(model, full_check=True)
+    if recipe.shared_weights:
+        point_into(model, path.with_name(WEIGHTS), places(path.with_name(WEIGHTS)))
     onnx.save(model, str(path))
 
 

@@ -25,6 +25,7 @@ class ExportRecipe(BaseModel):
     volume_checkpoint: Path | None = None  # stage 2 of interp4d
     opset: int = Field(default=20, ge=18)
     half_weights: bool = True  # weights are stored as float16: half the size, an error far below bf16 arithmetic
+    shared_weights: bool = False  # the graphs point into weights.safetensors instead of holding their own copies
     tolerance: float = 1e-4  # float32 backends; relative to the largest output
     tolerance_low_precision: float = 5e-2  # bf16 backends
     defaults: Defaults = Defaults(steps=1, samples=1, consistency=0.0)

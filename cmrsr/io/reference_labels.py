@@ -13,7 +13,7 @@ from cmrsr.io.inputs import natural_key
 from cmrsr.io.nifti import nifti_stem, read_nifti
 from cmrsr.io.nifti_header import file_shape, read_header
 from cmrsr.io.reference import Labelled, Labels, Reference, reference_of_labels
-from cmrsr.io.reference_names import Name, parse_name
+from cmrsr.io.reference_names import Name, parse_folder, parse_name
 from cmrsr.io.series import Series
 from cmrsr.physics.volumes import LV, MYOCARDIUM, RV
 
@@ -28,8 +28,9 @@ Affine = NDArray[np.float64]
 @dataclass(frozen=True, slots=True)
 class _File:
     path: Path
-    folder: tuple[str, ...]  # below the root, in lower case
+    folder: tuple[str, ...]  # below the root, as ``parse_folder`` has it
     name: Name
+    is_label: bool  # by its name or its folders
 
 
 class LabelReferences:
@@ -37,31 +38,30 @@ class LabelReferences:
 
     def __init__(self, path: Path) -> None:
         self._root = path if path.is_dir() else path.parent
-        self._files = [
-            _File(one, tuple(part.casefold() for part in one.relative_to(self._root).parts[:-1]), name)
-            for one in sorted(_walk(path), key=natural_key)
-            if (name := parse_name(nifti_stem(one))).base
-        ]
+        self._files = [_file(one, self._root) for one in sorted(_walk(path), key=natural_key)]
         if not self._files:
             raise UnreadableError(f"{path}: no NIfTI file in it; expected labels that are named like the scans")
 
     def of(self, case_name: str, series: Series) -> Reference | None:
         """The reference of a case by its name; None where no file has it.
 
-        A label file bears the name of the scan, by itself in the same place below another folder, or with a word such
-        as ``label`` or ``_gt`` anywhere; with the phase (ED, ES, frame01), where it holds one frame of several.
+        A label file bears the name of the scan, alone or with a word such as ``label`` or ``_gt`` before or behind it,
+        in the same folder below the root, if there are several; with the phase (ED, ES, frame01), where it holds one
+        frame of several. Among the images themselves it is known by such a word in its name or its folder's.
         UnusableError: it holds no labels, lies on another grid, or several could be meant.
         """
         own = {path.resolve() for path in series.source.paths}
+        among_images = any(self._root.resolve() in path.parents for path in own)
         names = _names(case_name)
         found: Sequence[_File] = ()
         for folder, name in names:
             fitting = [
-                one for one in self._files
+                one
+                for one in self._files
                 if one.name.base == name.base and one.path.resolve() not in own and _same_phase(one.name, name, series)
-            ]  # fmt: skip
-            labels = [one for one in fitting if one.name.is_label]
-            found = _in_place(labels, folder, case_name) or [one for one in fitting if one.folder == folder]
+            ]
+            labels = [one for one in fitting if one.is_label]
+            found = _in_place(labels or ([] if among_images else fitting), folder, case_name)
             if found:
                 break
         if not found:
@@ -110,12 +110,16 @@ def _walk(path: Path) -> Iterator[Path]:
                 yield Path(parent, name)
 
 
+def _file(path: Path, root: Path) -> _File:
+    folder, in_labels = parse_folder(path.relative_to(root).parts[:-1])
+    name = parse_name(nifti_stem(path))
+    return _File(path=path, folder=folder, name=name, is_label=name.is_label or in_labels)
+
+
 def _names(case_name: str) -> list[tuple[tuple[str, ...], Name]]:
     """Folder and name under which labels may lie: as the case's, or as those of the folders of a DICOM series."""
     parts = PurePosixPath(case_name).parts
-    return [
-        (tuple(part.casefold() for part in parts[: n - 1]), parse_name(parts[n - 1])) for n in range(len(parts), 0, -1)
-    ]
+    return [(parse_folder(parts[: n - 1])[0], parse_name(parts[n - 1])) for n in range(len(parts), 0, -1)]
 
 
 def _same_phase(label: Name, case: Name, series: Series) -> bool:

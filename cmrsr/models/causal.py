@@ -174,6 +174,7 @@ class JointDecoder(nn.Module):
         self.ascend = nn.ModuleList(ResidualBlock(c, e) for c in (c3, c2, c1))
         self.head = nn.Conv2d(c1, 4 * N_CLASSES, 3, padding=1)
         self.density = nn.Conv2d(c4, N_CLASSES - 1, 1)
+        assert self.density.bias is not None
         nn.init.constant_(self.density.bias, -3.0)  # most of an image is none of the three
         self.abnormal = nn.Linear(config.messages + 1, 1)
 

@@ -5,7 +5,7 @@ measured. Memory holds one frame, tables of numbers, and a small window of every
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,10 @@ from cmrsr.tasks.noise import keyed_noise
 
 Array = NDArray[np.float32]
 LV, MYOCARDIUM = 3, 2
+KEPT_GRAPHS = 2  # numbers of time steps: those of the search for the heart, and those of the series
 SEARCH_MM = 60.0  # from the middle of the image, where the heart is looked for beside the place that moves most
 SMALLEST_HEART_MM2 = 600.0  # of LV cavity and wall over the slices that are looked at: less is no heart
+THINNEST_MM = 2.5  # wall: an edge that is blurred by a pixel or two is thinner, a scar or a dilated heart is not
 SHOWN_GREY = 1.25  # of the series' scale that is white in the report
 
 
@@ -47,45 +49,48 @@ class Engines:
     def __init__(
         self, bundle: Bundle, plan: FunctionPlan, n_slices: int, batch_size: int, choice: DeviceChoice
     ) -> None:
-        self.bundle, self.plan = bundle, plan
+        self.bundle, self.plan, self._choice = bundle, plan, choice
         self.batch = -(-n_slices // -(-n_slices // batch_size))  # evenly filled
         n = self.batch
-
-        def load(name: str, **shapes: tuple[int, ...]) -> Engine:
-            return load_graph(bundle, bundle.manifest.named(name), shapes, choice)
-
         told = (n, int(bundle.manifest.named("decoder").inputs[1].shape[1]))
         image, small = (n, 1, *plan.padded), (n, 1, WINDOW, WINDOW)
-        self.encoder = load("encoder", lr=(n, 1, ENCODED, ENCODED))
-        self.decoder = load("decoder", image=small, context=told)
-        self.step = load("step", x_t=image, lr=image, context=told) if plan.super_resolved else self.decoder
-        self._load_graph = lambda t: load("graph", nodes=(t, self.n_features), position=(t,))
-        self._load_verdict = lambda: load("verdict")
+        self.encoder = self._load("encoder", lr=(n, 1, ENCODED, ENCODED))
+        self.decoder = self._load("decoder", image=small, context=told)
+        self.step = self._load("step", x_t=image, lr=image, context=told) if plan.super_resolved else self.decoder
+        self._verdict = self._load("verdict", precise=True)
+        self._graphs: dict[int, Engine] = {}
 
     @property
     def n_features(self) -> int:
         return int(self.bundle.manifest.named("encoder").outputs[0].shape[1])
 
     def graph(self, nodes: Array, position: Array) -> tuple[Array, Array, Array]:
-        """(alpha, context, whole) of the time steps; compiled for their number, which takes no time."""
-        engine = self._load_graph(len(nodes))
-        alpha, context, whole = engine(nodes, position)
-        engine.close()
+        """(alpha, context, whole) of the time steps; compiled for their number, and kept for the last two numbers."""
+        n = len(nodes)
+        if n not in self._graphs:
+            if len(self._graphs) == KEPT_GRAPHS:
+                self._graphs.pop(next(iter(self._graphs))).close()
+            self._graphs[n] = self._load("graph", precise=True, nodes=(n, self.n_features), position=(n,))
+        alpha, context, whole = self._graphs[n](nodes, position)
         return alpha, context, whole
 
     def verdict(self, whole: Array, ef: float) -> float:
         """Probability of abnormal function."""
-        engine = self._load_verdict()
-        (probability,) = engine(whole, np.array([ef], np.float32))
-        engine.close()
+        (probability,) = self._verdict(whole, np.array([ef], np.float32))
         return float(probability[0])
 
+    def _load(self, name: str, *, precise: bool = False, **shapes: tuple[int, ...]) -> Engine:
+        """A graph compiled; precise: in full precision, where that costs nothing."""
+        choice = replace(self._choice, precision="f32") if precise else self._choice
+        return load_graph(self.bundle, self.bundle.manifest.named(name), shapes, choice)
+
     def close(self) -> None:
-        for engine in {id(e): e for e in (self.encoder, self.decoder, self.step)}.values():
+        several = (self.encoder, self.decoder, self.step, self._verdict, *self._graphs.values())
+        for engine in {id(e): e for e in several}.values():
             engine.close()
 
-    def in_batches(self, engine: Engine, *inputs: Array) -> tuple[Array, ...]:
-        """Inputs (n, ...) through an engine of a static batch, the tail filled up; one that is not (n, ...) is last."""
+    def in_batches(self, engine: Callable[..., tuple[Array, ...]], *inputs: Array) -> tuple[Array, ...]:
+        """Inputs (n, ...) through an engine of a static batch, the tail filled up."""
         n = len(inputs[0])
         parts = []
         for start in range(0, n, self.batch):
@@ -134,9 +139,9 @@ class FunctionRun:
             features.append(engines.in_batches(engines.encoder, encoded(shown)[:, None])[0].mean(0))
         position = plan.position.astype(np.float32)
         self.alpha, context, whole = engines.graph(np.stack(features), position)
-        _, gap_mm = plan.spacing_mm[1:], plan.spacing_mm[0]
+        gap_mm, *pixel_mm = plan.spacing_mm
         measurer = Measurer(
-            series.n_frames, series.shape[1], pixel_mm=plan.spacing_mm[1:], gap_mm=gap_mm,
+            series.n_frames, series.shape[1], pixel_mm=(pixel_mm[0], pixel_mm[1]), gap_mm=gap_mm,
             heart_rate_bpm=plan.heart_rate_bpm, mirrored=plan.mirrored,
         )  # fmt: skip
         for t in range(series.n_frames):
@@ -146,7 +151,7 @@ class FunctionRun:
             shown = self._cut(output)
             probabilities, areas = engines.in_batches(engines.decoder, shown[:, None], told)
             said(len(lr))
-            labels = clean_labels(self.window.labels(probabilities, plan.matrix), plan.spacing_mm[1] * plan.spacing_mm[2])
+            labels = clean_labels(self.window.labels(probabilities, plan.matrix), pixel_mm[0] * pixel_mm[1])
             measurer.add(t, labels, areas.astype(np.float64) * READING_MM**2, _certainty(probabilities))
             self.images[t] = np.clip(shown * (255 / SHOWN_GREY), 0, 255)
             self.labels[t] = clean_labels(probabilities.argmax(1).astype(np.uint8), READING_MM**2)
@@ -246,9 +251,7 @@ class FunctionRun:
             )
             labels = clean_labels(probabilities.argmax(1).astype(np.uint8), READING_MM**2)
             places.append(np.argwhere(labels > 0)[:, 1:])
-            labels = labels[~_cut_off(labels == LV)]
-            cavity, wall = (labels == LV).sum(), (labels == MYOCARDIUM).sum()
-            areas.append(float(min(cavity, wall)) * 2 * READING_MM**2)  # blood without a wall is no ventricle
+            areas.append(_size_mm2(labels))
         found = np.concatenate(places)
         if not len(found):
             return 0.0, None
@@ -261,9 +264,17 @@ def _scale(window: ReadingWindow, looked: Sequence[Array]) -> float:
     return float(np.quantile(np.stack([window.cut(images) for images in looked])[..., ::2, ::2], SCALE_QUANTILE))
 
 
-def _cut_off(cavity: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """(n,): which of (n, y, x) reach the edge: a window holds a whole ventricle, and a shade across it is none."""
-    return np.asarray(cavity[:, [0, -1]].any((1, 2)) | cavity[:, :, [0, -1]].any((1, 2)))
+def _size_mm2(labels: NDArray[np.uint8]) -> float:
+    """Area of cavity and wall of the LV in a window (z, y, x), as far as they can be those of one.
+
+    Blood without a wall is no ventricle, and neither is what reaches the window's edge: that holds a whole one.
+    """
+    cavity, wall = labels == LV, labels == MYOCARDIUM
+    whole = ~(cavity[:, [0, -1]].any((1, 2)) | cavity[:, :, [0, -1]].any((1, 2)))
+    inside, around = (mask[whole].sum((1, 2)) * READING_MM**2 for mask in (cavity, wall))
+    if around.sum() < THINNEST_MM * (2 * np.sqrt(np.pi * inside)).sum():
+        return 0.0
+    return float(2 * min(inside.sum(), around.sum()))
 
 
 def _certainty(probabilities: Array) -> NDArray[np.float64]:

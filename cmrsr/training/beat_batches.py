@@ -49,9 +49,13 @@ class BeatBatch:
     abnormal: Tensor
 
 
-@torch.autocast("cpu", enabled=False)
 def draw_beats(beats: Sequence[Beat], config: BeatConfig, size: int, rng: np.random.Generator) -> BeatBatch:
     """Beats of ``size`` patients; all frames of one are warped and degraded alike."""
+    with torch.autocast("cpu", enabled=False):
+        return _draw(beats, config, size, rng)
+
+
+def _draw(beats: Sequence[Beat], config: BeatConfig, size: int, rng: np.random.Generator) -> BeatBatch:
     lr, hr, labels, position, known, abnormal = [], [], [], [], [], []
     for _ in range(size):
         beat = beats[int(rng.integers(len(beats)))]
@@ -153,4 +157,4 @@ def _degraded(image: NDArray[np.float32], config: BeatConfig, rng: np.random.Gen
         phase = a[0] * y + a[1] * x + a[2] * (y * x) + a[3] * y**2 + a[4] * x**2
         out = image * np.exp(1j * phase).astype(np.complex64)
     out = truncate(truncate(out, n_lines(y_share, height), -2), n_lines(x_share, width), -1)
-    return np.abs(out).astype(np.float32)
+    return np.asarray(np.abs(out), dtype=np.float32)

@@ -84,7 +84,7 @@ class FunctionSystem:
         return FROZEN[self.stage(step)]
 
     def loss(
-        self, model: nn.Module, rng: np.random.Generator, generator: torch.Generator, device: str, step: int
+        self, model: nn.Module, rng: np.random.Generator, generator: torch.Generator, device: str, step: int = 0
     ) -> Tensor:
         batch = draw_beats(self.beats.training, self.config, self.recipe.optimiser.batch_size, rng)
         terms = self.terms(model, batch, self.stage(step), generator, device)

@@ -47,4 +47,5 @@ class Perceptual(nn.Module):
             raise UsageError(f"loss.perceptual_network: {path} is no program of torch.export ({error})") from error
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        return (self.features(a) - self.features(b)).abs().mean()
+        difference: Tensor = self.features(a) - self.features(b)
+        return difference.abs().mean()

@@ -110,6 +110,29 @@ def test_labels_beside_the_images(tmp_path: Path) -> None:
     assert_both_phases(reference(tmp_path, "p1/p1_4d", scan))
 
 
+@pytest.mark.parametrize(
+    ("images", "labels", "root"),
+    [
+        ("study/p1.nii.gz", "study-labels/p1.nii.gz", ""),
+        ("study/p1.nii.gz", "truth/p1.nii.gz", "truth"),
+        ("a/imagesTr/p1.nii.gz", "a/labelsTr/p1.nii.gz", ""),
+        ("study/b/p1.nii.gz", "drawn/p1.nii.gz", "drawn"),
+    ],
+)
+def test_labels_of_the_same_name_in_another_folder(tmp_path: Path, images: str, labels: str, root: str) -> None:
+    save(tmp_path / "b" / "labelsTr" / "p1.nii.gz", np.zeros_like(beat()))  # of another scan
+    scan = read_nifti(save(tmp_path / images, np.ones(beat().shape, np.int16)))
+    save(tmp_path / labels, beat())
+    name = str(Path(images).with_name("p1"))
+    assert_both_phases(reference(tmp_path / root, name, scan))
+
+
+def test_an_image_among_images_is_no_label(tmp_path: Path) -> None:
+    scan = read_nifti(save(tmp_path / "a" / "p1.nii.gz", beat()))
+    save(tmp_path / "b" / "p1.nii.gz", beat())
+    assert open_references(tmp_path).of("a/p1", scan) is None
+
+
 def test_an_image_is_not_its_own_reference(tmp_path: Path) -> None:
     path = save(tmp_path / "p1.nii.gz", beat())
     assert open_references(tmp_path).of("p1", read_nifti(path)) is None

@@ -51,7 +51,7 @@ def test_phases_turn_with_the_beat(n: int, shift: int) -> None:
     assert es in ((shift + n // 2) % n, (shift + (n + 1) // 2) % n)
 
 
-@pytest.mark.parametrize(("frame", "factor"), [(3, 0.4), (17, 0.4), (8, 1.9)])
+@pytest.mark.parametrize(("frame", "factor"), [(9, 0.0), (15, 0.2), (6, 2.5)])
 def test_a_frame_segmented_badly_is_no_phase(frame: int, factor: float) -> None:
     curve = beat(24)
     curve[frame] *= factor

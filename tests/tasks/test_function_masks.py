@@ -98,6 +98,11 @@ def test_the_cavity_is_one_run_of_slices_with_wall_beyond() -> None:
     expected[7:] = 0
     labels[7] = 0  # a gap: what lies beyond is not the heart's larger part
     assert_array_equal(cleaned(labels), expected)
+    labels = heart(9)
+    labels[6][labels[6] == LV] = MYOCARDIUM  # a gap of the cavity alone
+    expected = labels.copy()
+    expected[7:][expected[7:] != RV] = 0
+    assert_array_equal(cleaned(labels), expected)
 
 
 def test_the_rv_touches_the_lv_or_continues_itself() -> None:
@@ -107,6 +112,11 @@ def test_the_rv_touches_the_lv_or_continues_itself() -> None:
     out = cleaned(labels)
     above, below = (out[:, :29] == RV).sum(), (out[:, 32:] == RV).sum()
     assert (above == 0) != (below == 0)
+    labels = heart()
+    expected = labels.copy()
+    labels[:, 2:58, 60:78] = RV  # larger, but elsewhere
+    labels[:, 2:58, 60:62] = 0
+    assert_array_equal(cleaned(labels), expected)
     labels = heart()
     labels[-1][labels[-1] != RV] = 0  # in the most basal slice only the RV is left
     assert_array_equal(cleaned(labels), labels)
