@@ -445,6 +445,55 @@ def evaluate_interp4d(
     )  # fmt: skip
 
 
+@evaluate_app.command("function")
+def evaluate_function(
+    context: typer.Context,
+    data: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[DATA]...", help="Short-axis cines: files, folders (ACDC's layout too), or .txt lists."),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option("--labels", help="Folder of label NIfTI named like the scans, or a CSV table of values."),
+    ] = None,
+    out: Out = None,
+    subjects: Annotated[
+        int | None, typer.Option("--subjects", help="Score so many virtual patients instead of DATA.")
+    ] = None,
+    scale: Annotated[
+        int, typer.Option("--scale", help="2: measure at half resolution and restored too; 1: full resolution alone.")
+    ] = 2,
+    crop: Annotated[
+        int, typer.Option("--crop", help="Heart window in pixels, scored beside the whole image; 0: none.")
+    ] = 96,
+    engine: Annotated[
+        list[str] | None,
+        typer.Option("--engine", help="Name or folder of an engine; several (or with commas): a row each."),
+    ] = None,
+    steps: Annotated[int, typer.Option("--steps", help="Of the diffusion.")] = 1,
+    samples: Samples = 1,
+    seed: Annotated[int, typer.Option("--seed", help="Of the noise and of the virtual patients.")] = 1,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Images at a time.")] = 8,
+    time_axis: TimeAxisOption = None,
+    device: Device = "auto",
+    backend: BackendOption = Backend.auto,
+    precision: PrecisionOption = Precision.auto,
+    threads: Threads = None,
+    quiet: Quiet = False,
+) -> int:
+    """Measure cines at full resolution, at half of it and super-resolved; compare with reference values or labels."""
+    from cmrsr.cli.evaluate_function import EvaluateFunctionRequest, run_evaluate_function_command
+
+    return run_evaluate_function_command(
+        EvaluateFunctionRequest(
+            arguments=context.obj, inputs=data or [], labels=labels, out=out, subjects=subjects, scale=scale, crop=crop,
+            engines=engine or ["causal-s"], steps=steps, samples=samples, seed=seed, batch_size=batch_size,
+            time_axis=time_axis, device=device, backend=backend.value, precision=precision.value, threads=threads,
+            quiet=quiet,
+        )
+    )  # fmt: skip
+
+
 @evaluate_app.command("phantom")
 def evaluate_phantom(
     context: typer.Context,

@@ -292,7 +292,7 @@ def n_evaluations(series: Series, plan: FunctionPlan, options: FunctionOptions) 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionResult:
-    """A series measured in memory: frames (t, z, y, x), labels on their matrix, affine, numbers, causal graph (t, t)."""
+    """A series measured in memory: frames (t, z, y, x), labels on their matrix, numbers; alpha: causal graph (t, t)."""
 
     frames: Array
     labels: NDArray[np.uint8]

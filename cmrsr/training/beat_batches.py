@@ -49,16 +49,27 @@ class BeatBatch:
     abnormal: Tensor
 
 
-def draw_beats(beats: Sequence[Beat], config: BeatConfig, size: int, rng: np.random.Generator) -> BeatBatch:
-    """Beats of ``size`` patients; all frames of one are warped and degraded alike."""
-    with torch.autocast("cpu", enabled=False):
-        return _draw(beats, config, size, rng)
-
-
-def _draw(beats: Sequence[Beat], config: BeatConfig, size: int, rng: np.random.Generator) -> BeatBatch:
-    lr, hr, labels, position, known, abnormal = [], [], [], [], [], []
+def draw_beats(
+    beats: Sequence[Beat],
+    config: BeatConfig,
+    size: int,
+    rng: np.random.Generator,
+    *,
+    also: Sequence[Beat] = (),
+    also_share: float = 0.0,
+) -> BeatBatch:
+    """Beats of ``size`` patients, a share of them of ``also``; the frames of one are warped and degraded alike."""
+    drawn = []
     for _ in range(size):
-        beat = beats[int(rng.integers(len(beats)))]
+        source = also if also and rng.random() < also_share else beats
+        drawn.append(source[int(rng.integers(len(source)))])
+    with torch.autocast("cpu", enabled=False):
+        return _batch(drawn, config, rng)
+
+
+def _batch(beats: Sequence[Beat], config: BeatConfig, rng: np.random.Generator) -> BeatBatch:
+    lr, hr, labels, position, known, abnormal = [], [], [], [], [], []
+    for beat in beats:
         n_t, n_z = beat.images.shape[:2]
         at = int(rng.integers(n_t)) + np.arange(config.n_phases) * max(n_t // config.n_phases, 1)
         phases = np.sort(at % n_t)

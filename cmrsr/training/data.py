@@ -58,6 +58,7 @@ class Beats:
     training: Sequence[Beat]
     validation: Sequence[Beat]
     description: str
+    also: Sequence[Beat] = ()  # further ones to train on, of which a batch takes a share of its own
 
 
 def check_crop(crop: int, stride: int, images: Sequence[NDArray[Any]]) -> None:

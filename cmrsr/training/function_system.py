@@ -1,5 +1,6 @@
 """Training of ``function``: super-resolution, then function on what it restores, then both together."""
 
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from cmrsr.training.image_loss import Perceptual, ssim
 from cmrsr.training.objective import draw_times
 from cmrsr.training.recipe import FunctionRecipe
 
+WEIGHTS = "weights.safetensors"
 VALIDATION_BEATS = 12
 AREA_UNIT = 300.0  # pixels: brings errors of areas to the size of the other losses
 SMALLEST_EDV = 150.0  # pixels of LV cavity in the drawn slices: below, their ejection fraction says nothing
@@ -86,7 +88,10 @@ class FunctionSystem:
     def loss(
         self, model: nn.Module, rng: np.random.Generator, generator: torch.Generator, device: str, step: int = 0
     ) -> Tensor:
-        batch = draw_beats(self.beats.training, self.config, self.recipe.optimiser.batch_size, rng)
+        batch = draw_beats(
+            self.beats.training, self.config, self.recipe.optimiser.batch_size, rng,
+            also=self.beats.also, also_share=self.recipe.data.also_share,
+        )  # fmt: skip
         terms = self.terms(model, batch, self.stage(step), generator, device)
         weights = self.recipe.loss
         return (
@@ -242,12 +247,17 @@ class FunctionSystem:
 
 
 def begin_from(model: Causal, start: str) -> None:
-    """Begin the denoiser from a trained ``perfgen-s``: the name of its engine, or a folder with its weights."""
-    path = find(start) / "weights.safetensors"
+    """Begin from trained weights: the denoiser from an engine ``perfgen-s``, or everything from one of ``function``.
+
+    start: an engine's name, or a folder that holds ``weights.safetensors``.
+    """
+    path = (Path(start) if (Path(start) / WEIGHTS).is_file() else find(start)) / WEIGHTS
     try:
-        model.denoiser.unet.load_state_dict(load_file(path))
+        weights = {name: value.float() for name, value in load_file(path).items()}
+        whole = any(name.startswith("decoder.stem") for name in weights)
+        (model if whole else model.denoiser.unet).load_state_dict(weights)
     except (OSError, RuntimeError) as error:
-        raise UsageError(f"start {start}: {path} does not hold weights for this denoiser; set model.widths and blocks "
+        raise UsageError(f"start {start}: {path} does not hold weights for this model; set model.widths and blocks "
                          "to those that it was trained with") from error  # fmt: skip
 
 

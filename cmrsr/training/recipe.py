@@ -185,6 +185,9 @@ class BeatData(_Split):
     n_slices: int = Field(default=2, ge=1)
     fraction: tuple[float, float] = (0.45, 0.6)
     full: float = Field(default=0.25, ge=0, lt=1)
+    also: Path | None = Field(default=None, description="a folder of labelled series to train on beside the source")
+    also_share: float = Field(default=0.5, gt=0, lt=1, description="of the patients of a batch")
+    also_folds: int = Field(default=2, ge=1, description="of the patients of that folder; fold 0 is left out")
 
 
 class FunctionLoss(_Strict):

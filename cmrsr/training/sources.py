@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,10 @@ def load_data(
     if isinstance(recipe, SrRecipe):
         return _phantom(recipe, cache, on_item) if source == "phantom" else _folder(recipe, Path(source), on_item)
     if isinstance(recipe, FunctionRecipe):
-        return (
-            _virtual_beats(recipe, cache, on_item)
-            if source == "phantom"
-            else _beat_folder(recipe, Path(source), on_item)
-        )
+        if source != "phantom":
+            return _beat_folder(recipe, Path(source), on_item)
+        beats = _virtual_beats(recipe, cache, on_item)
+        return _with_others(beats, recipe.data.also, recipe.data.also_folds) if recipe.data.also else beats
     if source == "phantom":
         return _virtual_cine(recipe, cache, on_item)
     return _cine_folder(recipe, Path(source), on_item)
@@ -138,6 +138,18 @@ def _beat_folder(recipe: FunctionRecipe, folder: Path, on_item: Callable[[int, i
         training=[beat for p in training for beat in by_patient[p]],
         validation=[beat for p in validation for beat in by_patient[p]],
         description=f"{len(by_patient)} patients of {folder.name}, {len(validation)} of them for validation",
+    )
+
+
+def _with_others(beats: Beats, folder: Path, folds: int) -> Beats:
+    """Virtual beats to validate on, and labelled ones to train on as well, but for the first of the folds."""
+    by_patient = read_labelled(folder)
+    taken, left_out = split_patients(sorted(by_patient), folds, 0) if folds > 1 else (sorted(by_patient), [])
+    without = f", without {', '.join(left_out)}" if left_out else ""
+    return replace(
+        beats,
+        also=[beat for p in taken for beat in by_patient[p]],
+        description=f"{beats.description}; also {len(taken)} patients of {folder.name}{without}",
     )
 
 
