@@ -43,7 +43,7 @@ class FunctionFiles(CaseFiles[FunctionOptions]):
         self, kind: str, target: Path, series: Series, work: Work, derivation: Derivation
     ) -> AbstractContextManager[Sink]:
         assert isinstance(work, FunctionWork)
-        return function_sink(kind, target, series, work.layout, derivation, self.options.samples > 1, work)
+        return function_sink(kind, target, series, work.layout, derivation, work.has_std, work)
 
     def planned(self, candidate: Candidate) -> list[Path]:
         target = self._target(candidate)
@@ -62,10 +62,11 @@ class FunctionWork(Work):
         options = files.options
         self.layout = Layout(shape=(n_t, n_z, *plan.matrix), affine=plan.affine, times_ms=series.times_ms)
         self.n_evaluations = n_evaluations(series, plan, options)
+        self.has_std = plan.super_resolved and options.samples > 1
         self.plan = {
             "scale": plan.scale, "matrix_yx": plan.matrix, "super_resolved": plan.super_resolved,
             "acquired_share_yx": plan.acquired, "affine": plan.affine,
-            "spread_factor": files.bundle.spread_factor(options.steps) if options.samples > 1 else None,
+            "spread_factor": files.bundle.spread_factor(options.steps) if self.has_std else None,
         }  # fmt: skip
         restored = "super-resolved" if plan.super_resolved else "measured as it is"
         self.notes = (f"{n_t} phases of {n_z} slices, {restored}",)

@@ -64,10 +64,10 @@ def function_sink(
 
     All files appear only when all went well.
     """
-    writers = {"nifti": nifti_sink, "dicom": dicom_sink}
+    open_images = dicom_sink if kind == "dicom" else nifti_sink
     with ExitStack() as stack:
-        images = stack.enter_context(writers[kind](target, series, layout, derivation, with_std))
-        if kind == "nifti":
+        images = stack.enter_context(open_images(target, series, layout, derivation, with_std))
+        if kind != "dicom":
             from cmrsr.io.nifti import nifti_writer
 
             path = beside(target, MASKS, ".nii.gz")

@@ -11,11 +11,13 @@ from torch import Tensor
 
 from cmrsr.io.survey import SCALE_QUANTILE
 from cmrsr.physics.kspace import n_lines, truncate
-from cmrsr.physics.volumes import LV
+from cmrsr.physics.volumes import LV, MYOCARDIUM
 from cmrsr.training.data import Beat
 
 MARGIN = 16  # pixels around the crop that are degraded with it: ringing from the edge of the window stays outside
 BRIGHTNESS = (0.6, 1.3)  # frame scale / series scale: a window may lack the brightest fat
+MUSCLES_SHARE = 0.75  # of the beats that get further papillary muscles
+SMALLEST_CAVITY = 40  # pixels: smaller ones hold no muscles to be seen
 ABNORMAL_EF = 0.5  # below it, function counts as abnormal
 
 
@@ -79,7 +81,7 @@ def _batch(beats: Sequence[Beat], config: BeatConfig, rng: np.random.Generator) 
         image = image / image.amax().clamp_min(1e-6)
         image, label = _placed(image, label, config, rng)
         if config.augment:
-            image = _recontrasted(image, rng)
+            image = _recontrasted(_with_muscles(image, label, rng), rng)
         low = _degraded(image.numpy(), config, rng)
         inside = slice(MARGIN, MARGIN + config.crop)
         scale = float(np.quantile(low[..., ::2, ::2], SCALE_QUANTILE))
@@ -128,6 +130,41 @@ def _placed(image: Tensor, label: Tensor, config: BeatConfig, rng: np.random.Gen
     named = F.grid_sample(label.reshape(1, -1, height, width), sampling, "nearest", "zeros", align_corners=True)
     shape = (n_t, n_z, size, size)
     return moved.clamp_min(0).reshape(shape), named.reshape(shape)
+
+
+def _with_muscles(image: Tensor, label: Tensor, rng: np.random.Generator) -> Tensor:
+    """Papillary muscles in the LV of some beats, larger and more varied than the virtual patients' own, and blood
+    of uneven brightness; readers count both as cavity, so the labels stay.
+    """
+    if rng.random() > MUSCLES_SHARE:
+        return image
+    image = image.clone()
+    size = image.shape[-1]
+    y, x = torch.meshgrid(torch.arange(size).float(), torch.arange(size).float(), indexing="ij")
+    uneven = torch.from_numpy(rng.normal(0, rng.uniform(0, 0.12), (1, 1, 9, 9))).float()
+    uneven = F.interpolate(uneven, size=(size, size), mode="bicubic", align_corners=True)[0, 0].exp()
+    n = int(rng.integers(1, 5))
+    angle, turn = rng.uniform(0, 2 * np.pi, n), rng.uniform(0, np.pi, n)
+    share, long, thick = rng.uniform(0.5, 0.95, n), rng.uniform(0.15, 0.5, n), rng.uniform(0.1, 0.25, n)
+    tone = rng.uniform(0.8, 1.4, n)
+    for t, z in np.ndindex(*image.shape[:2]):
+        cavity, wall = label[t, z] == LV, label[t, z] == MYOCARDIUM
+        if int(cavity.sum()) < SMALLEST_CAVITY or int(wall.sum()) < SMALLEST_CAVITY:
+            continue
+        frame = image[t, z]
+        dark = float(frame[wall].median())
+        cy, cx = float(y[cavity].mean()), float(x[cavity].mean())
+        radius = (float(cavity.sum()) / np.pi) ** 0.5
+        frame = torch.where(label[t, z] > 0, frame * uneven, frame)
+        for k in range(n):
+            dy = y - cy - share[k] * radius * np.sin(angle[k])
+            dx = x - cx - share[k] * radius * np.cos(angle[k])
+            along, across = dx * np.cos(turn[k]) + dy * np.sin(turn[k]), dy * np.cos(turn[k]) - dx * np.sin(turn[k])
+            far = ((along / (long[k] * radius)) ** 2 + (across / (thick[k] * radius)) ** 2).sqrt()
+            inside = torch.sigmoid((1 - far) * thick[k] * radius * 3) * cavity
+            frame = frame + inside * (dark * tone[k] - frame)
+        image[t, z] = frame
+    return image
 
 
 def _recontrasted(image: Tensor, rng: np.random.Generator) -> Tensor:
