@@ -450,7 +450,7 @@ def evaluate_function(
     context: typer.Context,
     data: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[DATA]...", help="Short-axis cines: files, folders (ACDC's layout too), or .txt lists."),
+        typer.Argument(metavar="[DATA]...", help="Short-axis cines: files, folders (as of ACDC, too), .txt lists."),
     ] = None,
     labels: Annotated[
         Path | None,

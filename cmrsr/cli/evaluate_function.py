@@ -167,8 +167,8 @@ def _check(request: EvaluateFunctionRequest) -> None:
 
 
 def _real(request: EvaluateFunctionRequest) -> tuple["Cases", list[CmrsrError]]:
-    from cmrsr.evaluate.acdc import beats_alone
     from cmrsr.evaluate.function_cases import real_case
+    from cmrsr.io.acdc import beats_alone
     from cmrsr.io.discover import discover
     from cmrsr.io.phases import pair_phases
     from cmrsr.io.references import open_references

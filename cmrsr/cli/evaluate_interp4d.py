@@ -165,8 +165,8 @@ def _check(request: EvaluateInterpRequest) -> None:
 
 
 def _real(request: EvaluateInterpRequest) -> tuple["Cases", list[CmrsrError]]:
-    from cmrsr.evaluate.acdc import beats_alone
     from cmrsr.evaluate.interp_protocol import real_case
+    from cmrsr.io.acdc import beats_alone
     from cmrsr.io.discover import discover
 
     with searching(quiet=request.quiet):

@@ -32,6 +32,7 @@ class FunctionRequest(BatchRequest):
 def run_function_command(request: FunctionRequest) -> int:
     """Find the cines, measure each, write ``function.csv``, ``run.json`` and ``report.html``; the batch's exit code."""
     from cmrsr.evaluate.function_batch import write_table
+    from cmrsr.io.acdc import beats_alone
     from cmrsr.io.phases import pair_phases
     from cmrsr.io.references import open_references
     from cmrsr.tasks.function_files import FunctionFiles
@@ -44,7 +45,7 @@ def run_function_command(request: FunctionRequest) -> int:
     time_axis = parse_time_axis(request.time_axis)
 
     def paired(candidates: "Sequence[Candidate]") -> "list[Candidate]":
-        return pair_phases(candidates, time_axis=time_axis)
+        return pair_phases(beats_alone(candidates), time_axis=time_axis)
 
     task = BatchTask(
         title="Cardiac function", files=FunctionFiles, options=options, report_case=_report_case, arrange=paired,

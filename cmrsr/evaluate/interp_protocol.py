@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmrsr.errors import UnusableError, UsageError
-from cmrsr.evaluate import acdc
 from cmrsr.evaluate.interp_methods import Restored, plan_split, restorations
 from cmrsr.evaluate.interp_published import STANDARDS
 from cmrsr.evaluate.interp_score import Scoring
 from cmrsr.evaluate.interp_split import Split, between, every, most_different
 from cmrsr.evaluate.sr_protocol import Setting
+from cmrsr.io import acdc
 from cmrsr.io.discover import Candidate
 from cmrsr.io.series import Series
 from cmrsr.io.survey import survey

@@ -1,7 +1,7 @@
 """Graphs that find their weights in the bundle's ``weights.safetensors`` instead of holding a copy of each.
 
-ONNX calls this external data: an initialiser names a file, an offset and a length. The tensors of a safetensors file lie
-there as they are, so a graph can point into it.
+ONNX calls this external data: an initialiser names a file, an offset and a length. The tensors of a safetensors file
+lie there as they are, so a graph can point into it.
 """
 
 import hashlib

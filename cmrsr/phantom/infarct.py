@@ -6,15 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmrsr.phantom.ventricle import LeftVentricle
+from cmrsr.physics.wall import SEGMENT_NAMES as MEASURED_SEGMENTS
 
 Array = NDArray[np.float64]
 Generator = np.random.Generator
 N_SEGMENTS = 17
-SEGMENT_NAMES = (
-    "basal anterior", "basal anteroseptal", "basal inferoseptal", "basal inferior", "basal inferolateral",
-    "basal anterolateral", "mid anterior", "mid anteroseptal", "mid inferoseptal", "mid inferior", "mid inferolateral",
-    "mid anterolateral", "apical anterior", "apical septal", "apical inferior", "apical lateral", "apex",
-)  # fmt: skip
+SEGMENT_NAMES = (*MEASURED_SEGMENTS, "apex")
 # Cerqueira 2002: the territories of the three arteries.
 TERRITORIES = {"LAD": (1, 2, 7, 8, 13, 14, 17), "RCA": (3, 4, 9, 10, 15), "LCX": (5, 6, 11, 12, 16)}
 TERRITORY_ANGLE = {"LAD": np.deg2rad(60), "RCA": np.deg2rad(285), "LCX": np.deg2rad(180)}

@@ -18,7 +18,8 @@ from cmrsr.phantom.infarct import (
 )
 from cmrsr.phantom.motion import Cycle, Motion, contraction_for
 from cmrsr.phantom.scan import Identity
-from cmrsr.phantom.ventricle import DENSITY_G_ML, LeftVentricle, quadrature, shape_to
+from cmrsr.phantom.ventricle import LeftVentricle, quadrature, shape_to
+from cmrsr.physics.volumes import DENSITY_G_ML
 
 Generator = np.random.Generator
 # The groups of the ACDC challenge (Bernard et al. 2018).

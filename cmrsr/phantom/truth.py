@@ -10,8 +10,8 @@ from cmrsr.phantom.infarct import N_SEGMENTS, SCAR_FLOW, SEGMENT_NAMES, aha_segm
 from cmrsr.phantom.patient import VirtualPatient
 from cmrsr.phantom.plane import Plane
 from cmrsr.phantom.scan import LABELS
-from cmrsr.phantom.ventricle import DENSITY_G_ML
 from cmrsr.physics.strain import green_lagrange
+from cmrsr.physics.volumes import DENSITY_G_ML
 
 STRAIN_COMPONENTS = ("radial", "circumferential", "longitudinal")
 N_DEPTHS, EVERY_THETA, EVERY_Z = 24, 3, 4  # of the wall's quadrature

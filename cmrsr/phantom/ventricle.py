@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
+from cmrsr.physics.volumes import DENSITY_G_ML
+
 Array = NDArray[np.float64]
-DENSITY_G_ML = 1.05  # of myocardium
 N_THETA, N_Z = 96, 240  # of the quadratures: volumes to 0.1 %
 APEX_SHARE = 0.7  # wall thickness at the apex relative to the equator
 

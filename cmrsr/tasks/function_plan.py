@@ -79,11 +79,12 @@ def plan_function(series: Series, found: Survey, bundle: Bundle, options: Functi
     """Decide everything about a series; UnusableError where its function cannot be measured."""
     refuse_maps(series)
     name, (n_t, n_z, n_y, n_x) = series.source.name, series.shape
-    gap, y_mm, x_mm = series.spacing_mm
+    _, y_mm, x_mm = series.spacing_mm
     if n_t < 2:
         raise UnusableError(
-            f"{name}: one phase of the beat, expected at least two (end diastole and end systole): give the whole cine, "
-            "or both phases as two files in one folder; if time is another axis of the file, name it with --time-axis"
+            f"{name}: one phase of the beat, expected at least two (end diastole and end systole): give the whole "
+            "cine, or both phases as two files in one folder; if time is another axis of the file, name it with "
+            "--time-axis"
         )
     if n_z < 2:
         raise UnusableError(
@@ -92,8 +93,8 @@ def plan_function(series: Series, found: Survey, bundle: Bundle, options: Functi
         )
     if min(n_y * y_mm, n_x * x_mm) < MIN_FOV_MM:
         raise UnusableError(
-            f"{name}: a field of view of {n_x * x_mm:.0f} x {n_y * y_mm:.0f} mm, expected at least {MIN_FOV_MM:.0f} mm: "
-            "correct the pixel spacing, or name the time axis with --time-axis"
+            f"{name}: a field of view of {n_x * x_mm:.0f} x {n_y * y_mm:.0f} mm, expected at least {MIN_FOV_MM:.0f} "
+            "mm: correct the pixel spacing, or name the time axis with --time-axis"
         )
     notes: list[str] = []
     scale = options.scale or (2 if max(y_mm, x_mm) > COARSE_MM else 1)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cmrsr.evaluate import acdc
+from cmrsr.io import acdc
 from cmrsr.io.discover import Candidate
 from cmrsr.io.series import Series
 
