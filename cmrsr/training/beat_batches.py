@@ -7,6 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from cmrsr.io.survey import SCALE_QUANTILE
@@ -133,8 +134,8 @@ def _placed(image: Tensor, label: Tensor, config: BeatConfig, rng: np.random.Gen
 
 
 def _with_muscles(image: Tensor, label: Tensor, rng: np.random.Generator) -> Tensor:
-    """Papillary muscles in the LV of some beats, larger and more varied than the virtual patients' own, and blood
-    of uneven brightness; readers count both as cavity, so the labels stay.
+    """Papillary muscles in the LV of some beats, larger and more varied than the virtual patients' own, a rim of
+    trabeculae, and blood of uneven brightness; readers count all of it as cavity, so the labels stay.
     """
     if rng.random() > MUSCLES_SHARE:
         return image
@@ -143,6 +144,10 @@ def _with_muscles(image: Tensor, label: Tensor, rng: np.random.Generator) -> Ten
     y, x = torch.meshgrid(torch.arange(size).float(), torch.arange(size).float(), indexing="ij")
     uneven = torch.from_numpy(rng.normal(0, rng.uniform(0, 0.12), (1, 1, 9, 9))).float()
     uneven = F.interpolate(uneven, size=(size, size), mode="bicubic", align_corners=True)[0, 0].exp()
+    rough = torch.from_numpy(rng.normal(0, 1, (1, 1, 9, 9))).float()
+    rough = F.interpolate(rough, size=(size, size), mode="bicubic", align_corners=True)[0, 0]
+    depth = (float(rng.uniform(0, 2.0)) + float(rng.uniform(0, 1.5)) * rough).clamp_min(0.05)  # of the rim, pixels
+    density = float(rng.uniform(0.3, 1.0))
     n = int(rng.integers(1, 5))
     angle, turn = rng.uniform(0, 2 * np.pi, n), rng.uniform(0, np.pi, n)
     share, long, thick = rng.uniform(0.5, 0.95, n), rng.uniform(0.15, 0.5, n), rng.uniform(0.1, 0.25, n)
@@ -156,6 +161,9 @@ def _with_muscles(image: Tensor, label: Tensor, rng: np.random.Generator) -> Ten
         cy, cx = float(y[cavity].mean()), float(x[cavity].mean())
         radius = (float(cavity.sum()) / np.pi) ** 0.5
         frame = torch.where(label[t, z] > 0, frame * uneven, frame)
+        inwards = torch.from_numpy(distance_transform_edt(cavity.numpy())).float()
+        rim = density * torch.exp(-(((inwards - 0.5) / depth) ** 2)) * cavity
+        frame = frame + rim * (dark - frame)
         for k in range(n):
             dy = y - cy - share[k] * radius * np.sin(angle[k])
             dx = x - cx - share[k] * radius * np.cos(angle[k])

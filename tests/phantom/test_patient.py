@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from cmrsr.errors import UsageError
 from cmrsr.phantom.heart import rv_volume_ml
 from cmrsr.phantom.patient import EF_LIMITS, GROUPS, SHARES, Group, VirtualPatient, draw_patient
-from cmrsr.phantom.ventricle import DENSITY_G_ML
+from cmrsr.physics.volumes import DENSITY_G_ML
 
 N = 8  # of each group
 THICKNESS_MM = 15.0  # of a segment of a hypertrophic heart, by definition

@@ -9,8 +9,8 @@ from cmrsr.phantom.patient import VirtualPatient, draw_patient
 from cmrsr.phantom.plane import Plane
 from cmrsr.phantom.scan import LABELS
 from cmrsr.phantom.truth import heart_truth, labels_at, maps_at, thickness, wall_samples
-from cmrsr.phantom.ventricle import DENSITY_G_ML
 from cmrsr.physics.strain import green_lagrange
+from cmrsr.physics.volumes import DENSITY_G_ML
 
 Array = NDArray[np.float64]
 MATRIX = 96

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from cmrsr.phantom.patient import draw_patient
-from cmrsr.phantom.ventricle import APEX_SHARE, DENSITY_G_ML, LeftVentricle, quadrature, shape_to
+from cmrsr.phantom.ventricle import APEX_SHARE, LeftVentricle, quadrature, shape_to
+from cmrsr.physics.volumes import DENSITY_G_ML
 
 QUADRATURE = 1e-3  # what ``N_THETA`` and ``N_Z`` promise
 PLAIN = LeftVentricle(
