@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cmrsr.io.series import Series
     from cmrsr.runtime.choice import DeviceChoice
+    from cmrsr.tasks.function import measure_function
+    from cmrsr.tasks.function_plan import FunctionOptions
     from cmrsr.tasks.interp4d import interpolate
     from cmrsr.tasks.interp4d_plan import InterpOptions
     from cmrsr.tasks.sr import SrOptions, super_resolve
@@ -16,14 +18,19 @@ try:
 except PackageNotFoundError:  # a checkout that is not installed
     __version__ = "0+unknown"
 
-__all__ = ["DeviceChoice", "InterpOptions", "Series", "SrOptions", "__version__", "interpolate", "super_resolve"]
+__all__ = [
+    "DeviceChoice", "FunctionOptions", "InterpOptions", "Series", "SrOptions", "__version__", "interpolate",
+    "measure_function", "super_resolve",
+]  # fmt: skip
 
 _HOME = {
     "DeviceChoice": "cmrsr.runtime.choice",
+    "FunctionOptions": "cmrsr.tasks.function_plan",
     "InterpOptions": "cmrsr.tasks.interp4d_plan",
     "Series": "cmrsr.io.series",
     "SrOptions": "cmrsr.tasks.sr",
     "interpolate": "cmrsr.tasks.interp4d",
+    "measure_function": "cmrsr.tasks.function",
     "super_resolve": "cmrsr.tasks.sr",
 }
 

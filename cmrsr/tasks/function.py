@@ -15,7 +15,7 @@ from cmrsr.errors import UnusableError
 from cmrsr.io.series import Series
 from cmrsr.io.survey import SCALE_QUANTILE, Survey, survey
 from cmrsr.physics.kspace import zero_fill
-from cmrsr.runtime.bundle import Bundle
+from cmrsr.runtime.bundle import Bundle, load
 from cmrsr.runtime.choice import DeviceChoice, Engine
 from cmrsr.runtime.engine import load_graph
 from cmrsr.tasks.function_masks import clean_labels
@@ -309,16 +309,32 @@ def run_function(
     *,
     on_evaluation: Callable[[int], None] | None = None,
 ) -> FunctionResult:
-    """The whole pipeline in memory; the call behind ``cmrsr function``. Raises the errors of ``cmrsr.errors``."""
+    """The whole pipeline in memory, with a bundle that is open. Raises the errors of ``cmrsr.errors``."""
     options = options or FunctionOptions()
     found = survey(series)
     plan = plan_function(series, found, bundle, options)
     engines = Engines(bundle, plan, series.shape[1], options.batch_size, choice or DeviceChoice())
     run = FunctionRun(series, found, plan, engines, options)
-    frames = list(run.frames(on_evaluation))
-    engines.close()
+    try:
+        frames = list(run.frames(on_evaluation))
+    finally:
+        engines.close()
     assert run.measured is not None
     return FunctionResult(
         frames=np.stack([f.output for f in frames]), labels=np.stack([f.labels for f in frames]), affine=plan.affine,
         measured=run.measured, alpha=run.alpha,
     )  # fmt: skip
+
+
+def measure_function(
+    series: Series,
+    *,
+    engine: str = "causal-s",
+    options: FunctionOptions | None = None,
+    choice: DeviceChoice | None = None,
+) -> FunctionResult:
+    """Super-resolve and measure a short-axis cine in memory: the call behind ``cmrsr function``.
+
+    Raises the errors of ``cmrsr.errors``.
+    """
+    return run_function(series, load(engine, "function"), options, choice)
