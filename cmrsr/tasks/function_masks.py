@@ -12,6 +12,9 @@ LEAST_CAVITY_MM2 = 20.0  # in a slice: below it no reader draws a cavity, and ha
 # Of the cavity's outline in a slice. Readers ask for half; cut by a tilted valve plane it may be just that, so that at
 # half itself the noise of the outline would decide on a whole slice.
 LEAST_ENCLOSED = 1 / 3
+# Added to the share by which a piece overlaps the cavity of the slice before, when the LV is followed along its axis: a
+# piece elsewhere has to be so much larger or better enclosed.
+ELSEWHERE = 0.2
 RV_REACH = 2  # pixels between the RV and the LV's wall at most: what a network leaves open along the septum
 _NEIGHBOURS = np.ones((3, 3, 3), bool)  # in z: overlap, a pixel aside at most
 _CROSS = ndimage.generate_binary_structure(2, 1)
@@ -21,7 +24,9 @@ def clean_labels(labels: Labels, pixel_mm2: float) -> Labels:
     """Labels (z, y, x) of one time point with one LV and one RV; all zero where no LV is found.
 
     - The LV, cavity and wall, is the largest body connected through the slices; all else is dropped.
-    - A slice has LV cavity if the largest piece in it covers ``LEAST_CAVITY_MM2`` or more and the wall encloses a third
+    - Of several pieces called LV in a slice, the LV is the one that the wall encloses best, that is large, and that
+      continues the LV of the neighbouring slice; another one beside it is the RV.
+    - A slice has LV cavity if that piece covers ``LEAST_CAVITY_MM2`` or more and the wall encloses a third
       or more of its outline: at the base this ends the ventricle where the atrium begins, whose wall is not labelled.
     - Slices with cavity are one run without a gap, the one of the largest volume. Towards the apex and the base wall
       without cavity counts as far as it continues the run.
@@ -38,17 +43,17 @@ def clean_labels(labels: Labels, pixel_mm2: float) -> Labels:
     found[wall] = MYOCARDIUM
     found[cavity] = LV
     if cavity.any():
-        found[_right_ventricle((window == RV) & (found == 0), cavity | wall)] = RV
+        found[_right_ventricle(((window == RV) | (window == LV)) & (found == 0), cavity | wall)] = RV
     return out
 
 
 def _left_ventricle(labels: Labels, pixel_mm2: float) -> tuple[Mask, Mask]:
     """Cavity and wall (z, y, x)."""
     body = _largest_body(labels)
-    cavity, wall = np.zeros(labels.shape, bool), np.zeros(labels.shape, bool)
+    cavity, wall = _followed((labels == LV) & body, (labels == MYOCARDIUM) & body), np.zeros(labels.shape, bool)
     for z in range(len(labels)):
         if body[z].any():
-            cavity[z], wall[z] = _slice(labels[z], body[z], pixel_mm2)
+            cavity[z], wall[z] = _slice(cavity[z], body[z] & (labels[z] == MYOCARDIUM), pixel_mm2)
     run = _run(cavity.sum((1, 2)))
     kept = _continued(run, cavity, wall)
     cavity[~run] = False
@@ -62,12 +67,46 @@ def _largest_body(labels: Labels) -> Mask:
     return _biggest(pieces, n, labels == LV)
 
 
-def _slice(labels: Labels, body: Mask, pixel_mm2: float) -> tuple[Mask, Mask]:
-    """Cavity and wall (y, x) of one slice of the body."""
-    cavity = ndimage.binary_fill_holes(_largest((labels == LV) & body))
-    wall = body & (labels == MYOCARDIUM) & ~cavity
+def _followed(blood: Mask, wall: Mask) -> Mask:
+    """Of the blood (z, y, x) one piece a slice: followed up and down from where it is largest and best enclosed."""
+    out = np.zeros_like(blood)
+    pieces = [_pieces(b, w) for b, w in zip(blood, wall, strict=True)]
+    best = [max((score for score, _ in one), default=0.0) for one in pieces]
+    start = int(np.argmax(best))
+    for way in (range(start, len(out)), range(start - 1, -1, -1)):
+        before = out[start]
+        for z in way:
+            if not pieces[z]:
+                continue
+            overlaps = [
+                np.count_nonzero(piece & before) / max(1, min(np.count_nonzero(piece), np.count_nonzero(before)))
+                for _, piece in pieces[z]
+            ]
+            chosen = int(np.argmax([s * (ELSEWHERE + o) for (s, _), o in zip(pieces[z], overlaps, strict=True)]))
+            out[z] = before = pieces[z][chosen][1]
+    return out
+
+
+def _pieces(blood: Mask, wall: Mask) -> list[tuple[float, Mask]]:
+    """The connected pieces (y, x) with their holes filled, each with its size times its enclosure squared."""
+    labelled, n = ndimage.label(blood)
+    found = []
+    for i in range(1, n + 1):
+        piece = ndimage.binary_fill_holes(labelled == i)
+        found.append((np.count_nonzero(piece) * _enclosed(piece, wall) ** 2, piece))
+    return found
+
+
+def _enclosed(cavity: Mask, wall: Mask) -> float:
+    """Share of the outline of a cavity (y, x) that is wall."""
     outline = ndimage.binary_dilation(cavity, _CROSS) & ~cavity
-    enclosed = np.count_nonzero(outline & wall) >= LEAST_ENCLOSED * np.count_nonzero(outline)
+    return np.count_nonzero(outline & wall) / max(1, np.count_nonzero(outline))
+
+
+def _slice(cavity: Mask, wall: Mask, pixel_mm2: float) -> tuple[Mask, Mask]:
+    """Cavity and wall (y, x) of one slice of the body."""
+    wall = wall & ~cavity
+    enclosed = _enclosed(cavity, wall) >= LEAST_ENCLOSED
     if not enclosed or np.count_nonzero(cavity) * pixel_mm2 < LEAST_CAVITY_MM2:
         cavity = np.zeros_like(cavity)
     whole = _largest(cavity | wall)

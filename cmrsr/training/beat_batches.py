@@ -18,7 +18,7 @@ from cmrsr.training.data import Beat
 MARGIN = 16  # pixels around the crop that are degraded with it: ringing from the edge of the window stays outside
 BRIGHTNESS = (0.6, 1.3)  # frame scale / series scale: a window may lack the brightest fat
 MUSCLES_SHARE = 0.75  # of the beats that get further papillary muscles
-SMALLEST_CAVITY = 40  # pixels: smaller ones hold no muscles to be seen
+SMALLEST_CAVITY = 20  # pixels: smaller ones hold no muscles to be seen
 ABNORMAL_EF = 0.5  # below it, function counts as abnormal
 
 
@@ -152,6 +152,7 @@ def _with_muscles(image: Tensor, label: Tensor, rng: np.random.Generator) -> Ten
     angle, turn = rng.uniform(0, 2 * np.pi, n), rng.uniform(0, np.pi, n)
     share, long, thick = rng.uniform(0.5, 0.95, n), rng.uniform(0.15, 0.5, n), rng.uniform(0.1, 0.25, n)
     tone = rng.uniform(0.8, 1.4, n)
+    widest = ((label == LV).sum((2, 3)).amax(0) / np.pi).sqrt()  # of each slice: muscles do not shrink with the cavity
     for t, z in np.ndindex(*image.shape[:2]):
         cavity, wall = label[t, z] == LV, label[t, z] == MYOCARDIUM
         if int(cavity.sum()) < SMALLEST_CAVITY or int(wall.sum()) < SMALLEST_CAVITY:
@@ -159,7 +160,7 @@ def _with_muscles(image: Tensor, label: Tensor, rng: np.random.Generator) -> Ten
         frame = image[t, z]
         dark = float(frame[wall].median())
         cy, cx = float(y[cavity].mean()), float(x[cavity].mean())
-        radius = (float(cavity.sum()) / np.pi) ** 0.5
+        radius, unit = (float(cavity.sum()) / np.pi) ** 0.5, float(widest[z])
         frame = torch.where(label[t, z] > 0, frame * uneven, frame)
         inwards = torch.from_numpy(distance_transform_edt(cavity.numpy())).float()
         rim = density * torch.exp(-(((inwards - 0.5) / depth) ** 2)) * cavity
@@ -168,8 +169,8 @@ def _with_muscles(image: Tensor, label: Tensor, rng: np.random.Generator) -> Ten
             dy = y - cy - share[k] * radius * np.sin(angle[k])
             dx = x - cx - share[k] * radius * np.cos(angle[k])
             along, across = dx * np.cos(turn[k]) + dy * np.sin(turn[k]), dy * np.cos(turn[k]) - dx * np.sin(turn[k])
-            far = ((along / (long[k] * radius)) ** 2 + (across / (thick[k] * radius)) ** 2).sqrt()
-            inside = torch.sigmoid((1 - far) * thick[k] * radius * 3) * cavity
+            far = ((along / (long[k] * unit)) ** 2 + (across / (thick[k] * unit)) ** 2).sqrt()
+            inside = torch.sigmoid((1 - far) * thick[k] * unit * 3) * cavity
             frame = frame + inside * (dark * tone[k] - frame)
         image[t, z] = frame
     return image

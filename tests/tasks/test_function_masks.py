@@ -138,3 +138,16 @@ def test_nothing_comes_of_nothing() -> None:
     wall[wall == LV] = MYOCARDIUM
     assert not cleaned(wall).any()
     assert not cleaned(np.where(heart() == RV, RV, 0).astype(np.uint8)).any()
+
+
+def test_a_larger_rv_that_was_called_lv_is_the_rv() -> None:
+    """The piece that the wall encloses, above its neighbour, is the LV, however large the one beside it is."""
+    y, x = np.indices((64, 64)) - 32
+    labels = np.zeros((5, 64, 64), np.uint8)
+    labels[:, np.hypot(y, x - 22) < 15] = LV  # the RV, mistaken
+    labels[0, np.hypot(y, x - 22) < 15] = RV
+    labels[:, np.hypot(y, x) < 12] = MYOCARDIUM
+    labels[:, np.hypot(y, x) < 7] = LV
+    cleaned = clean_labels(labels, 2.25)
+    wanted = np.where((labels[1:2] == LV) & (np.hypot(y, x) >= 12), RV, labels[1:2])
+    assert_array_equal(cleaned, np.broadcast_to(wanted, labels.shape))
