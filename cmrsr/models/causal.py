@@ -7,6 +7,7 @@ Frames are (batch, t, z, y, x): one heart, its phases, its slices.
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -19,6 +20,8 @@ from cmrsr.models.sr3 import SR3, SR3Config
 N_CLASSES = 4  # background, RV cavity, LV myocardium, LV cavity
 N_HARMONICS = 2  # of the position in the beat
 BLOCK = 16  # pixels of one cell of the area densities
+ENCODER = (48, 96, 128)  # channels of the encoder at 1/4, 1/8 and 1/16 of the matrix
+SCORE_GAIN = 8.0  # lets the graph tell time steps apart that look much alike
 SHARE_GAIN = 10.0  # brings shares of the image, a few percent, to the size of other features
 CONTRACTION_GAIN = 10.0  # brings differences of the ejection fraction (0..1) to the size of other features
 
@@ -84,19 +87,22 @@ class CausalEncoder(nn.Module):
         super().__init__()
         self.config = config
         f, m = config.features, config.messages
-        self.stem = nn.Conv2d(16, 64, 3, padding=1)
-        self.convolutions = nn.ModuleList([nn.Conv2d(64, 96, 3, 2, 1), nn.Conv2d(96, 128, 3, 2, 1)])
-        self.project = nn.Linear(128, f)
+        self.stem = nn.Conv2d(16, ENCODER[0], 3, padding=1)
+        self.blocks = nn.ModuleList(PlainBlock(c) for c in ENCODER)
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1) for a, b in pairwise(ENCODER))
+        self.project = nn.Linear(ENCODER[-1], f)
         self.norm = nn.LayerNorm(f)  # without it the features fade, and with them the graph
         self.areas = nn.Linear(f, N_CLASSES - 1)
+        self.ends = nn.Linear(m, 2)
         self.message = nn.Linear(2 * f, m)  # W_c, b_c
         self.score = nn.Linear(m, 1, bias=False)
 
     def frame(self, lr: Tensor) -> Tensor:
         """Features (n, f) of single frames (n, 1, y, x)."""
-        h = F.silu(self.stem(F.pixel_unshuffle(lr, 4)))
-        for convolution in self.convolutions:
-            h = F.silu(convolution(h))
+        h = self.stem(F.pixel_unshuffle(lr, 4))
+        for block, down in zip(self.blocks, [*self.down, None], strict=True):
+            h = block(h)
+            h = down(F.silu(h)) if down is not None else F.silu(h)
         out: Tensor = self.norm(self.project(h.mean((2, 3))))
         return out
 
@@ -106,6 +112,14 @@ class CausalEncoder(nn.Module):
         Asked for in training alone, so that the nodes of the graph know how full the heart is.
         """
         out: Tensor = self.areas(features) / SHARE_GAIN
+        return out
+
+    def extremes(self, whole: Tensor) -> Tensor:
+        """Share of the LV in the frames at its fullest and its emptiest, (batch, 2), told from G (batch, m) (ours).
+
+        Asked for in training alone: only a graph that finds those time steps can tell.
+        """
+        out: Tensor = self.ends(whole) / SHARE_GAIN
         return out
 
     def graph(self, x: Tensor, position: Tensor) -> Graph:
@@ -123,7 +137,7 @@ def causal_graph(message: nn.Module, score: nn.Module, x: Tensor, position: Tens
     t = x.shape[1]
     pairs = torch.cat([x[:, :, None].expand(-1, -1, t, -1), x[:, None].expand(-1, t, -1, -1)], -1)
     messages = F.relu(message(pairs))  # (batch, i, j, m)
-    alpha = score(messages)[..., 0].softmax(-1)
+    alpha = (SCORE_GAIN * score(messages)[..., 0]).softmax(-1)
     each = (alpha[..., None] * messages).sum(2)
     whole = each.mean(1)
     if not causal:
@@ -131,6 +145,18 @@ def causal_graph(message: nn.Module, score: nn.Module, x: Tensor, position: Tens
     angle = 2 * math.pi * position[..., None] * torch.arange(1, N_HARMONICS + 1, device=x.device)
     context = torch.cat([each, whole[:, None].expand(-1, t, -1), angle.sin(), angle.cos()], -1)
     return Graph(alpha, context, whole)
+
+
+class PlainBlock(nn.Module):
+    """x + conv(silu(conv(silu(x)))), both 3x3."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first, self.second = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.second(F.silu(self.first(F.silu(x))))
+        return out
 
 
 class CausalDenoiser(nn.Module):

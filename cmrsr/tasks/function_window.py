@@ -1,6 +1,7 @@
 """The window around the heart that ``function`` reads, on pixels of one size whatever those of the series."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,7 +26,7 @@ class ReadingWindow:
         fineness = [READING_MM / p for p in self.pixel_mm]
         out = np.empty((len(images), WINDOW, WINDOW), np.float32)
         for image, into in zip(images, out, strict=True):
-            source = np.ascontiguousarray(image, np.float32)
+            source: NDArray[Any] = np.ascontiguousarray(image, np.float32)
             if max(fineness) > 1.2:
                 sd = [SMOOTHING * max(f * f - 1, 1e-6) ** 0.5 for f in fineness]
                 source = cv2.GaussianBlur(source, (0, 0), sigmaX=sd[1], sigmaY=sd[0], borderType=cv2.BORDER_REPLICATE)

@@ -28,9 +28,11 @@ DICE_SMOOTH = 30.0  # pixels: slices without a structure, or all but, count litt
 SCORE_PER_DICE = 10.0  # dB that perfect masks are worth when the checkpoint is chosen
 VALIDATION_STEPS = 10  # of a noise prediction
 LATE = 0.3  # times up to which a noise prediction gives an image in one step that can be read
-Stage = Literal["restore", "read", "joint"]
+Stage = Literal["graph", "restore", "read", "joint"]
 # Of each stage, the parts of the model that stay as they are.
-FROZEN: dict[Stage, tuple[str, ...]] = {"restore": ("decoder.",), "read": ("encoder.", "denoiser."), "joint": ()}
+FROZEN: dict[Stage, tuple[str, ...]] = {
+    "graph": ("denoiser.", "decoder."), "restore": ("decoder.",), "read": ("encoder.", "denoiser."), "joint": (),
+}  # fmt: skip
 
 
 class Losses(NamedTuple):
@@ -80,6 +82,9 @@ class FunctionSystem:
             return "restore" if tasks == "sr" else "read"
         first, second, _ = self.recipe.stages
         done = step / self.recipe.optimiser.steps
+        if done < self.recipe.warm_up:
+            return "graph"
+        done = (done - self.recipe.warm_up) / (1 - self.recipe.warm_up)
         return "restore" if done < first else "read" if done < first + second else "joint"
 
     def frozen(self, step: int) -> tuple[str, ...]:
@@ -115,7 +120,9 @@ class FunctionSystem:
             if stage != "read" or alone:
                 causal = causal_consistency(graph.alpha.float())
             if self.recipe.tasks != "sr" and (stage != "read" or alone) and model.config.causal:
-                function = self._size_loss(model, features, labels, batch.known.to(device))
+                function = self._size_loss(model, features, graph, labels, batch.known.to(device))
+        if stage == "graph":
+            return Losses(noise, image, segmentation, function, causal)
         restored = lr
         degraded = (lr - hr).abs().amax((1, 2, 3, 4)) > 0
         if not alone and bool(degraded.any()):
@@ -213,13 +220,19 @@ class FunctionSystem:
         loss = (a - b).abs().mean() / (self.residual_std or 1.0) + 1 - ssim(a, b)
         return loss + self.perceptual(a, b) if self.perceptual else loss
 
-    def _size_loss(self, model: Causal, features: Tensor, labels: Tensor, known: Tensor) -> Tensor:
-        """How full the heart is, told from the low resolution by the nodes of the graph, in the unit of areas."""
+    def _size_loss(self, model: Causal, features: Tensor, graph: Graph, labels: Tensor, known: Tensor) -> Tensor:
+        """How full the heart is, told from the low resolution by the nodes of the graph, and how full at most and at
+
+        least by the graph; in the unit of areas.
+        """
         shares = model.encoder.sizes(features).float()
         true = torch.stack([(labels.flatten(0, 2) == c).float().mean((1, 2)) for c in (1, 2, 3)], 1)
         each = known[:, None, None].expand(*labels.shape[:3], 3).flatten(0, 2)
-        pixels = labels.shape[-2] * labels.shape[-1]
-        return ((shares - true).abs() * each).sum() / each.sum().clamp_min(1) * pixels / AREA_UNIT
+        lv = true[:, 2].view(labels.shape[:3]).mean(2)
+        ends = torch.stack([lv.amax(1), lv.amin(1)], 1)
+        told = model.encoder.extremes(graph.whole).float()
+        error = ((shares - true).abs() * each).sum() / each.sum().clamp_min(1) + (told - ends).abs().mean()
+        return error * labels.shape[-2] * labels.shape[-1] / AREA_UNIT
 
     def _reading_loss(
         self, model: Causal, restored: Tensor, labels: Tensor, graph: Graph, batch: BeatBatch, device: str

@@ -290,7 +290,7 @@ class VolumeRecipe(_Run):
 class FunctionRecipe(_Run):
     """A training run of ``function``, in three stages: restore, read what was restored, both.
 
-    stages: their shares of the steps. tasks: "sr" trains restoration alone, "function" reads the low resolution itself.
+    stages: their shares of the steps after the warm-up. tasks: "sr" trains restoration alone, "function" reads the low resolution itself.
     start: engine or folder of a trained perfgen-s that the denoiser begins from.
     """
 
@@ -300,6 +300,7 @@ class FunctionRecipe(_Run):
     data: BeatData = BeatData()
     loss: FunctionLoss = FunctionLoss()
     stages: tuple[float, float, float] = (0.2, 0.6, 0.2)
+    warm_up: float = Field(default=0.0, ge=0, lt=1, description="share of the steps, before, for the encoder alone")
     tasks: Literal["both", "sr", "function"] = "both"
     start: str | None = None
 

@@ -3,7 +3,7 @@ import torch
 from torch.testing import assert_close
 
 from cmrsr.models import build_model
-from cmrsr.models.causal import BLOCK, Causal, CausalConfig, causal_consistency
+from cmrsr.models.causal import BLOCK, SCORE_GAIN, Causal, CausalConfig, causal_consistency
 
 TINY = CausalConfig(
     features=6, messages=5, widths=(8, 16), blocks=(1, 1, 1), embedding=16, reader=(8, 8, 8, 8), causal=True
@@ -27,7 +27,7 @@ def test_the_graph_is_that_of_equation_1(model: Causal) -> None:
     whole = torch.zeros(TINY.messages)
     for i in range(4):
         messages = [torch.relu(w @ torch.cat([x[0, i], x[0, j]]) + b) for j in range(4)]
-        scores = torch.stack([a @ m for m in messages])
+        scores = SCORE_GAIN * torch.stack([a @ m for m in messages])
         alpha = scores.softmax(0)
         assert_close(graph.alpha[0, i], alpha)
         whole = whole + sum(alpha[j] * messages[j] for j in range(4))

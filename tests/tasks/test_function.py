@@ -161,9 +161,9 @@ def test_a_heart_far_from_the_middle(bundle: Bundle, centre_mm: tuple[float, flo
 
 
 def test_a_vessel_that_moves_more_is_not_the_heart(bundle: Bundle) -> None:
-    heart = Heart(n_t=4, n_z=4, matrix=(200, 200), centre_mm=(50, 40))
+    heart = Heart(n_t=4, n_z=4, matrix=(240, 240), centre_mm=(115, 20))  # and too far off to be seen from the middle
     frames = heart.frames()
-    y, x = np.mgrid[:200, :200]
+    y, x = np.mgrid[:240, :240]
     for t in range(4):
         frames[t][:, np.hypot(y - 30, x - 30) < 8 + 4 * t] = 2.5 * UNIT
     series = heart.series().with_frames(frames)

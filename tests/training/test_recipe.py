@@ -8,6 +8,7 @@ from cmrsr.training.recipe import RECIPES, load_recipe, parse_recipe
 SYSTEMS = {
     "perfgen-s": "sr", "perfgen-paper": "sr",
     "tssc-s": "interp4d", "tssc-paper": "interp4d", "tssc-s-volume": "interp4d-volume",
+    "causal-s": "function", "causal-paper": "function",
 }  # fmt: skip
 
 
