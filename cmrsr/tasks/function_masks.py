@@ -15,6 +15,7 @@ LEAST_ENCLOSED = 1 / 3
 # Added to the share by which a piece overlaps the cavity of the slice before, when the LV is followed along its axis: a
 # piece elsewhere has to be so much larger or better enclosed.
 ELSEWHERE = 0.2
+MOST_PIECES = 8  # of a slice that are looked at, the largest: the rest are specks
 RV_REACH = 2  # pixels between the RV and the LV's wall at most: what a network leaves open along the septum
 _NEIGHBOURS = np.ones((3, 3, 3), bool)  # in z: overlap, a pixel aside at most
 _CROSS = ndimage.generate_binary_structure(2, 1)
@@ -78,10 +79,7 @@ def _followed(blood: Mask, wall: Mask) -> Mask:
         for z in way:
             if not pieces[z]:
                 continue
-            overlaps = [
-                np.count_nonzero(piece & before) / max(1, min(np.count_nonzero(piece), np.count_nonzero(before)))
-                for _, piece in pieces[z]
-            ]
+            overlaps = [_size(piece & before) / max(1, min(_size(piece), _size(before))) for _, piece in pieces[z]]
             chosen = int(np.argmax([s * (ELSEWHERE + o) for (s, _), o in zip(pieces[z], overlaps, strict=True)]))
             out[z] = before = pieces[z][chosen][1]
     return out
@@ -90,17 +88,22 @@ def _followed(blood: Mask, wall: Mask) -> Mask:
 def _pieces(blood: Mask, wall: Mask) -> list[tuple[float, Mask]]:
     """The connected pieces (y, x) with their holes filled, each with its size times its enclosure squared."""
     labelled, n = ndimage.label(blood)
-    found = []
-    for i in range(1, n + 1):
-        piece = ndimage.binary_fill_holes(labelled == i)
-        found.append((np.count_nonzero(piece) * _enclosed(piece, wall) ** 2, piece))
+    size = np.bincount(labelled.ravel(), minlength=n + 1)[1:]
+    found: list[tuple[float, Mask]] = []
+    for i in np.argsort(-size, kind="stable")[:MOST_PIECES] + 1:
+        piece = np.asarray(ndimage.binary_fill_holes(labelled == i))
+        found.append((_size(piece) * _enclosed(piece, wall) ** 2, piece))
     return found
+
+
+def _size(mask: Mask) -> int:
+    return int(np.count_nonzero(mask))
 
 
 def _enclosed(cavity: Mask, wall: Mask) -> float:
     """Share of the outline of a cavity (y, x) that is wall."""
     outline = ndimage.binary_dilation(cavity, _CROSS) & ~cavity
-    return np.count_nonzero(outline & wall) / max(1, np.count_nonzero(outline))
+    return _size(outline & wall) / max(1, _size(outline))
 
 
 def _slice(cavity: Mask, wall: Mask, pixel_mm2: float) -> tuple[Mask, Mask]:

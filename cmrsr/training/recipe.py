@@ -290,8 +290,8 @@ class VolumeRecipe(_Run):
 class FunctionRecipe(_Run):
     """A training run of ``function``, in three stages: restore, read what was restored, both.
 
-    stages: their shares of the steps after the warm-up. tasks: "sr" trains restoration alone, "function" reads the low resolution itself.
-    start: engine or folder of a trained perfgen-s that the denoiser begins from.
+    stages: their shares of the steps after the warm-up. tasks: "sr" trains restoration alone, "function" reads the low
+    resolution itself. start: engine of a trained perfgen-s that the denoiser begins from, or folder of an earlier run.
     """
 
     system: Literal["function"]
