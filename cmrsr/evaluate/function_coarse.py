@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from cmrsr.errors import UnusableError
 from cmrsr.evaluate.baselines import bicubic, lanczos
 from cmrsr.io.series import Series, Source
-from cmrsr.physics.fourier import centre_crop, centre_pad, fftnc, ifftnc
+from cmrsr.physics.fourier import centre_crop, fftnc, ifftnc
+from cmrsr.physics.kspace import zero_fill_plane
 from cmrsr.tasks.geometry import zero_filled
 
 FACTOR = 2
@@ -53,9 +54,7 @@ def coarse(series: Series) -> Series:
 
 def zero_filling(volume: Array) -> Array:
     """Twice the matrix of (z, y, x) by zero-filled k-space, magnitude."""
-    n_y, n_x = (FACTOR * n for n in volume.shape[1:])
-    k = centre_pad(centre_pad(fftnc(volume.astype(np.float64), PLANE), n_y, -2), n_x, -1)
-    return np.asarray(np.abs(ifftnc(k, PLANE)) * FACTOR, dtype=np.float32)
+    return np.asarray(zero_fill_plane(volume, FACTOR), dtype=np.float32)
 
 
 def _interpolated(kernel: Callable[[NDArray[np.float64], int, int], NDArray[np.float64]]) -> Callable[[Array], Array]:

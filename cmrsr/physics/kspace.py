@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cmrsr.physics.fourier import centre_crop, centre_pad, fft1c, ifft1c
+from cmrsr.physics.fourier import centre_crop, centre_pad, fft1c, fftnc, ifft1c, ifftnc
 
 
 def n_lines(fraction: float, size: int) -> int:
@@ -40,6 +40,16 @@ def zero_fill(x: NDArray[Any], size: int, axis: int) -> NDArray[Any]:
     """
     k = centre_pad(fft1c(x, axis), size, axis)
     return np.asarray(np.abs(ifft1c(k, axis)) * np.sqrt(size / x.shape[axis]), dtype=x.dtype)
+
+
+def zero_fill_plane(x: NDArray[Any], factor: int) -> NDArray[Any]:
+    """Interpolate magnitude images (..., y, x) to ``factor`` times the matrix along both axes at once.
+
+    Not the same as one axis after the other, where the magnitude is taken in between.
+    """
+    n_y, n_x = (factor * n for n in x.shape[-2:])
+    k = centre_pad(centre_pad(fftnc(x, (-2, -1)), n_y, -2), n_x, -1)
+    return np.asarray(np.abs(ifftnc(k, (-2, -1))) * factor, dtype=x.dtype)
 
 
 def band_window(lines: int, size: int, taper: float = 0.0) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ from cmrsr.diffusion.ddim import ddim_coefficients
 from cmrsr.errors import UnusableError
 from cmrsr.io.series import Series
 from cmrsr.io.survey import SCALE_QUANTILE, Survey, survey
-from cmrsr.physics.kspace import zero_fill
+from cmrsr.physics.kspace import zero_fill_plane
 from cmrsr.runtime.bundle import Bundle, load
 from cmrsr.runtime.choice import DeviceChoice, Engine
 from cmrsr.runtime.engine import load_graph
@@ -31,6 +31,7 @@ KEPT_GRAPHS = 2  # numbers of time steps: those of the search for the heart, and
 SEARCH_MM = 60.0  # from the middle of the image, where the heart is looked for beside the place that moves most
 SMALLEST_HEART_MM2 = 600.0  # of LV cavity and wall over the slices that are looked at: less is no heart
 THINNEST_MM = 2.5  # wall: an edge that is blurred by a pixel or two is thinner, a scar or a dilated heart is not
+CLEAR_HEART_MM2 = 800.0  # likewise, a slice: more is certainly a heart, and no other need be looked for
 SHOWN_GREY = 1.25  # of the series' scale that is white in the report
 
 
@@ -166,8 +167,7 @@ class FunctionRun:
         """A frame (z, y, x) on the output's matrix: k-space is zero-filled where pixels are coarse."""
         frame = self.series.frame(t)
         if self.plan.scale > 1:
-            for axis in (-2, -1):
-                frame = zero_fill(frame, self.plan.scale * frame.shape[axis], axis)
+            frame = zero_fill_plane(frame, self.plan.scale)
         return np.asarray(frame, dtype=np.float32)
 
     def _cut(self, frame: Array) -> Array:
@@ -219,6 +219,8 @@ class FunctionRun:
             centres.append((middle[0] + dy * SEARCH_MM / y_mm, middle[1] + dx * SEARCH_MM / x_mm))
         best: tuple[float, ReadingWindow] | None = None
         for centre in centres:
+            if best is not None and best[0] > CLEAR_HEART_MM2 * len(slices):
+                break
             window = ReadingWindow(centre=centre, pixel_mm=pixel)
             for _ in range(2):  # look, then look again with the heart in the middle
                 size, at = self._look(window, looked)

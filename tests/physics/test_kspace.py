@@ -12,6 +12,7 @@ from cmrsr.physics.kspace import (
     project,
     truncate,
     zero_fill,
+    zero_fill_plane,
 )
 
 FLOAT32 = 1e-5  # of images of the order of 1
@@ -144,3 +145,13 @@ def test_old_samples_lie_on_the_finer_grid(n: int, factor: int) -> None:
     assert_allclose(large[first::factor], small, rtol=1e-12)
     assert_allclose(large.mean(0), small.mean(0), rtol=1e-12)
     assert zero_fill(small.astype(np.float32), 3 * n, 0).dtype == np.float32
+
+
+def test_zero_filling_a_plane_keeps_samples_and_what_is_band_limited() -> None:
+    y, x = np.indices((16, 12))
+    smooth = 3 + np.cos(2 * np.pi * y / 16) * np.sin(4 * np.pi * x / 12)
+    finer = zero_fill_plane(smooth[None], 2)
+    assert finer.shape == (1, 32, 24)
+    assert_allclose(finer[0, ::2, ::2], smooth, atol=1e-12)
+    fine_y, fine_x = np.indices((32, 24)) / 2
+    assert_allclose(finer[0], 3 + np.cos(2 * np.pi * fine_y / 16) * np.sin(4 * np.pi * fine_x / 12), atol=1e-12)
