@@ -21,8 +21,9 @@ N_CLASSES = 4  # background, RV cavity, LV myocardium, LV cavity
 N_HARMONICS = 2  # of the position in the beat
 BLOCK = 16  # pixels of one cell of the area densities
 ENCODER = (48, 96, 128)  # channels of the encoder at 1/4, 1/8 and 1/16 of the matrix
-SCORE_GAIN = 8.0  # lets the graph tell time steps apart that look much alike
-SHARE_GAIN = 10.0  # brings shares of the image, a few percent, to the size of other features
+SCORE_GAIN = 30.0  # lets the graph tell time steps apart that look much alike
+N_SIZES = N_CLASSES - 1
+SHARE_GAIN = 20.0  # brings shares of the image, a few percent, to the size of other features
 CONTRACTION_GAIN = 10.0  # brings differences of the ejection fraction (0..1) to the size of other features
 
 
@@ -90,29 +91,25 @@ class CausalEncoder(nn.Module):
         self.stem = nn.Conv2d(16, ENCODER[0], 3, padding=1)
         self.blocks = nn.ModuleList(PlainBlock(c) for c in ENCODER)
         self.down = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1) for a, b in pairwise(ENCODER))
-        self.project = nn.Linear(ENCODER[-1], f)
-        self.norm = nn.LayerNorm(f)  # without it the features fade, and with them the graph
-        self.areas = nn.Linear(f, N_CLASSES - 1)
+        self.project = nn.Linear(ENCODER[-1], f - N_SIZES)
+        self.norm = nn.LayerNorm(f - N_SIZES)  # without it the features fade, and with them the graph
+        self.shares = nn.Conv2d(ENCODER[-1], N_SIZES, 1)
         self.ends = nn.Linear(m, 2)
         self.message = nn.Linear(2 * f, m)  # W_c, b_c
         self.score = nn.Linear(m, 1, bias=False)
 
     def frame(self, lr: Tensor) -> Tensor:
-        """Features (n, f) of single frames (n, 1, y, x)."""
+        """Features (n, f) of single frames (n, 1, y, x); the last are how full the heart is (ours)."""
+        return self.look(lr)[0]
+
+    def look(self, lr: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (n, f), and the shares of RV, myocardium and LV in cells of BLOCK x BLOCK pixels (n, 3, y, x)."""
         h = self.stem(F.pixel_unshuffle(lr, 4))
         for block, down in zip(self.blocks, [*self.down, None], strict=True):
             h = block(h)
             h = down(F.silu(h)) if down is not None else F.silu(h)
-        out: Tensor = self.norm(self.project(h.mean((2, 3))))
-        return out
-
-    def sizes(self, features: Tensor) -> Tensor:
-        """Share of RV, myocardium and LV in frames of features (n, f), (n, 3) of the frame's pixels (ours).
-
-        Asked for in training alone, so that the nodes of the graph know how full the heart is.
-        """
-        out: Tensor = self.areas(features) / SHARE_GAIN
-        return out
+        shares = torch.sigmoid(self.shares(h) - 3.0)  # most of an image is none of the three
+        return torch.cat([self.norm(self.project(h.mean((2, 3)))), SHARE_GAIN * shares.mean((2, 3))], 1), shares
 
     def extremes(self, whole: Tensor) -> Tensor:
         """Share of the LV in the frames at its fullest and its emptiest, (batch, 2), told from G (batch, m) (ours).
@@ -152,7 +149,7 @@ class PlainBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.first, self.second = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
+        self.first, self.second = MatrixConv(channels, channels), MatrixConv(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = x + self.second(F.silu(self.first(F.silu(x))))

@@ -22,6 +22,7 @@ from cmrsr.training.recipe import FunctionRecipe
 
 WEIGHTS = "weights.safetensors"
 VALIDATION_BEATS = 12
+CELL_WEIGHT = 5.0  # brings the cross-entropy of the encoder's cells to the size of errors of areas
 AREA_UNIT = 300.0  # pixels: brings errors of areas to the size of the other losses
 SMALLEST_EDV = 150.0  # pixels of LV cavity in the drawn slices: below, their ejection fraction says nothing
 DICE_SMOOTH = 30.0  # pixels: slices without a structure, or all but, count little
@@ -115,12 +116,12 @@ class FunctionSystem:
         noise = image = segmentation = function = causal = zero
         alone = self.recipe.tasks == "function"
         with torch.set_grad_enabled(stage != "read" or alone):
-            features = model.encoder.frame(frames(lr))
+            features, cells = model.encoder.look(frames(lr))
             graph = model.encoder.graph(features.view(*lr.shape[:3], -1).mean(2), batch.position.to(device))
             if stage != "read" or alone:
                 causal = causal_consistency(graph.alpha.float())
             if self.recipe.tasks != "sr" and (stage != "read" or alone) and model.config.causal:
-                function = self._size_loss(model, features, graph, labels, batch.known.to(device))
+                function = self._size_loss(model, cells, graph, labels, batch.known.to(device))
         if stage == "graph":
             return Losses(noise, image, segmentation, function, causal)
         restored = lr
@@ -220,19 +221,20 @@ class FunctionSystem:
         loss = (a - b).abs().mean() / (self.residual_std or 1.0) + 1 - ssim(a, b)
         return loss + self.perceptual(a, b) if self.perceptual else loss
 
-    def _size_loss(self, model: Causal, features: Tensor, graph: Graph, labels: Tensor, known: Tensor) -> Tensor:
-        """How full the heart is, told from the low resolution by the nodes of the graph, and how full at most and at
-
-        least by the graph; in the unit of areas.
+    def _size_loss(self, model: Causal, cells: Tensor, graph: Graph, labels: Tensor, known: Tensor) -> Tensor:
+        """How full the heart is, told from the low resolution: where, by the encoder of frames; how full at most and at
+        least over the beat, by the graph.
         """
-        shares = model.encoder.sizes(features).float()
-        true = torch.stack([(labels.flatten(0, 2) == c).float().mean((1, 2)) for c in (1, 2, 3)], 1)
+        one_hot = torch.stack([(labels.flatten(0, 2) == c).float() for c in (1, 2, 3)], 1)
+        true = F.avg_pool2d(one_hot, BLOCK)
         each = known[:, None, None].expand(*labels.shape[:3], 3).flatten(0, 2)
-        lv = true[:, 2].view(labels.shape[:3]).mean(2)
+        with torch.autocast(labels.device.type, enabled=False):
+            wrong = F.binary_cross_entropy(cells.float().clamp(1e-6, 1 - 1e-6), true, reduction="none").mean((2, 3))
+        where = CELL_WEIGHT * (wrong * each).sum() / each.sum().clamp_min(1)
+        lv = true[:, 2].mean((1, 2)).view(labels.shape[:3]).mean(2)
         ends = torch.stack([lv.amax(1), lv.amin(1)], 1)
         told = model.encoder.extremes(graph.whole).float()
-        error = ((shares - true).abs() * each).sum() / each.sum().clamp_min(1) + (told - ends).abs().mean()
-        return error * labels.shape[-2] * labels.shape[-1] / AREA_UNIT
+        return where + (told - ends).abs().mean() * labels.shape[-2] * labels.shape[-1] / AREA_UNIT
 
     def _reading_loss(
         self, model: Causal, restored: Tensor, labels: Tensor, graph: Graph, batch: BeatBatch, device: str
