@@ -1,5 +1,6 @@
 """Training of ``function``: super-resolution, then function on what it restores, then both together."""
 
+import json
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -20,7 +21,7 @@ from cmrsr.training.image_loss import Perceptual, ssim
 from cmrsr.training.objective import draw_times
 from cmrsr.training.recipe import FunctionRecipe
 
-WEIGHTS = "weights.safetensors"
+WEIGHTS, SUMMARY = "weights.safetensors", "training.json"
 VALIDATION_BEATS = 12
 CELL_WEIGHT = 5.0  # brings the cross-entropy of the encoder's cells to the size of errors of areas
 AREA_UNIT = 300.0  # pixels: brings errors of areas to the size of the other losses
@@ -49,6 +50,7 @@ class Losses(NamedTuple):
 class FunctionSystem:
     """Three stages in one recipe (3.3 of the paper). UsageError: crop, model and beats do not go together."""
 
+    residual_std: float | None
     baseline = f"zero-filling; {SCORE_PER_DICE:g} x Dice added"
 
     def __init__(self, recipe: FunctionRecipe, beats: Beats) -> None:
@@ -65,8 +67,7 @@ class FunctionSystem:
             crop=data.crop, n_phases=data.n_phases, n_slices=data.n_slices, fraction=(0.5, 0.5), full=0.0, augment=False
         )  # fmt: skip
         self.validation = draw_beats(beats.validation, plain, VALIDATION_BEATS, np.random.default_rng((recipe.seed, 9)))
-        some = draw_beats(beats.training, plain, 24, np.random.default_rng((recipe.seed, 8)))
-        self.residual_std: float | None = float((some.hr - some.lr).std()) if recipe.diffusion.residual else None
+        self.residual_std = self._residual_std(plain)
         self.perceptual = Perceptual(recipe.loss.perceptual_network) if recipe.loss.perceptual_network else None
 
     def build(self, device: str) -> nn.Module:
@@ -75,6 +76,16 @@ class FunctionSystem:
         if self.recipe.start:
             begin_from(model, self.recipe.start)
         return model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+    def _residual_std(self, plain: BeatConfig) -> float | None:
+        """Of what is diffused: as it was where the weights come from, else as these beats have it."""
+        if not self.recipe.diffusion.residual:
+            return None
+        if self.recipe.start:
+            summary = json.loads((start_folder(self.recipe.start) / SUMMARY).read_text())
+            return float(summary["residual_std"])
+        some = draw_beats(self.beats.training, plain, 24, np.random.default_rng((self.recipe.seed, 8)))
+        return float((some.hr - some.lr).std())
 
     def stage(self, step: int) -> Stage:
         """The stage that a step, from 0, belongs to."""
@@ -261,12 +272,17 @@ class FunctionSystem:
         return segmentation, function + F.binary_cross_entropy_with_logits(logit, batch.abnormal.to(device))
 
 
+def start_folder(start: str) -> Path:
+    """Where the weights lie that training begins from: a run's folder, or an engine by its name."""
+    return Path(start) if (Path(start) / WEIGHTS).is_file() else find(start)
+
+
 def begin_from(model: Causal, start: str) -> None:
     """Begin from trained weights: the denoiser from an engine ``perfgen-s``, or everything from one of ``function``.
 
     start: an engine's name, or a folder that holds ``weights.safetensors``.
     """
-    path = (Path(start) if (Path(start) / WEIGHTS).is_file() else find(start)) / WEIGHTS
+    path = start_folder(start) / WEIGHTS
     try:
         weights = {name: value.float() for name, value in load_file(path).items()}
         whole = any(name.startswith("decoder.stem") for name in weights)
