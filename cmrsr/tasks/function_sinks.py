@@ -1,5 +1,6 @@
 """Where the results of ``function`` go: restored images as of any task, masks, and in DICOM a structured report."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -99,7 +100,10 @@ def _write_findings(
     from cmrsr.io.dicom_measurements import write_measurements
     from cmrsr.io.dicom_segmentation import write_segmentation
 
-    write_segmentation(masks, series, derivation, labels, affine=layout.affine, times_ms=layout.times_ms)
-    write_measurements(
-        report, series, derivation, found.values, found.remarks, phases=found.phases, segmentation=masks
-    )  # fmt: skip
+    with warnings.catch_warnings():
+        # of highdicom, about names of one word: they are the source's own
+        warnings.filterwarnings("ignore", "The string .* is unlikely to represent", UserWarning)
+        write_segmentation(masks, series, derivation, labels, affine=layout.affine, times_ms=layout.times_ms)
+        write_measurements(
+            report, series, derivation, found.values, found.remarks, phases=found.phases, segmentation=masks
+        )  # fmt: skip

@@ -97,32 +97,31 @@ def _folder(recipe: SrRecipe, folder: Path, on_item: Callable[[int, int], None] 
 
 
 def _virtual_cine(recipe: ClipRecipe | VolumeRecipe, cache: Path, on_item: Callable[[int, int], None] | None) -> Stacks:
-    virtual, n_validation = CineSet(n_patients=recipe.data.n_patients), recipe.data.n_validation
-    total = virtual.n_patients
-    if n_validation >= total:
-        raise UsageError(f"data.n_validation {n_validation}: expected fewer than the {total} virtual patients")
-    images = load(virtual, cache, None if on_item is None else lambda done: on_item(done, total))
-    stacks = [Stack(shown=noisy, clean=clean) for noisy, clean in images]
-    return Stacks(
-        training=stacks[n_validation:],
-        validation=stacks[:n_validation],
-        description=f"{total} virtual patients, {virtual.n_slices} slices and {virtual.n_phases} phases of each, "
-        f"{virtual.crop}x{virtual.crop}; the first {n_validation} are the validation set",
-    )
+    virtual, n = CineSet(n_patients=recipe.data.n_patients), recipe.data.n_validation
+    stacks = [Stack(shown=noisy, clean=clean) for noisy, clean in _rendered(virtual, n, cache, on_item)]
+    return Stacks(training=stacks[n:], validation=stacks[:n], description=_described(virtual, n))
 
 
 def _virtual_beats(recipe: FunctionRecipe, cache: Path, on_item: Callable[[int, int], None] | None) -> Beats:
-    virtual, n_validation = FunctionSet(n_patients=recipe.data.n_patients), recipe.data.n_validation
+    virtual, n = FunctionSet(n_patients=recipe.data.n_patients), recipe.data.n_validation
+    beats = [Beat(images=images, labels=labels) for images, labels in _rendered(virtual, n, cache, on_item)]
+    return Beats(training=beats[n:], validation=beats[:n], description=_described(virtual, n))
+
+
+def _rendered(
+    virtual: CineSet | FunctionSet, n_validation: int, cache: Path, on_item: Callable[[int, int], None] | None
+) -> NDArray[np.uint16]:
+    """The arrays of all virtual patients, of which the first ``n_validation`` are held out."""
     total = virtual.n_patients
     if n_validation >= total:
         raise UsageError(f"data.n_validation {n_validation}: expected fewer than the {total} virtual patients")
-    arrays = load(virtual, cache, None if on_item is None else lambda done: on_item(done, total))
-    beats = [Beat(images=images, labels=labels) for images, labels in arrays]
-    return Beats(
-        training=beats[n_validation:],
-        validation=beats[:n_validation],
-        description=f"{total} virtual patients, {virtual.n_slices} slices and {virtual.n_phases} phases of each, "
-        f"{virtual.crop}x{virtual.crop}; the first {n_validation} are the validation set",
+    return load(virtual, cache, None if on_item is None else lambda done: on_item(done, total))
+
+
+def _described(virtual: CineSet | FunctionSet, n_validation: int) -> str:
+    return (
+        f"{virtual.n_patients} virtual patients, {virtual.n_slices} slices and {virtual.n_phases} phases of each, "
+        f"{virtual.crop}x{virtual.crop}; the first {n_validation} are the validation set"
     )
 
 
