@@ -18,7 +18,7 @@ from cmrsr.training.recipe import FunctionRecipe, load_recipe
 TINY = (
     "model.features=6", "model.messages=5", "model.widths=[8, 16]", "model.blocks=[1, 1, 1]", "model.embedding=16",
     "model.reader=[8, 8, 8, 8]", "data.crop=32", "optimiser.batch_size=2", "optimiser.bf16=false",
-    "optimiser.warmup=1", "validate_every=1000", "start=",
+    "optimiser.warmup=1", "validate_every=1000", "start=", "warm_up=0.0",
 )  # fmt: skip
 GREYS = np.array([0.1, 0.5, 0.3, 0.9])  # of background, RV, myocardium, LV
 
@@ -218,3 +218,9 @@ def test_the_model_of_the_paper_trains(tmp_path: Path) -> None:
     assert isinstance(found, FunctionRecipe)
     train(found, BEATS, tmp_path)
     assert (tmp_path / "weights.safetensors").is_file()
+
+
+def test_a_warm_up_is_the_encoders_alone(tmp_path: Path) -> None:
+    assert changed(tmp_path, "[0.2, 0.6, 0.2]", "warm_up=0.99") == {"encoder"}
+    system = FunctionSystem(recipe("warm_up=0.5", "stages=[0.4, 0.4, 0.2]", "optimiser.steps=10"), BEATS)
+    assert [system.stage(step) for step in range(10)] == (["graph"] * 5 + ["restore"] * 2 + ["read"] * 2 + ["joint"])
