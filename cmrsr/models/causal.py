@@ -30,8 +30,9 @@ CONTRACTION_GAIN = 10.0  # brings differences of the ejection fraction (0..1) to
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CausalConfig:
     """features: of a time step (a node of the graph); messages: width of W_c; reader: channels of the joint decoder at
-    1/2, 1/4, 1/8, 1/16. widths, blocks, embedding: of the denoiser, see ``PerfGenConfig``; or base, multipliers, see
-    ``SR3Config``. causal: False leaves the encoder out (an ablation): the context is then the position in the beat.
+    1/2, 1/4, 1/8, 1/16; counted: pixels in the middle of a window whose areas are regressed. widths, blocks, embedding:
+    of the denoiser, see ``PerfGenConfig``; or base, multipliers, see ``SR3Config``. causal: False leaves the encoder
+    out (an ablation): the context is then the position in the beat.
     """
 
     features: int = 64
@@ -41,6 +42,7 @@ class CausalConfig:
     embedding: int = 256
     reader: tuple[int, int, int, int] = (48, 96, 160, 192)
     causal: bool = True
+    counted: int = 96
     base: int | None = None
     multipliers: tuple[int, ...] = (1, 2, 4, 8)
 
@@ -187,6 +189,7 @@ class JointDecoder(nn.Module):
         super().__init__()
         c1, c2, c3, c4 = config.reader
         e = config.embedding
+        self.counted = config.counted // BLOCK
         self.context = nn.Linear(config.context, e)
         self.stem = nn.Conv2d(4, c1, 3, padding=1)
         self.down = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1) for a, b in ((c1, c2), (c2, c3), (c3, c4)))
@@ -212,8 +215,10 @@ class JointDecoder(nn.Module):
                 skips.append(h)
                 h = down(h)
         h = self.middle(h, e)
-        # each cell says how much of its BLOCK x BLOCK pixels is what: the sum does not depend on the crop
-        areas = BLOCK**2 * torch.sigmoid(self.density(h)).sum((2, 3))
+        # each cell says how much of its BLOCK x BLOCK pixels is what; only as many are counted as in training, because
+        # a little in each of the others adds up
+        inner_y, inner_x = (_inner(n, self.counted, h) for n in h.shape[2:])
+        areas = BLOCK**2 * (torch.sigmoid(self.density(h)) * inner_y[:, None] * inner_x).sum((2, 3))
         for up, merge, block, skip in zip(self.up, self.merge, self.ascend, reversed(skips), strict=True):
             h = block(merge(torch.cat([F.pixel_shuffle(up(h), 2), skip], 1)), e)
         return Reading(F.pixel_shuffle(self.head(F.silu(h)), 2), areas)
@@ -221,6 +226,12 @@ class JointDecoder(nn.Module):
     def abnormality(self, whole: Tensor, ef: Tensor) -> Tensor:
         """Logit (batch,) of abnormal function, of G (batch, m) and the regressed ejection fraction (batch,), 0..1."""
         return abnormality(self.abnormal, whole, ef)
+
+
+def _inner(n: int, counted: int, like: Tensor) -> Tensor:
+    """1 for the ``counted`` cells in the middle of ``n``, 0 for the others."""
+    at = torch.arange(n, device=like.device, dtype=like.dtype)
+    return ((at - (n - 1) / 2).abs() < counted / 2).to(like.dtype)
 
 
 def abnormality(layer: nn.Module, whole: Tensor, ef: Tensor) -> Tensor:

@@ -90,6 +90,7 @@ class CausalModel(_Strict):
     embedding: int = 256
     reader: tuple[int, int, int, int] = (48, 96, 160, 192)
     causal: bool = True
+    counted: int = Field(default=96, multiple_of=16, gt=0)
 
 
 class CausalPaperModel(_Strict):
@@ -102,6 +103,7 @@ class CausalPaperModel(_Strict):
     multipliers: tuple[int, ...] = (1, 2, 4, 8)
     reader: tuple[int, int, int, int] = (64, 128, 256, 512)
     causal: bool = True
+    counted: int = Field(default=128, multiple_of=16, gt=0)
 
 
 class Diffusion(_Strict):

@@ -105,3 +105,14 @@ def test_the_model_of_the_paper_predicts_noise_with_the_unet_of_sr3() -> None:
         torch.randn(2, 1, 16, 16), torch.rand(2, 1, 16, 16), torch.randn(2, paper.config.context), torch.rand(2)
     )
     assert out.shape == (2, 1, 16, 16)
+
+
+def test_areas_are_counted_in_the_middle_of_a_window() -> None:
+    """What lies beyond the crop of training adds nothing, whatever the decoder makes of it."""
+    model = Causal(TINY)
+    told = torch.zeros(1, TINY.context)
+    with torch.no_grad():
+        model.decoder.density.weight.zero_()
+        for size, counted in ((96, 96), (128, 96), (64, 64)):
+            areas = model.decoder(torch.rand(1, 1, size, size), told).areas
+            assert_close(areas / torch.sigmoid(model.decoder.density.bias), torch.full((1, 3), float(counted**2)))
