@@ -82,8 +82,11 @@ class FunctionSystem:
         if not self.recipe.diffusion.residual:
             return None
         if self.recipe.start:
-            summary = json.loads((start_folder(self.recipe.start) / SUMMARY).read_text())
-            return float(summary["residual_std"])
+            path = start_folder(self.recipe.start) / SUMMARY
+            try:
+                return float(json.loads(path.read_text())["residual_std"])
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise UsageError(f"start {self.recipe.start}: no residual_std in {path} ({error})") from error
         some = draw_beats(self.beats.training, plain, 24, np.random.default_rng((self.recipe.seed, 8)))
         return float((some.hr - some.lr).std())
 
@@ -120,7 +123,8 @@ class FunctionSystem:
         self, model: nn.Module, batch: BeatBatch, stage: Stage, generator: torch.Generator, device: str
     ) -> Losses:
         """The losses of a batch in a stage."""
-        model = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+        if isinstance(model, nn.parallel.DistributedDataParallel):  # whose gradients follow its own call alone
+            raise UsageError("function is trained in one process: start it without torchrun")
         assert isinstance(model, Causal)
         lr, hr, labels = batch.lr.to(device), batch.hr.to(device), batch.labels.to(device)
         zero = lr.new_zeros(())

@@ -72,10 +72,7 @@ def train(
     if resume and checkpoint.exists():
         state = _load_checkpoint(checkpoint, model, optimisers, average, device)
         system.residual_std = state.residual_std
-    trained: nn.Module = model
-    if world > 1:
-        staged = any(system.frozen(step) for step in (0, o.steps - 1))
-        trained = nn.parallel.DistributedDataParallel(model, find_unused_parameters=staged)
+    trained: nn.Module = nn.parallel.DistributedDataParallel(model) if world > 1 else model
     bf16 = torch.autocast(device.split(":")[0], torch.bfloat16, enabled=o.bf16)
     started, done_here = time.monotonic(), 0
     stopping = False

@@ -224,3 +224,9 @@ def test_a_warm_up_is_the_encoders_alone(tmp_path: Path) -> None:
     assert changed(tmp_path, "[0.2, 0.6, 0.2]", "warm_up=0.99") == {"encoder"}
     system = FunctionSystem(recipe("warm_up=0.5", "stages=[0.35, 0.35, 0.3]", "optimiser.steps=10"), BEATS)
     assert [system.stage(step) for step in range(10)] == (["graph"] * 5 + ["restore"] * 2 + ["read"] * 2 + ["joint"])
+
+
+def test_a_start_without_its_scale_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "weights.safetensors").touch()
+    with pytest.raises(UsageError, match=r"no residual_std in .*training\.json"):
+        FunctionSystem(recipe().model_copy(update={"start": str(tmp_path)}), BEATS)
