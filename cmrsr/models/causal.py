@@ -185,11 +185,16 @@ class JointDecoder(nn.Module):
     can see what they were read from.
     """
 
+    told: Tensor
+
     def __init__(self, config: CausalConfig) -> None:
         super().__init__()
         c1, c2, c3, c4 = config.reader
         e = config.embedding
         self.counted = config.counted // BLOCK
+        told = torch.ones(config.context)
+        told[-2 * N_HARMONICS :] = 0
+        self.register_buffer("told", told, persistent=False)
         self.context = nn.Linear(config.context, e)
         self.stem = nn.Conv2d(4, c1, 3, padding=1)
         self.down = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1) for a, b in ((c1, c2), (c2, c3), (c3, c4)))
@@ -205,8 +210,11 @@ class JointDecoder(nn.Module):
         self.abnormal = nn.Linear(config.messages + 1, 1)
 
     def forward(self, image: Tensor, context: Tensor) -> Reading:
-        """image (n, 1, y, x) in units of the series' scale, context (n, c)."""
-        e = F.silu(self.context(context))
+        """image (n, 1, y, x) in units of the series' scale, context (n, c).
+
+        The position in the beat is not read: what is measured must not depend on where a series begins.
+        """
+        e = F.silu(self.context(context * self.told))
         h = self.stem(F.pixel_unshuffle(image, 2))
         skips = []
         for block, down in zip(self.descend, [*self.down, None], strict=True):

@@ -116,3 +116,14 @@ def test_areas_are_counted_in_the_middle_of_a_window() -> None:
         for size, counted in ((96, 96), (128, 96), (64, 64)):
             areas = model.decoder(torch.rand(1, 1, size, size), told).areas
             assert_close(areas / torch.sigmoid(model.decoder.density.bias), torch.full((1, 3), float(counted**2)))
+
+
+def test_a_reading_does_not_depend_on_where_a_series_begins() -> None:
+    """Equal images of a still heart are read alike: the decoder is not told their position in the beat."""
+    model = Causal(TINY).eval()
+    nodes = torch.randn(1, 1, TINY.features).expand(-1, 4, -1)
+    graph = model.encoder.graph(nodes, positions(4))
+    assert (graph.context[0, 0] - graph.context[0, 1]).abs().max() > 0.1
+    image = torch.rand(1, 1, 32, 32).expand(4, -1, -1, -1)
+    logits = model.decoder(image, graph.context[0]).logits
+    assert_close(logits, logits[:1].expand(4, -1, -1, -1))

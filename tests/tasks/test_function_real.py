@@ -66,3 +66,12 @@ def test_what_is_no_heart_gets_no_confident_number(known: Series, real_data: Pat
         series = replace(Series.from_array(frames, affine=np.diag([1.4, 1.4, 8.0, 1.0])), kind="cine")
         with suppress(UnusableError):  # refused is as well
             assert measure_function(series).measured.flags, name
+
+
+def test_the_graph_of_a_still_heart_is_uniform_and_that_of_a_beating_one_is_not(known: Series) -> None:
+    beating = measure_function(known).alpha
+    assert np.allclose(beating.sum(1), 1, atol=1e-5)
+    assert np.abs(beating - 0.5).max() > 0.05
+    still = measure_function(known.with_frames(np.repeat(known.array()[:1], 4, axis=0)))
+    assert np.allclose(still.alpha, 0.25, atol=1e-3)
+    assert "phases_close" in [flag.code for flag in still.measured.flags]
