@@ -11,7 +11,7 @@ Mask = NDArray[np.bool_]
 LEAST_CAVITY_MM2 = 20.0  # in a slice: below it no reader draws a cavity, and half of it would be partial volume
 # Of the cavity's outline in a slice. Readers ask for half; cut by a tilted valve plane it may be just that, so that at
 # half itself the noise of the outline would decide on a whole slice.
-LEAST_ENCLOSED = 1 / 3
+LEAST_ENCLOSED = 0.4
 # Added to the share by which a piece overlaps the cavity of the slice before, when the LV is followed along its axis: a
 # piece elsewhere has to be so much larger or better enclosed.
 ELSEWHERE = 0.2
@@ -27,8 +27,8 @@ def clean_labels(labels: Labels, pixel_mm2: float) -> Labels:
     - The LV, cavity and wall, is the largest body connected through the slices; all else is dropped.
     - Of several pieces called LV in a slice, the LV is the one that the wall encloses best, that is large, and that
       continues the LV of the neighbouring slice; another one beside it is the RV.
-    - A slice has LV cavity if that piece covers ``LEAST_CAVITY_MM2`` or more and the wall encloses a third
-      or more of its outline: at the base this ends the ventricle where the atrium begins, whose wall is not labelled.
+    - A slice has LV cavity if that piece covers ``LEAST_CAVITY_MM2`` or more and the wall encloses two
+      fifths or more of its outline: at the base this ends the ventricle where the atrium begins, whose wall is not labelled.
     - Slices with cavity are one run without a gap, the one of the largest volume. Towards the apex and the base wall
       without cavity counts as far as it continues the run.
     - What lies within the cavity, such as papillary muscles, is cavity; what lies within the wall is wall.
