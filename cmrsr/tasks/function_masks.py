@@ -27,8 +27,8 @@ def clean_labels(labels: Labels, pixel_mm2: float) -> Labels:
     - The LV, cavity and wall, is the largest body connected through the slices; all else is dropped.
     - Of several pieces called LV in a slice, the LV is the one that the wall encloses best, that is large, and that
       continues the LV of the neighbouring slice; another one beside it is the RV.
-    - A slice has LV cavity if that piece covers ``LEAST_CAVITY_MM2`` or more and the wall encloses two
-      fifths or more of its outline: at the base this ends the ventricle where the atrium begins, whose wall is not labelled.
+    - A slice has LV cavity if that piece covers ``LEAST_CAVITY_MM2`` or more and the wall encloses two fifths or more
+      of its outline: at the base this ends the ventricle where the atrium begins, whose wall is not labelled.
     - Slices with cavity are one run without a gap, the one of the largest volume. Towards the apex and the base wall
       without cavity counts as far as it continues the run.
     - What lies within the cavity, such as papillary muscles, is cavity; what lies within the wall is wall.
