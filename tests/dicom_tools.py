@@ -7,9 +7,14 @@ from pathlib import Path
 import pytest
 
 
-def complaints_of(path: Path) -> list[str]:
-    """Lines of dciodvfy that report an error or a warning; the test is skipped where it is not installed."""
-    if shutil.which("dciodvfy") is None:
-        pytest.skip("dciodvfy is not installed (Debian: dicom3tools)")
-    result = subprocess.run(["dciodvfy", "-new", str(path)], capture_output=True, text=True, check=False)
+def complaints(tool: str, *arguments: object) -> list[str]:
+    """Lines of dciodvfy or dcentvfy that report an error or a warning; skips the test where it is not installed."""
+    if shutil.which(tool) is None:
+        pytest.skip(f"{tool} is not installed (Debian: dicom3tools)")
+    result = subprocess.run([tool, *map(str, arguments)], capture_output=True, text=True, check=False)
     return [line for line in (result.stdout + result.stderr).splitlines() if line.startswith(("Error", "Warning"))]
+
+
+def complaints_of(path: Path) -> list[str]:
+    """What dciodvfy complains of in a file."""
+    return complaints("dciodvfy", "-new", path)

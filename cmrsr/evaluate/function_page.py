@@ -69,7 +69,7 @@ def _page(
     not_scored: Sequence[str],
 ) -> Iterator[str]:
     refused = [*not_scored, *failures_of(results)]
-    yield report._head(run, [
+    yield report.page_head(run, [
         (str(len(results)), "cases", "plain"), (str(len({r.patient for r in results})), "patients", "plain"),
         (str(len(engines)), "engines", "plain"), (str(len(refused)), "refused", "failed" if refused else "none"),
         (duration(run.seconds), "total time", "plain"),
@@ -92,7 +92,7 @@ def _page(
     ):
         if found_ones:
             yield from _comparison_section(title, said, found_ones, tuple(lower))
-    yield report._foot(run)
+    yield report.page_foot(run)
 
 
 def _comparison_section(title: str, said: str, found: Sequence[Comparison], lower: Sequence[str]) -> Iterator[str]:
@@ -102,9 +102,9 @@ def _comparison_section(title: str, said: str, found: Sequence[Comparison], lowe
         f"<h2>{title}</h2><p>{said} Mean ± standard deviation over {n} values of {found[0].per_patient.n} patients, "
         "those that every row has; the best of each column is set in bold.</p>"
     )
-    yield report._result_table(found, methods, lower)
+    yield report.result_table(found, methods, lower)
     for baseline in (m for m in methods if any(m in c.image_tests for c in found)):
-        yield f"<h3>{title}: difference to {escape(baseline)}</h3>{report._test_table(found, baseline)}"
+        yield f"<h3>{title}: difference to {escape(baseline)}</h3>{report.paired_table(found, baseline)}"
 
 
 def _engine_table(results: Sequence[CaseScore], engines: Sequence[str], protocol: Protocol) -> str:

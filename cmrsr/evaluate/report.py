@@ -120,7 +120,7 @@ def _batch(cases: Sequence[ReportCase], run: ReportRun, pictures: Sequence[Pictu
     illustrated = {id(case) for case in done[:MAX_ILLUSTRATED]}
     counts = [(sum(case.status == status for case in cases), status) for status in SIGNS]
     tiles = [(str(n), status, status if n else "none") for n, status in counts]
-    yield _head(run, [*tiles, (duration(run.seconds), "total time", "plain"), *_rate(done)])
+    yield page_head(run, [*tiles, (duration(run.seconds), "total time", "plain"), *_rate(done)])
     yield from figures(pictures)
     if len(done) > MAX_ILLUSTRATED:
         yield f'<p class="note">{len(done)} cases succeeded; pictures are shown for the first {MAX_ILLUSTRATED}.</p>'
@@ -132,7 +132,7 @@ def _batch(cases: Sequence[ReportCase], run: ReportRun, pictures: Sequence[Pictu
     )
     for n, case in enumerate(cases):
         yield from _section(n, case, case.pictures if id(case) in illustrated else ())
-    yield _foot(run)
+    yield page_foot(run)
 
 
 def _rate(done: Sequence[ReportCase]) -> list[tuple[str, str, str]]:
@@ -214,20 +214,20 @@ def _evaluation(
         (str(first.per_patient.n), "patients"),
         (str(len(methods)), "methods"),
     ]
-    yield _head(run, [(n, what, "plain") for n, what in (*counts, (duration(run.seconds), "total time"))])
+    yield page_head(run, [(n, what, "plain") for n, what in (*counts, (duration(run.seconds), "total time"))])
     yield "<h2>Result</h2><p>Mean ± standard deviation; the best of each column is set in bold.</p>"
-    yield _result_table(comparisons, methods, lower_is_better)
+    yield result_table(comparisons, methods, lower_is_better)
     yield from figures(pictures)
     yield "<h2>Protocol</h2>" + "".join(f"<p>{escape(paragraph)}</p>" for paragraph in protocol)
     yield "<h2>Paired tests</h2>"
     yield "<p>Images of one patient are not independent: the tests over patients are the stricter.</p>"
     tested = {name for c in comparisons for name in c.image_tests}
     for baseline in (method for method in methods if method in tested):
-        yield f"<h3>Difference to {escape(baseline)}</h3>{_test_table(comparisons, baseline)}"
-    yield _foot(run)
+        yield f"<h3>Difference to {escape(baseline)}</h3>{paired_table(comparisons, baseline)}"
+    yield page_foot(run)
 
 
-def _result_table(comparisons: Sequence[Comparison], methods: Sequence[str], lower_is_better: Sequence[str]) -> str:
+def result_table(comparisons: Sequence[Comparison], methods: Sequence[str], lower_is_better: Sequence[str]) -> str:
     """The paper's table: methods down, the metrics per image and then per patient across."""
     by_metric: dict[str, dict[str, Comparison]] = {}
     for c in comparisons:
@@ -253,7 +253,7 @@ def _result_table(comparisons: Sequence[Comparison], methods: Sequence[str], low
     return table(("Method", *by_metric, *by_metric), rows, above=groups)
 
 
-def _test_table(comparisons: Sequence[Comparison], baseline: str) -> str:
+def paired_table(comparisons: Sequence[Comparison], baseline: str) -> str:
     """Every method against one baseline; the method's name spans the rows of its metrics."""
     tested = [c for c in comparisons if baseline in c.image_tests]
     n_metrics = len({c.metric for c in tested})
@@ -295,7 +295,7 @@ def _test_cells(test: Paired, digits: int) -> list[str]:
 # ---- shared pieces -------------------------------------------------------------------------------------------------
 
 
-def _head(run: ReportRun, tiles: Sequence[tuple[str, str, str]]) -> str:
+def page_head(run: ReportRun, tiles: Sequence[tuple[str, str, str]]) -> str:
     started = run.started.strftime("%Y-%m-%d %H:%M:%S %Z").strip()
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{escape(run.title)}</title>
@@ -321,7 +321,7 @@ def _items(texts: Sequence[str]) -> str:
     return "".join(f"<li>{escape(text)}</li>" for text in texts)
 
 
-def _foot(run: ReportRun) -> str:
+def page_foot(run: ReportRun) -> str:
     return (
         f"</main><footer><p>Command</p><pre>{escape(run.command)}</pre>"
         f"<p>cmrsr {escape(run.version)} · engine {escape(run.engine)} · sha256 {escape(run.engine_digest)}</p>"

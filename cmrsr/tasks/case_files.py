@@ -78,8 +78,8 @@ class CaseFiles(ABC, Generic[Options]):
     command: str = ""
 
     @abstractmethod
-    def begin(self, series: Series, found: Survey) -> Work:
-        """Decide everything about a series; UnusableError where it cannot be worked on."""
+    def begin(self, name: str, series: Series, found: Survey) -> Work:
+        """Decide everything about a series, ``name`` in the batch; UnusableError where it cannot be worked on."""
 
     def process(self, candidate: Candidate, series: Series, listener: Listener) -> CaseResult:
         """Do one series into the output folder, or find that it was done before."""
@@ -93,7 +93,7 @@ class CaseFiles(ABC, Generic[Options]):
             return CaseResult(
                 name=candidate.name, status="skipped", outputs=(*_listed(done, target), sidecar), message="done before"
             )
-        work = self.begin(series, found)
+        work = self.begin(candidate.name, series, found)
         listener.case_started(candidate.name, work.n_evaluations)
         surveyed = time.monotonic()
         said: list[str] = []

@@ -15,6 +15,7 @@ from cmrsr.errors import UnusableError
 from cmrsr.io.series import Series
 from cmrsr.io.survey import SCALE_QUANTILE, Survey, survey
 from cmrsr.physics.kspace import zero_fill_plane
+from cmrsr.physics.volumes import LV, MYOCARDIUM
 from cmrsr.runtime.bundle import Bundle, load
 from cmrsr.runtime.choice import DeviceChoice, Engine
 from cmrsr.runtime.engine import load_graph
@@ -26,7 +27,6 @@ from cmrsr.tasks.heart import heart_centre
 from cmrsr.tasks.noise import keyed_noise
 
 Array = NDArray[np.float32]
-LV, MYOCARDIUM = 3, 2
 KEPT_GRAPHS = 2  # numbers of time steps: those of the search for the heart, and those of the series
 SEARCH_MM = 60.0  # from the middle of the image, where the heart is looked for beside the place that moves most
 SMALLEST_HEART_MM2 = 600.0  # of LV cavity and wall over the slices that are looked at: less is no heart
@@ -50,7 +50,7 @@ class Engines:
     def __init__(
         self, bundle: Bundle, plan: FunctionPlan, n_slices: int, batch_size: int, choice: DeviceChoice
     ) -> None:
-        self.bundle, self.plan, self._choice = bundle, plan, choice
+        self.bundle, self._choice = bundle, choice
         self.batch = -(-n_slices // -(-n_slices // batch_size))  # evenly filled
         n = self.batch
         told = (n, int(bundle.manifest.named("decoder").inputs[1].shape[1]))
@@ -64,6 +64,10 @@ class Engines:
     @property
     def n_features(self) -> int:
         return int(self.bundle.manifest.named("encoder").outputs[0].shape[1])
+
+    def node(self, windows: Array) -> Array:
+        """Features (f,) of a time step: the mean over its slices (z, WINDOW, WINDOW)."""
+        return np.asarray(self.in_batches(self.encoder, encoded(windows)[:, None])[0].mean(0))
 
     def graph(self, nodes: Array, position: Array) -> tuple[Array, Array, Array]:
         """(alpha, context, whole) of the time steps; compiled for their number, and kept for the last two numbers."""
@@ -136,8 +140,7 @@ class FunctionRun:
         self.window, self.scale = self._find()
         features = []
         for t in range(series.n_frames):
-            shown = self._cut(self._prepared(t))
-            features.append(engines.in_batches(engines.encoder, encoded(shown)[:, None])[0].mean(0))
+            features.append(engines.node(self._cut(self._prepared(t))))
         position = plan.position.astype(np.float32)
         self.alpha, context, whole = engines.graph(np.stack(features), position)
         gap_mm, *pixel_mm = plan.spacing_mm
@@ -234,16 +237,17 @@ class FunctionRun:
                 f"{series.source.name}: no left ventricle was found in its middle slices, expected a short-axis cine "
                 "of the heart"
             )
-        return best[1], _scale(best[1], looked)
+        return best[1], _scale(np.stack([best[1].cut(images) for images in looked]))
 
     def _look(self, window: ReadingWindow, looked: Sequence[Array]) -> tuple[float, tuple[float, float] | None]:
         """Area (mm2) of the LV with its wall in a window, mean over time, and its middle (y, x) in pixels of it."""
         engines = self.engines
-        scale = _scale(window, looked)
+        cut = np.stack([window.cut(images) for images in looked])
+        scale = _scale(cut)
         if scale <= 0:
             return 0.0, None
-        shown = [window.cut(images) / np.float32(scale) for images in looked]
-        nodes = np.stack([engines.in_batches(engines.encoder, encoded(s)[:, None])[0].mean(0) for s in shown])
+        shown = cut / np.float32(scale)
+        nodes = np.stack([engines.node(s) for s in shown])
         position = (np.arange(len(nodes)) / len(nodes)).astype(np.float32)
         _, context, _ = engines.graph(nodes, position)
         areas, places = [], []
@@ -261,9 +265,9 @@ class FunctionRun:
         return float(np.mean(areas)), (float(y), float(x))
 
 
-def _scale(window: ReadingWindow, looked: Sequence[Array]) -> float:
-    """The brightness that most of the window stays below, as in training."""
-    return float(np.quantile(np.stack([window.cut(images) for images in looked])[..., ::2, ::2], SCALE_QUANTILE))
+def _scale(windows: Array) -> float:
+    """The brightness that most of the windows (..., y, x) stays below, as in training."""
+    return float(np.quantile(windows[..., ::2, ::2], SCALE_QUANTILE))
 
 
 def _size_mm2(labels: NDArray[np.uint8]) -> float:

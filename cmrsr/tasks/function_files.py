@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from cmrsr.io.derivation import Derivation
 from cmrsr.io.discover import Candidate
@@ -29,14 +29,9 @@ class FunctionFiles(CaseFiles[FunctionOptions]):
     task: ClassVar[Task] = "function"
     engines: Kept[Engines] = field(default_factory=Kept, repr=False)
     references: References | None = None
-    _name: str = ""
 
-    def process(self, candidate: Candidate, series: Series, listener: Any) -> Any:
-        self._name = candidate.name
-        return CaseFiles.process(self, candidate, series, listener)
-
-    def begin(self, series: Series, found: Survey) -> Work:
-        reference = self.references.of(self._name, series) if self.references else None
+    def begin(self, name: str, series: Series, found: Survey) -> Work:
+        reference = self.references.of(name, series) if self.references else None
         return FunctionWork(self, series, found, plan_function(series, found, self.bundle, self.options), reference)
 
     def sink(

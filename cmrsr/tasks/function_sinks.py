@@ -13,17 +13,10 @@ from numpy.typing import NDArray
 from cmrsr.io.derivation import Derivation
 from cmrsr.io.outputs import replacing
 from cmrsr.io.series import Series
-from cmrsr.tasks.sinks import Frame, Layout, Sink, dicom_sink, nifti_sink, scratch_array
+from cmrsr.tasks.sinks import Layout, Sink, dicom_sink, nifti_sink, scratch_array
 
 MASKS = "_masks"  # takes the place of the task in the name of the images
 REPORT = "_report"
-
-
-class MaskedFrame(Frame, Protocol):
-    """A frame with its labels (z, y, x)."""
-
-    @property
-    def labels(self) -> NDArray[np.uint8]: ...
 
 
 class Findings(Protocol):

@@ -38,7 +38,7 @@ class InterpFiles(CaseFiles[InterpOptions]):
     def process(self, candidate: Candidate, series: Series, listener: Listener) -> CaseResult:
         return CaseFiles.process(self, candidate, _held(series), listener)
 
-    def begin(self, series: Series, found: Survey) -> Work:
+    def begin(self, name: str, series: Series, found: Survey) -> Work:
         plan = plan_interp(series, found, self.bundle, self.options)
         centre, _ = heart_centre(series, found.variance)
         return InterpWork(self, series, plan, centre)

@@ -26,7 +26,7 @@ class SrFiles(CaseFiles[SrOptions]):
     task: ClassVar[Task] = "sr"
     engines: Kept[Engine] = field(default_factory=Kept, repr=False)
 
-    def begin(self, series: Series, found: Survey) -> Work:
+    def begin(self, name: str, series: Series, found: Survey) -> Work:
         return SrWork(self, series, plan_sr(series, found, self.bundle, self.options))
 
 

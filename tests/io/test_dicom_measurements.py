@@ -10,11 +10,12 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_files import images, write_enhanced, write_series
-from test_dicom_write import DERIVATION, complaints, inconsistent, memory_series, series_in
+from test_dicom_write import DERIVATION, inconsistent, memory_series, series_in
 
 from cmrsr.io.dicom_measurements import write_measurements
 from cmrsr.io.dicom_segmentation import write_segmentation
 from cmrsr.io.series import Series
+from tests.dicom_tools import complaints
 
 VALUES = {
     "lv_edv_ml": 150.1239, "lv_esv_ml": 60.25, "lv_sv_ml": 89.87, "lv_ef_percent": 59.87, "lv_mass_g": 101.5,

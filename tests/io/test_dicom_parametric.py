@@ -6,11 +6,12 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_files import images, write_series
-from test_dicom_write import DERIVATION, complaints, inconsistent, memory_series, series_in, write
+from test_dicom_write import DERIVATION, inconsistent, memory_series, series_in, write
 
 from cmrsr.errors import OutputError
 from cmrsr.io.dicom_parametric import write_parametric_map
 from cmrsr.io.series import Series
+from tests.dicom_tools import complaints
 
 LABEL = "Standard deviation"
 

@@ -9,10 +9,11 @@ import pydicom
 import pytest
 from dicom_files import images, write_enhanced, write_series
 from numpy.typing import NDArray
-from test_dicom_write import DERIVATION, complaints, inconsistent, memory_series, series_in, write
+from test_dicom_write import DERIVATION, inconsistent, memory_series, series_in, write
 
 from cmrsr.io.dicom_segmentation import packed, write_segmentation
 from cmrsr.io.series import Series, Source
+from tests.dicom_tools import complaints
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 ROTATIONS = [

@@ -23,6 +23,7 @@ from cmrsr.io.dicom_read import read_headers
 from cmrsr.io.dicom_write import dicom_writer
 from cmrsr.io.nifti import read_nifti
 from cmrsr.io.series import Series, Source
+from tests.dicom_tools import complaints
 
 DERIVATION = Derivation(
     task="sr", engine="perfgen-s", engine_version="1.0", engine_digest="ab" * 32, software_version="0.1.0",
@@ -48,14 +49,6 @@ def write(folder: Path, like: Series, frames: NDArray[Any] | None = None, **opti
 
 def headers(folder: Path) -> list[Dataset]:
     return [pydicom.dcmread(path) for path in sorted(folder.glob("IM_*.dcm"))]
-
-
-def complaints(tool: str, *arguments: str) -> list[str]:
-    """Lines of dciodvfy or dcentvfy that report an error or a warning."""
-    if shutil.which(tool) is None:
-        pytest.skip(f"{tool} is not installed (Debian: dicom3tools)")
-    result = subprocess.run([tool, *arguments], capture_output=True, text=True, check=False)
-    return [line for line in (result.stdout + result.stderr).splitlines() if line.startswith(("Error", "Warning"))]
 
 
 def invalid(folder: Path) -> set[str]:

@@ -19,6 +19,7 @@ from cmrsr.io.discover import discover
 from cmrsr.io.series import Series
 from cmrsr.phantom.dicom import clock, write_scan_dicom
 from cmrsr.phantom.scan import VirtualScan
+from tests.dicom_tools import complaints
 
 
 @pytest.fixture(scope="module")
@@ -260,14 +261,6 @@ def test_nothing_is_left_of_a_failure(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 # --- other people's tools ---------------------------------------------------------------------------------------------
-
-
-def complaints(tool: str, *arguments: object) -> list[str]:
-    """Lines of dciodvfy or dcentvfy that report an error or a warning."""
-    if shutil.which(tool) is None:
-        pytest.skip(f"{tool} is not installed (Debian: dicom3tools)")
-    result = subprocess.run([tool, *map(str, arguments)], capture_output=True, text=True, check=False)
-    return [line for line in (result.stdout + result.stderr).splitlines() if line.startswith(("Error", "Warning"))]
 
 
 @pytest.mark.parametrize("name", NAMES)
