@@ -3,12 +3,13 @@
 from typing import Any
 
 from cmrsr.models.causal import Causal, CausalConfig
+from cmrsr.models.cpkdm import Cpkdm, CpkdmConfig
 from cmrsr.models.mamba_volume import MambaVolume, MambaVolumeConfig
 from cmrsr.models.perfgen import PerfGen, PerfGenConfig
 from cmrsr.models.sr3 import SR3, SR3Config
 from cmrsr.models.vdt import Vdt, VdtConfig, VdtPaper, VdtPaperConfig
 
-Model = PerfGen | SR3 | Vdt | VdtPaper | MambaVolume | Causal
+Model = PerfGen | SR3 | Vdt | VdtPaper | MambaVolume | Causal | Cpkdm
 _MODELS: dict[str, tuple[Any, Any]] = {
     "perfgen-s": (PerfGen, PerfGenConfig),
     "perfgen-paper": (SR3, SR3Config),
@@ -17,6 +18,8 @@ _MODELS: dict[str, tuple[Any, Any]] = {
     "tssc-s-volume": (MambaVolume, MambaVolumeConfig),
     "causal-s": (Causal, CausalConfig),
     "causal-paper": (Causal, CausalConfig),
+    "cpkdm-s": (Cpkdm, CpkdmConfig),
+    "cpkdm-paper": (Cpkdm, CpkdmConfig),
 }
 
 

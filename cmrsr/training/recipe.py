@@ -106,6 +106,39 @@ class CausalPaperModel(_Strict):
     counted: int = Field(default=128, multiple_of=16, gt=0)
 
 
+class CpkdmModel(_Strict):
+    """cpkdm-s: see ``cmrsr.models.cpkdm``. cine, t1, strain, atlas: False leaves an input or its knowledge out."""
+
+    name: Literal["cpkdm-s"]
+    n_phases: Literal[12] = 12
+    latent: int = 12
+    motion: int = 48
+    gate: int = 64
+    morphology: int = 128
+    widths: tuple[int, int, int] = (96, 160, 192)
+    blocks: tuple[int, int, int] = (2, 2, 1)
+    embedding: int = 192
+    heads: int = 4
+    critic: int = 48
+    cine: bool = True
+    t1: bool = True
+    strain: bool = True
+    atlas: bool = True
+
+
+class CpkdmPaperModel(CpkdmModel):
+    """cpkdm-paper: noise prediction at the width of a latent diffusion model; the paper gives no sizes, these are ours."""
+
+    name: Literal["cpkdm-paper"]  # type: ignore[assignment]
+    motion: int = 128
+    gate: int = 256
+    morphology: int = 256
+    widths: tuple[int, int, int] = (256, 512, 1024)
+    embedding: int = 1024
+    heads: int = 8
+    critic: int = 64
+
+
 class Diffusion(_Strict):
     """Schedule and target. ``residual``: diffuse (HR - LR) / residual_std instead of HR scaled to [-1, 1]."""
 
@@ -190,6 +223,23 @@ class BeatData(_Split):
     also: Path | None = Field(default=None, description="a folder of labelled series to train on beside the source")
     also_share: float = Field(default=0.5, gt=0, lt=1, description="of the patients of a batch")
     also_folds: int = Field(default=2, ge=1, description="of the patients of that folder; fold 0 is left out")
+
+
+class MieData(_Split):
+    """Slices of virtual patients with cine, T1 images and enhancement; 5-fold cross-validation is over patients."""
+
+    n_validation: int = Field(default=40, ge=1, description="virtual patients that are held out, with one fold")
+    n_patients: int = Field(default=480, ge=2)
+    crop: int = Field(default=96, ge=32)
+
+
+class MieLoss(_Strict):
+    """Weights of the terms beside the noise loss; adversarial = 0 leaves both critics out."""
+
+    image: float = Field(default=1.0, ge=0)
+    scar: float = Field(default=1.0, ge=0)
+    masks: float = Field(default=0.3, ge=0)
+    adversarial: float = Field(default=0.01, ge=0)
 
 
 class FunctionLoss(_Strict):
@@ -315,14 +365,33 @@ class FunctionRecipe(_Run):
         return self
 
 
-Recipe = SrRecipe | ClipRecipe | VolumeRecipe | FunctionRecipe
+class MieRecipe(_Run):
+    """A training run of ``mie``. latent_share: of the steps, after which the encoder of the latent rests."""
+
+    system: Literal["mie"]
+    model: Annotated[CpkdmModel | CpkdmPaperModel, Field(discriminator="name")]
+    diffusion: Diffusion = Diffusion(residual=False)
+    data: MieData = MieData()
+    loss: MieLoss = MieLoss()
+    latent_share: float = Field(default=0.4, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.diffusion.residual:
+            raise ValueError("mie diffuses the latent itself: diffusion.residual = false")
+        if self.model.name == "cpkdm-s" and self.diffusion.schedule != "cosine":
+            raise ValueError("cpkdm-s needs the cosine schedule")
+        return self
+
+
+Recipe = SrRecipe | ClipRecipe | VolumeRecipe | FunctionRecipe | MieRecipe
 _RECIPE: TypeAdapter[Recipe] = TypeAdapter(Annotated[Recipe, Field(discriminator="system")])
 # the values that tell systems and models apart: pydantic counts them as a part of the path to a key, users do not
 _TAGS = frozenset(
     tag
     for key, kinds in (
         ("system", get_args(Recipe)),
-        ("name", (SmallModel, PaperModel, ClipModel, LatentClipModel, CausalModel, CausalPaperModel)),
+        ("name", (SmallModel, PaperModel, ClipModel, LatentClipModel, CausalModel, CausalPaperModel, CpkdmModel, CpkdmPaperModel)),
     )
     for kind in kinds
     for tag in get_args(kind.model_fields[key].annotation)

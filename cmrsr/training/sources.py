@@ -16,11 +16,13 @@ from cmrsr.io.discover import discover
 from cmrsr.io.patient import patient_of
 from cmrsr.training.cache import load
 from cmrsr.training.data import Beat, Beats, Images, Stack, Stacks
+from cmrsr.training.infarcts import Infarcts, virtual_infarcts
 from cmrsr.training.labelled import read_labelled
-from cmrsr.training.recipe import ClipRecipe, FunctionRecipe, Recipe, SrRecipe, VolumeRecipe
+from cmrsr.training.recipe import ClipRecipe, FunctionRecipe, MieRecipe, Recipe, SrRecipe, VolumeRecipe
 from cmrsr.training.virtual import VirtualSet
 from cmrsr.training.virtual_cine import CineSet
 from cmrsr.training.virtual_function import FunctionSet
+from cmrsr.training.virtual_mie import InfarctSet
 
 
 def default_cache() -> Path:
@@ -30,7 +32,7 @@ def default_cache() -> Path:
 
 def load_data(
     recipe: Recipe, data: str | None, cache: Path, on_item: Callable[[int, int], None] | None = None
-) -> Images | Stacks | Beats:
+) -> Images | Stacks | Beats | Infarcts:
     """The data of a recipe, or of ``data`` instead; ``on_item`` is told (done, total) as they are rendered or read.
 
     UnusableError: the folder holds too few patients. UsageError: every virtual patient is held out.
@@ -43,6 +45,13 @@ def load_data(
             return _beat_folder(recipe, Path(source), on_item)
         beats = _virtual_beats(recipe, cache, on_item)
         return _with_others(beats, recipe.data.also, recipe.data.also_folds) if recipe.data.also else beats
+    if isinstance(recipe, MieRecipe):
+        if source != "phantom":
+            raise UsageError(
+                f"--data {source}: mie learns from virtual patients, whose scar is known; of real ones, cine, T1 and "
+                "late enhancement of the same slices would have to be registered first"
+            )
+        return _virtual_infarcts(recipe, cache, on_item)
     if source == "phantom":
         return _virtual_cine(recipe, cache, on_item)
     return _cine_folder(recipe, Path(source), on_item)
@@ -106,6 +115,25 @@ def _virtual_beats(recipe: FunctionRecipe, cache: Path, on_item: Callable[[int, 
     virtual, n = FunctionSet(n_patients=recipe.data.n_patients), recipe.data.n_validation
     beats = [Beat(images=images, labels=labels) for images, labels in _rendered(virtual, n, cache, on_item)]
     return Beats(training=beats[n:], validation=beats[:n], description=_described(virtual, n))
+
+
+def _virtual_infarcts(recipe: MieRecipe, cache: Path, on_item: Callable[[int, int], None] | None) -> Infarcts:
+    """The first patients are held out; of several folds, those whose turn it is."""
+    virtual, data = InfarctSet(n_patients=recipe.data.n_patients), recipe.data
+    total = virtual.n_patients
+    if data.folds == 1 and data.n_validation >= total:
+        raise UsageError(f"data.n_validation {data.n_validation}: expected fewer than the {total} virtual patients")
+    patients = virtual_infarcts(virtual, cache, None if on_item is None else lambda done: on_item(done, total))
+    held_out = [i % data.folds == data.fold if data.folds > 1 else i < data.n_validation for i in range(total)]
+    which = f"every {data.folds}th from {data.fold}" if data.folds > 1 else f"the first {data.n_validation}"
+    return Infarcts(
+        training=[s for slices, out in zip(patients, held_out, strict=True) if not out for s in slices],
+        validation=[s for slices, out in zip(patients, held_out, strict=True) if out for s in slices],
+        description=(
+            f"{total} virtual patients, {virtual.n_slices} slices of each, cine, T1 images and late enhancement, "
+            f"{virtual.window}x{virtual.window}; {which} are the validation set"
+        ),
+    )
 
 
 def _rendered(

@@ -3,14 +3,16 @@
 from cmrsr.errors import UsageError
 from cmrsr.training.data import Beats, Images, Stacks
 from cmrsr.training.function_system import FunctionSystem
+from cmrsr.training.infarcts import Infarcts
 from cmrsr.training.interp4d_system import ClipSystem, VolumeSystem
 from cmrsr.training.latent_system import LatentClipSystem
-from cmrsr.training.recipe import ClipRecipe, FunctionRecipe, Recipe, SrRecipe, VolumeRecipe
+from cmrsr.training.mie_system import MieSystem
+from cmrsr.training.recipe import ClipRecipe, FunctionRecipe, MieRecipe, Recipe, SrRecipe, VolumeRecipe
 from cmrsr.training.sr_system import SrSystem
 from cmrsr.training.system import System
 
 
-def build_system(recipe: Recipe, data: Images | Stacks | Beats) -> System:
+def build_system(recipe: Recipe, data: Images | Stacks | Beats | Infarcts) -> System:
     """The trainable system of a recipe on its data. UsageError: they do not go together."""
     if isinstance(recipe, SrRecipe) and isinstance(data, Images):
         return SrSystem(recipe, data)
@@ -20,4 +22,6 @@ def build_system(recipe: Recipe, data: Images | Stacks | Beats) -> System:
         return VolumeSystem(recipe, data)
     if isinstance(recipe, FunctionRecipe) and isinstance(data, Beats):
         return FunctionSystem(recipe, data)
+    if isinstance(recipe, MieRecipe) and isinstance(data, Infarcts):
+        return MieSystem(recipe, data)
     raise UsageError(f"{recipe.system} cannot be trained on {type(data).__name__.lower()}")
