@@ -4,34 +4,27 @@ Three passes: where the heart is; the causal graph over all time steps; then eve
 measured. Memory holds one frame, tables of numbers, and a small window of every frame for the report.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cmrsr.diffusion.ddim import ddim_coefficients
-from cmrsr.errors import UnusableError
 from cmrsr.io.series import Series
-from cmrsr.io.survey import SCALE_QUANTILE, Survey, survey
+from cmrsr.io.survey import Survey, survey
 from cmrsr.physics.kspace import zero_fill_plane
-from cmrsr.physics.volumes import LV, MYOCARDIUM
 from cmrsr.runtime.bundle import Bundle, load
 from cmrsr.runtime.choice import DeviceChoice, Engine
-from cmrsr.runtime.engine import load_graph
 from cmrsr.tasks.function_masks import clean_labels
 from cmrsr.tasks.function_measure import Measured, Measurer
 from cmrsr.tasks.function_plan import FunctionOptions, FunctionPlan, plan_function
-from cmrsr.tasks.function_window import ENCODED, READING_MM, WINDOW, ReadingWindow, encoded
+from cmrsr.tasks.function_window import READING_MM, WINDOW, ReadingWindow
 from cmrsr.tasks.heart import heart_centre
+from cmrsr.tasks.heart_reader import HeartReader, brightness, find_heart, middle_slices
 from cmrsr.tasks.noise import keyed_noise
 
 Array = NDArray[np.float32]
-KEPT_GRAPHS = 2  # numbers of time steps: those of the search for the heart, and those of the series
-SEARCH_MM = 60.0  # from the middle of the image, where the heart is looked for beside the place that moves most
-SMALLEST_HEART_MM2 = 600.0  # of LV cavity and wall over the slices that are looked at: less is no heart
-THINNEST_MM = 2.5  # wall: an edge that is blurred by a pixel or two is thinner, a scar or a dilated heart is not
-CLEAR_HEART_MM2 = 800.0  # likewise, a slice: more is certainly a heart, and no other need be looked for
 SHOWN_GREY = 1.25  # of the series' scale that is white in the report
 
 
@@ -44,66 +37,24 @@ class FunctionFrame:
     labels: NDArray[np.uint8]
 
 
-class Engines:
+class Engines(HeartReader):
     """The graphs of one bundle, compiled for one series' slices and matrix."""
 
     def __init__(
         self, bundle: Bundle, plan: FunctionPlan, n_slices: int, batch_size: int, choice: DeviceChoice
     ) -> None:
-        self.bundle, self._choice = bundle, choice
-        self.batch = -(-n_slices // -(-n_slices // batch_size))  # evenly filled
-        n = self.batch
-        told = (n, int(bundle.manifest.named("decoder").inputs[1].shape[1]))
-        image, small = (n, 1, *plan.padded), (n, 1, WINDOW, WINDOW)
-        self.encoder = self._load("encoder", lr=(n, 1, ENCODED, ENCODED))
-        self.decoder = self._load("decoder", image=small, context=told)
+        super().__init__(bundle, n_slices, batch_size, choice)
+        image, told = (self.batch, 1, *plan.padded), (self.batch, self.n_told)
         self.step = self._load("step", x_t=image, lr=image, context=told) if plan.super_resolved else self.decoder
         self._verdict = self._load("verdict", precise=True)
-        self._graphs: dict[int, Engine] = {}
-
-    @property
-    def n_features(self) -> int:
-        return int(self.bundle.manifest.named("encoder").outputs[0].shape[1])
-
-    def node(self, windows: Array) -> Array:
-        """Features (f,) of a time step: the mean over its slices (z, WINDOW, WINDOW)."""
-        return np.asarray(self.in_batches(self.encoder, encoded(windows)[:, None])[0].mean(0))
-
-    def graph(self, nodes: Array, position: Array) -> tuple[Array, Array, Array]:
-        """(alpha, context, whole) of the time steps; compiled for their number, and kept for the last two numbers."""
-        n = len(nodes)
-        if n not in self._graphs:
-            if len(self._graphs) == KEPT_GRAPHS:
-                self._graphs.pop(next(iter(self._graphs))).close()
-            self._graphs[n] = self._load("graph", precise=True, nodes=(n, self.n_features), position=(n,))
-        alpha, context, whole = self._graphs[n](nodes, position)
-        return alpha, context, whole
 
     def verdict(self, whole: Array, ef: float) -> float:
         """Probability of abnormal function."""
         (probability,) = self._verdict(whole, np.array([ef], np.float32))
         return float(probability[0])
 
-    def _load(self, name: str, *, precise: bool = False, **shapes: tuple[int, ...]) -> Engine:
-        """A graph compiled; precise: in full precision, where that costs nothing."""
-        choice = replace(self._choice, precision="f32") if precise else self._choice
-        return load_graph(self.bundle, self.bundle.manifest.named(name), shapes, choice)
-
-    def close(self) -> None:
-        several = (self.encoder, self.decoder, self.step, self._verdict, *self._graphs.values())
-        for engine in {id(e): e for e in several}.values():
-            engine.close()
-
-    def in_batches(self, engine: Callable[..., tuple[Array, ...]], *inputs: Array) -> tuple[Array, ...]:
-        """Inputs (n, ...) through an engine of a static batch, the tail filled up."""
-        n = len(inputs[0])
-        parts = []
-        for start in range(0, n, self.batch):
-            cut = [x[start : start + self.batch] for x in inputs]
-            missing = self.batch - len(cut[0])
-            full = [np.concatenate([x, np.repeat(x[-1:], missing, 0)]) if missing else x for x in cut]
-            parts.append([out[: len(cut[0])] for out in engine(*(np.ascontiguousarray(x, np.float32) for x in full))])
-        return tuple(np.concatenate(p) for p in zip(*parts, strict=True))
+    def _open(self) -> list[Engine]:
+        return [*super()._open(), self.step, self._verdict]
 
 
 class FunctionRun:
@@ -207,80 +158,17 @@ class FunctionRun:
         return self.engines.in_batches(step, x_t, shown, told)[0]
 
     def _find(self) -> tuple[ReadingWindow, float]:
-        """The window around the heart and the scale of its brightness: where the decoder sees most of an LV."""
+        """The window around the heart and the scale of its brightness."""
         series, plan = self.series, self.plan
-        _, y_mm, x_mm = plan.spacing_mm
-        pixel = (y_mm, x_mm)
-        n_z = series.shape[1]
-        slices = np.unique(np.round(np.linspace(0.3, 0.7, 4) * (n_z - 1)).astype(int))
-        times = np.unique([0, series.n_frames // 3 or 1])
-        looked = [self._prepared(int(t))[slices] for t in times]
         moving, _ = heart_centre(series, self._variance)
-        middle = ((plan.matrix[0] - 1) / 2, (plan.matrix[1] - 1) / 2)
-        centres = [(plan.scale * moving[0], plan.scale * moving[1]), middle]
-        for dy, dx in ((-1, 0), (1, 0), (0, -1), (0, 1)):
-            centres.append((middle[0] + dy * SEARCH_MM / y_mm, middle[1] + dx * SEARCH_MM / x_mm))
-        best: tuple[float, ReadingWindow] | None = None
-        for centre in centres:
-            if best is not None and best[0] > CLEAR_HEART_MM2 * len(slices):
-                break
-            window = ReadingWindow(centre=centre, pixel_mm=pixel)
-            for _ in range(2):  # look, then look again with the heart in the middle
-                size, at = self._look(window, looked)
-                if at is None:
-                    break
-                if best is None or size > best[0]:
-                    best = (size, window.moved_to(*at))
-                window = window.moved_to(*at)
-        if best is None or best[0] < SMALLEST_HEART_MM2:
-            raise UnusableError(
-                f"{series.source.name}: no left ventricle was found in its middle slices, expected a short-axis cine "
-                "of the heart"
-            )
-        return best[1], _scale(np.stack([best[1].cut(images) for images in looked]))
-
-    def _look(self, window: ReadingWindow, looked: Sequence[Array]) -> tuple[float, tuple[float, float] | None]:
-        """Area (mm2) of the LV with its wall in a window, mean over time, and its middle (y, x) in pixels of it."""
-        engines = self.engines
-        cut = np.stack([window.cut(images) for images in looked])
-        scale = _scale(cut)
-        if scale <= 0:
-            return 0.0, None
-        shown = cut / np.float32(scale)
-        nodes = np.stack([engines.node(s) for s in shown])
-        position = (np.arange(len(nodes)) / len(nodes)).astype(np.float32)
-        _, context, _ = engines.graph(nodes, position)
-        areas, places = [], []
-        for images, told in zip(shown, context, strict=True):
-            probabilities, _ = engines.in_batches(
-                engines.decoder, images[:, None], np.repeat(told[None], len(images), 0)
-            )
-            labels = clean_labels(probabilities.argmax(1).astype(np.uint8), READING_MM**2)
-            places.append(np.argwhere(labels > 0)[:, 1:])
-            areas.append(_size_mm2(labels))
-        found = np.concatenate(places)
-        if not len(found):
-            return 0.0, None
-        y, x = found.mean(0)
-        return float(np.mean(areas)), (float(y), float(x))
-
-
-def _scale(windows: Array) -> float:
-    """The brightness that most of the windows (..., y, x) stays below, as in training."""
-    return float(np.quantile(windows[..., ::2, ::2], SCALE_QUANTILE))
-
-
-def _size_mm2(labels: NDArray[np.uint8]) -> float:
-    """Area of cavity and wall of the LV in a window (z, y, x), as far as they can be those of one.
-
-    Blood without a wall is no ventricle, and neither is what reaches the window's edge: that holds a whole one.
-    """
-    cavity, wall = labels == LV, labels == MYOCARDIUM
-    whole = ~(cavity[:, [0, -1]].any((1, 2)) | cavity[:, :, [0, -1]].any((1, 2)))
-    inside, around = (mask[whole].sum((1, 2)) * READING_MM**2 for mask in (cavity, wall))
-    if around.sum() < THINNEST_MM * (2 * np.sqrt(np.pi * inside)).sum():
-        return 0.0
-    return float(2 * min(inside.sum(), around.sum()))
+        times = np.unique([0, series.n_frames // 3 or 1])
+        slices = middle_slices(series.shape[1])
+        looked = np.stack([self._prepared(int(t))[slices] for t in times])
+        y_mm, x_mm = plan.spacing_mm[1:]
+        window = find_heart(
+            looked, (plan.scale * moving[0], plan.scale * moving[1]), (y_mm, x_mm), self.engines, series.source.name
+        )
+        return window, brightness(np.stack([window.cut(images) for images in looked]))
 
 
 def _certainty(probabilities: Array) -> NDArray[np.float64]:
