@@ -15,7 +15,7 @@ from cmrsr.errors import UsageError
 if TYPE_CHECKING:
     from cmrsr.evaluate.page import Picture
     from cmrsr.evaluate.report import ReportCase
-    from cmrsr.io.discover import Candidate
+    from cmrsr.io.discover import Candidate, Refused
     from cmrsr.io.nifti_header import TimeAxis
     from cmrsr.runtime.bundle import Bundle
     from cmrsr.tasks.batch import CaseResult
@@ -66,7 +66,8 @@ DrawBatch = Callable[["Sequence[ReportCase]"], "Sequence[Picture]"]
 class BatchTask(Generic[Options]):
     """What is done to each series. ``report_case`` gives the function that makes a case of the report.
 
-    settings: further fields of ``files``. arrange: what becomes of the series found before they are worked on.
+    settings: further fields of ``files``. arrange: what becomes of the series found before they are worked on; some may
+    turn out to be of no use.
     write_table: called once all cases have ended. draw_batch: gives what draws the pictures above them in the report.
     """
 
@@ -75,7 +76,7 @@ class BatchTask(Generic[Options]):
     options: Options
     report_case: Callable[[], MakeReportCase]
     settings: Mapping[str, Any] = field(default_factory=dict)
-    arrange: "Callable[[Sequence[Candidate]], list[Candidate]] | None" = None
+    arrange: "Callable[[Sequence[Candidate]], Sequence[Candidate | Refused]] | None" = None
     write_table: WriteTable | None = None
     draw_batch: Callable[[], DrawBatch] | None = None
 
@@ -83,7 +84,7 @@ class BatchTask(Generic[Options]):
 def run_batch_command(request: BatchRequest, task: BatchTask[Any]) -> int:
     """Find the series, process each, write ``run.json`` and ``report.html``; the exit code of the batch."""
     from cmrsr import __version__
-    from cmrsr.io.discover import Refused, discover
+    from cmrsr.io.discover import Candidate, Refused, discover
     from cmrsr.io.outputs import refuse_overwriting
     from cmrsr.runtime.bundle import load
     from cmrsr.runtime.choice import DeviceChoice
@@ -99,8 +100,11 @@ def run_batch_command(request: BatchRequest, task: BatchTask[Any]) -> int:
     bundle = load(request.engine, task.files.task)
     with searching(quiet=request.quiet):
         candidates, refused, _ = discover(request.inputs, time_axis=time_axis, on_missing=cast(Any, request.on_missing))
+    sources = [path for one in (*candidates, *refused) for path in one.paths]
     if task.arrange:
-        candidates = task.arrange(candidates)
+        arranged = task.arrange(candidates)
+        candidates = [one for one in arranged if isinstance(one, Candidate)]
+        refused = [*refused, *(one for one in arranged if isinstance(one, Refused))]
     cases: list[Candidate | Refused] = [*candidates, *refused]
     n_mine = sum(mine(case.name, shard) for case in cases)
     command = shlex.join(["cmrsr", *request.arguments])
@@ -110,7 +114,7 @@ def run_batch_command(request: BatchRequest, task: BatchTask[Any]) -> int:
             force=request.force, command=command, **task.settings,
         )  # fmt: skip
         outputs = [path for one in candidates for path in files.planned(one)]
-        refuse_overwriting(outputs, [path for case in cases for path in case.paths])
+        refuse_overwriting(outputs, sources)
         record = {
             "software": f"cmrsr {__version__}", "task": files.task, "command": command, "started": started.isoformat(),
             "engine": {"name": bundle.manifest.name, "digest": bundle.digest}, "parameters": files.parameters(),

@@ -29,7 +29,7 @@ METHOD: dict[str, Code] = {"sr": codes.DCM.SpatialResampling}
 INTERPOLATED = "INTERPOLATED"
 NOTICE = "Research use only, not a medical device"
 # Added to the series number, so that results of several tasks on one series have numbers of their own.
-NUMBER: dict[str, int] = {"interp4d": 1, "function": 2}
+NUMBER: dict[str, int] = {"interp4d": 1, "function": 2, "mie": 3}
 MAX_DESCRIPTION = 64
 MAX_SERIES_NUMBER = 2**31 - 1
 # Far below any meaning; hides the last bits of the arithmetic.

@@ -4,7 +4,7 @@ highdicom takes the patient, the study and the frame of reference from an image 
 a stand-in that has them all, whatever the source is, and the true sources are named afterwards.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,7 +64,7 @@ def geometry(result: Result) -> dict[str, Any]:
 
 def copy_provenance(target: Dataset, result: Result, source: Dataset, keywords: Sequence[str] = PROVENANCE) -> None:
     """Say how it was derived, and date it like ``source`` rather than today, so that a re-run writes the same file."""
-    for keyword in keywords:
+    for keyword in (*keywords, *(("SyntheticData",) if result.synthetic else ())):
         put(target, keyword, result.shared[keyword].value)
     put(target, "ContentDate", source.ContentDate or source.StudyDate or NO_DATE)
     put(target, "ContentTime", source.ContentTime or source.StudyTime or "000000")
@@ -109,7 +109,8 @@ def refer_to_sources(image: Dataset, result: Result, derivation: Code) -> None:
             put(derived, "DerivationCodeSequence", [code_item(derivation)])
             put(groups, "DerivationImageSequence", [derived])
     if isinstance(stack, DicomStack):
-        put(image, "ReferencedSeriesSequence", _series_items(stack))
+        further = (one for slices in result.also for one in slices)
+        put(image, "ReferencedSeriesSequence", _series_items([*source_images(stack), *further]))
 
 
 def slice_index(groups: Dataset, places: NDArray[np.float64]) -> int:
@@ -136,9 +137,9 @@ def _same_pixels(result: Result) -> bool:
     return result.shape[1:] == result.like.shape[1:] and bool(np.allclose(result.affine, result.like.affine))
 
 
-def _series_items(stack: DicomStack) -> list[Dataset]:
+def _series_items(sources: Iterable[DicomInstance]) -> list[Dataset]:
     images_of: dict[str, list[Dataset]] = {}
-    for source in source_images(stack):
+    for source in {one.sop_instance_uid: one for one in sources}.values():
         reference = Dataset()
         put(reference, "ReferencedSOPClassUID", source.sop_class_uid)
         put(reference, "ReferencedSOPInstanceUID", source.sop_instance_uid)

@@ -35,10 +35,12 @@ from cmrsr.io.dicom_group import DicomStack
 from cmrsr.io.dicom_header import read_header
 from cmrsr.io.dicom_invent import invented_header
 from cmrsr.io.dicom_read import Component, DicomInstance, text
+from cmrsr.io.dicom_synthetic import KEPT, mark_synthetic
 from cmrsr.io.dicom_uid import uid_of
 from cmrsr.io.series import Series, Shape
 
 Between = Sequence[Sequence[int]]  # of each frame the source frames it lies between, one for an acquired frame itself
+Also = Sequence[Sequence[DicomInstance]]  # of each slice, images of another series that it was made from as well
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +49,7 @@ class Result:
 
     ``shared`` holds the tags that all its images have in common: patient to equipment, and how it was derived.
     ``times_ms`` is None where the images keep the times of their sources. ``notes`` says what of them was mended.
-    ``between`` is None where no frames are new.
+    ``between`` is None where no frames are new; ``also`` is empty where there is one source series only.
     """
 
     like: Series
@@ -57,6 +59,8 @@ class Result:
     between: Between | None
     shared: Dataset
     notes: tuple[str, ...]
+    also: Also = ()
+    synthetic: bool = False
     last_file: dict[Path, FileDataset] = field(default_factory=dict, repr=False)
 
 
@@ -72,8 +76,13 @@ def plan_result(
     root: str,
     offset: int,
     suffix: str,
+    also: Also = (),
+    synthetic: bool = False,
 ) -> Result:
-    """Decide everything that is equal for all images; ``root`` is what the identifiers follow from (see dicom_uid)."""
+    """Decide everything that is equal for all images; ``root`` is what the identifiers follow from (see dicom_uid).
+
+    synthetic: made up by a model, and marked so (see dicom_synthetic).
+    """
     stack = like.source.header
     component: Component = "magnitude"
     times = like.times_ms if times_ms is None and shape[0] == like.n_frames else times_ms
@@ -97,9 +106,12 @@ def plan_result(
     number_offset = offset + NUMBER.get(derivation.task, 0)
     put_series(shared, original, series_uid=series_uid, offset=number_offset, suffix=suffix)
     put_derivation(shared, derivation, component, original)
+    if synthetic:
+        mark_synthetic(shared, f"{suffix}: {text(original, 'SeriesDescription')}")
     put(shared, "PhotometricInterpretation", text(original, "PhotometricInterpretation") or "MONOCHROME2")
     return Result(
-        like=like, shape=shape, affine=affine, times_ms=times, between=between, shared=shared, notes=tuple(notes)
+        like=like, shape=shape, affine=affine, times_ms=times, between=between, shared=shared, notes=tuple(notes),
+        also=also, synthetic=synthetic,
     )  # fmt: skip
 
 
@@ -108,7 +120,8 @@ def image_header(result: Result, t: int, z: int) -> tuple[Dataset, list[str]]:
     """All tags but those of the pixels, and notes on what of the source image's tags was mended."""
     stack = result.like.source.header
     sources = contributing(result, stack, t, z) if isinstance(stack, DicomStack) else []
-    ds, notes = copy_tags(source_header(sources[0], result.last_file), IMAGE) if sources else (Dataset(), [])
+    tags = KEPT if result.synthetic else IMAGE
+    ds, notes = copy_tags(source_header(sources[0], result.last_file), tags) if sources else (Dataset(), [])
     ds.update(result.shared)
     put(ds, "SOPClassUID", MRImageStorage)
     put(ds, "SOPInstanceUID", uid_of(ds.SeriesInstanceUID, str(t), str(z)))
@@ -124,13 +137,17 @@ def image_header(result: Result, t: int, z: int) -> tuple[Dataset, list[str]]:
 
 
 def contributing(result: Result, stack: DicomStack, t: int, z: int) -> list[DicomInstance]:
-    """The source images of image (t, z): its own time points and slice, or all where their number has changed."""
+    """The source images of image (t, z): its own time points and slice, or all where their number has changed.
+
+    Those of another series come last.
+    """
     if result.between is not None:
         rows = [stack.table[s] for s in result.between[t]]
     else:
         rows = [stack.table[t]] if result.shape[0] == result.like.n_frames else list(stack.table)
     same_slices = result.shape[1] == result.like.shape[1]
-    return [image for row in rows for image in ([row[z]] if same_slices else row)]
+    own = [image for row in rows for image in ([row[z]] if same_slices else row)]
+    return [*own, *result.also[z]] if result.also else own
 
 
 def source_header(instance: DicomInstance, last_file: dict[Path, FileDataset]) -> Dataset:

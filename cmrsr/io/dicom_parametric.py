@@ -1,6 +1,7 @@
-"""The standard deviation of a result as one DICOM Parametric Map, in floating point."""
+"""A map of one quantity, such as the standard deviation of a result, as one DICOM Parametric Map in floating point."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian
 
 from cmrsr.errors import OutputError
 from cmrsr.io.derivation import Derivation
 from cmrsr.io.dicom_highdicom import copy_provenance, geometry, identity, number_in_time, refer_to_sources, stand_in
-from cmrsr.io.dicom_image import Between, Result, plan_result
+from cmrsr.io.dicom_image import Also, Between, Result, plan_result
 from cmrsr.io.dicom_uid import root_of
 from cmrsr.io.outputs import output_errors, replacing
 from cmrsr.io.series import Series, Shape
@@ -21,9 +23,30 @@ from cmrsr.io.series import Series, Shape
 if TYPE_CHECKING:
     from highdicom.pm import ParametricMap
 
-# The map is numbered apart from the images of the same result, which count from 1 (see put_series).
-SERIES_OFFSET = 50
 MIN_WINDOW = 1e-6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantity:
+    """What a map shows. name: ContentLabel; contrast: of its ImageType.
+
+    offset: maps are numbered apart from the images of the same result, which count from 1 (see put_series).
+    """
+
+    name: str
+    contrast: str
+    code: Code
+    unit: Code
+    offset: int
+
+
+STANDARD_DEVIATION = Quantity(
+    name="STDDEV", contrast="STD_DEVIATION", code=codes.SCT.StandardDeviation, unit=codes.UCUM.NoUnits, offset=50
+)
+PROBABILITY = Quantity(
+    name="PROBABILITY", contrast="QUANTITY", code=codes.DCM.Probability, unit=codes.UCUM.NoUnits, offset=70
+)
+T1_MAP = Quantity(name="T1", contrast="QUANTITY", code=codes.DCM.T1, unit=codes.UCUM.Millisecond, offset=80)
 
 
 def write_parametric_map(
@@ -36,11 +59,15 @@ def write_parametric_map(
     shape: Shape,
     label: str,
     between: Between | None = None,
+    quantity: Quantity = STANDARD_DEVIATION,
+    also: Also = (),
+    synthetic: bool = False,
 ) -> None:
     """Write ``frames`` (z, y, x), one per time point of ``shape`` = (t, z, y, x), as one file with float pixels.
 
     All frames are held in memory: a Parametric Map is one file, and its writer (highdicom) takes it as a whole.
-    ``label`` names the quantity, such as "Standard deviation"; ``between`` as for ``dicom_writer``.
+    ``label`` names the map, such as "Standard deviation"; ``between``, ``also`` and ``synthetic`` as for
+    ``dicom_writer``.
     Raises OutputError for NaN or infinite values.
     """
     data = np.stack([np.asarray(frame, dtype=np.float32) for frame in frames])
@@ -57,15 +84,17 @@ def write_parametric_map(
         times_ms=times,
         between=between,
         root=root_of(like, derivation),
-        offset=SERIES_OFFSET,
+        offset=quantity.offset,
         suffix=label,
+        also=also,
+        synthetic=synthetic,
     )
-    image = _parametric_map(data, result, label)
+    image = _parametric_map(data, result, label, quantity)
     with replacing(path) as partial, output_errors(path):
         image.save_as(partial, enforce_file_format=True)
 
 
-def _parametric_map(data: NDArray[np.float32], result: Result, label: str) -> "ParametricMap":
+def _parametric_map(data: NDArray[np.float32], result: Result, label: str, quantity: Quantity) -> "ParametricMap":
     import highdicom as hd  # takes half a second
 
     low, high = float(data.min()), float(data.max())
@@ -82,11 +111,11 @@ def _parametric_map(data: NDArray[np.float32], result: Result, label: str) -> "P
                 hd.pm.RealWorldValueMapping(
                     lut_label=f"T{t + 1}",
                     lut_explanation=label[:64],
-                    unit=codes.UCUM.NoUnits,
+                    unit=quantity.unit,
                     value_range=(low, high),
                     slope=1.0,
                     intercept=0.0,
-                    quantity_definition=codes.SCT.StandardDeviation,
+                    quantity_definition=quantity.code,
                 )
             ]
             for t in range(len(data))
@@ -99,8 +128,8 @@ def _parametric_map(data: NDArray[np.float32], result: Result, label: str) -> "P
                 voi_lut_function="LINEAR_EXACT",
             )
         ],
-        content_label="STDDEV",
-        derived_pixel_contrast="STD_DEVIATION",
+        content_label=quantity.name,
+        derived_pixel_contrast=quantity.contrast,
         content_description=label[:64],
         transfer_syntax_uid=ExplicitVRLittleEndian,
     )

@@ -1,4 +1,4 @@
-"""The masks of the heart as one DICOM Segmentation: a binary frame for each part, slice and time point."""
+"""Masks as one DICOM Segmentation: a binary frame for each part, slice and time point."""
 
 from collections.abc import Iterable
 from copy import deepcopy
@@ -23,8 +23,8 @@ from cmrsr.io.dicom_highdicom import (
     slice_index,
     stand_in,
 )
-from cmrsr.io.dicom_image import Result, plan_result
-from cmrsr.io.dicom_segments import CATEGORY, SEGMENTS
+from cmrsr.io.dicom_image import Also, Result, plan_result
+from cmrsr.io.dicom_segments import HEART, Parts
 from cmrsr.io.dicom_uid import root_of, uid_of
 from cmrsr.io.outputs import output_errors, replacing
 from cmrsr.io.series import Series
@@ -45,18 +45,22 @@ def write_segmentation(
     *,
     affine: NDArray[np.float64],
     times_ms: NDArray[np.float64] | None = None,
+    parts: Parts = HEART,
+    also: Also = (),
+    synthetic: bool = False,
 ) -> None:
-    """Write ``labels`` (t, z, y, x) as one file; their codes are those of ``SEGMENTS``, 0 is background.
+    """Write ``labels`` (t, z, y, x) as one file; their codes are those of ``parts``, 0 is background.
 
     ``affine`` says where the labels lie: their matrix may be finer than that of ``like``, with as many slices.
     ``times_ms`` (t,) or (t, z), those of ``like`` by default. Of every time point and slice, only the parts that have
     a pixel there become frames, each naming the source images of that time and place; the segments keep their
     numbers. Labels without any pixel are written as empty frames of the first time point.
+    ``also`` and ``synthetic``: as for ``dicom_writer``.
     ``labels`` may be mapped from a file: a slice is read at a time, and only the packed bits are held in memory.
     Raises OutputError when the file cannot be written.
     """
-    if labels.ndim != 4 or any(frame.max(initial=0) > max(SEGMENTS) for frame in labels):
-        raise ValueError(f"expected labels (t, z, y, x) of 0 to {max(SEGMENTS)}, got shape {labels.shape}")
+    if labels.ndim != 4 or any(frame.max(initial=0) > max(parts.segments) for frame in labels):
+        raise ValueError(f"expected labels (t, z, y, x) of 0 to {max(parts.segments)}, got shape {labels.shape}")
     n, depth, rows, columns = labels.shape
     result = plan_result(
         like,
@@ -67,16 +71,22 @@ def write_segmentation(
         between=None,
         root=root_of(like, derivation),
         offset=SERIES_OFFSET,
-        suffix="masks",
+        suffix=parts.title,
+        also=also,
+        synthetic=synthetic,
     )
     times = like.times_ms if times_ms is None and n == like.n_frames else times_ms
-    image = _segmentation(labels, result, derivation, times)
+    image = _segmentation(labels, result, derivation, times, parts)
     with replacing(path) as partial, output_errors(path):
         image.save_as(partial, enforce_file_format=True)
 
 
 def _segmentation(
-    labels: NDArray[np.uint8], result: Result, derivation: Derivation, times_ms: NDArray[np.float64] | None
+    labels: NDArray[np.uint8],
+    result: Result,
+    derivation: Derivation,
+    times_ms: NDArray[np.float64] | None,
+    parts: Parts,
 ) -> "Segmentation":
     import highdicom as hd  # takes half a second
 
@@ -96,15 +106,16 @@ def _segmentation(
         hd.seg.SegmentDescription(
             segment_number=number,
             segment_label=segment.label,
-            segmented_property_category=CATEGORY,
+            segmented_property_category=segment.category,
             segmented_property_type=segment.type,
             algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
             algorithm_identification=algorithm,
             tracking_uid=uid_of(result.shared.SeriesInstanceUID, segment.label),
             tracking_id=segment.label,
+            anatomic_regions=[segment.region] if segment.region else None,
             display_color=hd.color.CIELabColor.from_rgb(*segment.colour),
         )
-        for number, segment in SEGMENTS.items()
+        for number, segment in parts.segments.items()
     ]
     image = hd.seg.Segmentation(
         source_images=[template],
@@ -112,20 +123,24 @@ def _segmentation(
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=descriptions,
         omit_empty_frames=False,
-        **identity(result, "masks"),
+        **identity(result, parts.title),
         **geometry(result),
-        content_label="HEART",
-        content_description="Ventricles of the heart",
+        content_label=parts.name,
+        content_description=parts.description,
         transfer_syntax_uid=ExplicitVRLittleEndian,
     )
     copy_provenance(image, result, template)
-    _fill(image, labels, places_of(result), times_ms)
+    _fill(image, labels, places_of(result), times_ms, parts)
     refer_to_sources(image, result, codes.cid7203.SegmentationImageDerivation)
     return image
 
 
 def _fill(
-    image: Dataset, labels: NDArray[np.uint8], places: NDArray[np.float64], times_ms: NDArray[np.float64] | None
+    image: Dataset,
+    labels: NDArray[np.uint8],
+    places: NDArray[np.float64],
+    times_ms: NDArray[np.float64] | None,
+    parts: Parts,
 ) -> None:
     """Put the frames of all time points in the place of the empty ones of a single time point.
 
@@ -136,13 +151,13 @@ def _fill(
         del groups.DerivationImageSequence
         number = groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber
         shared[number, slice_index(groups, places)] = groups
-    present = [{number: (frame == number).any(axis=(1, 2)) for number in SEGMENTS} for frame in labels]
-    found = [(number, z, t) for number, z in shared for t, parts in enumerate(present) if parts[number][z]]
+    present = [{number: (frame == number).any(axis=(1, 2)) for number in parts.segments} for frame in labels]
+    found = [(number, z, t) for number, z in shared for t, seen in enumerate(present) if seen[number][z]]
     frames: list[Frame] = found or [(number, z, 0) for number, z in shared]
     items = []
     for number, z, t in frames:
         item = deepcopy(shared[number, z])
-        put(item.FrameContentSequence[0], "FrameLabel", _name(number, z, t, len(labels), times_ms))
+        put(item.FrameContentSequence[0], "FrameLabel", _name(parts.segments[number].label, z, t, len(labels), times_ms))
         items.append(item)
     image.PerFrameFunctionalGroupsSequence = items
     image.NumberOfFrames = len(frames)
@@ -150,9 +165,9 @@ def _fill(
     number_in_time(image, [t for _, _, t in frames])
 
 
-def _name(number: int, z: int, t: int, n: int, times_ms: NDArray[np.float64] | None) -> str:
+def _name(label: str, z: int, t: int, n: int, times_ms: NDArray[np.float64] | None) -> str:
     """Such as "LV cavity, time point 3 of 25, 80 ms"."""
-    words = [SEGMENTS[number].label, f"time point {t + 1} of {n}"]
+    words = [label, f"time point {t + 1} of {n}"]
     if times_ms is not None:
         words.append(f"{float(times_ms[t] if times_ms.ndim == 1 else times_ms[t, z]):.6g} ms")
     return ", ".join(words)

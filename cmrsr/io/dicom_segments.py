@@ -1,4 +1,4 @@
-"""The parts of the heart that are labelled, in DICOM's terms."""
+"""The parts of the heart, and of its wall, that are labelled, in DICOM's terms."""
 
 from dataclasses import dataclass
 
@@ -10,18 +10,44 @@ RGB = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One part; the colours are of Okabe & Ito's palette, which people with colour-vision deficiency can tell apart."""
+    """One part; the colours are of Okabe & Ito's palette, which people with colour-vision deficiency can tell apart.
+
+    region: what it is found in, None where the type says that.
+    """
 
     label: str
     type: Code
     colour: RGB
+    category: Code = codes.SCT.AnatomicalStructure
+    region: Code | None = None
 
 
-# By label, which is the segment number as well. DICOM has codes for ventricles, none for their cavities: the code is
-# that of the ventricle, as is usual for the blood of it, and the label says cavity.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What one object holds, by label, which is the segment number as well; ``title`` ends its series description."""
+
+    name: str
+    description: str
+    title: str
+    segments: dict[int, Segment]
+
+
+# DICOM has codes for ventricles, none for their cavities: the code is that of the ventricle, as is usual for the blood
+# of it, and the label says cavity.
 SEGMENTS: dict[int, Segment] = {
     1: Segment("RV cavity", codes.SCT.RightVentricle, (0, 114, 178)),
     2: Segment("LV myocardium", codes.SCT.LeftVentricleMyocardium, (0, 158, 115)),
     3: Segment("LV cavity", codes.SCT.LeftVentricle, (213, 94, 0)),
 }
-CATEGORY: Code = codes.SCT.AnatomicalStructure
+HEART = Parts(name="HEART", description="Ventricles of the heart", title="masks", segments=SEGMENTS)
+SCAR = Parts(
+    name="SCAR",
+    description="Scar of the left ventricle, predicted",
+    title="SYNTHETIC scar (cmrsr)",
+    segments={
+        1: Segment(
+            "Scar", codes.SCT.Scar, (230, 159, 0), codes.SCT.MorphologicallyAbnormalStructure,
+            codes.SCT.LeftVentricleMyocardium,
+        )
+    },
+)  # fmt: skip

@@ -16,7 +16,7 @@ from cmrsr.errors import OutputError
 from cmrsr.io.derivation import Derivation
 from cmrsr.io.dicom_copy import put
 from cmrsr.io.dicom_group import DicomStack
-from cmrsr.io.dicom_image import Between, Result, image_header, plan_result
+from cmrsr.io.dicom_image import Also, Between, Result, image_header, plan_result
 from cmrsr.io.dicom_read import DicomInstance
 from cmrsr.io.dicom_scale import Range, Scale, choose_scale, exact_scale
 from cmrsr.io.dicom_uid import IMPLEMENTATION_UID, root_of
@@ -76,6 +76,8 @@ def dicom_writer(
     between: Between | None = None,
     series_offset: int = 0,
     description_suffix: str = "SR",
+    also: Also = (),
+    synthetic: bool = False,
 ) -> Iterator[DicomWriter]:
     """Write a series ``shape`` = (t, z, y, x) derived from ``like`` into ``folder`` as IM_0001.dcm and so on, by time.
 
@@ -83,6 +85,7 @@ def dicom_writer(
     ``times_ms`` (t,) or (t, z): needed where the number of frames differs from the source's.
     ``between``: where frames are new, of each the frames of ``like`` it lies between, one for an acquired frame. Every
     image then says which it is, and integers of acquired images come back bit for bit.
+    ``also``: of each slice, further source images. ``synthetic``: marked as what no scanner acquired.
     A series that is not from DICOM gets a study of its own, dated 1900-01-01, without a person's name.
     Raises OutputError when the folder cannot be written or holds anything else.
     """
@@ -102,7 +105,7 @@ def dicom_writer(
                 raise ValueError(f"expected {shape[0]} frames, got {writer.written}")
             result = plan_result(
                 like, derivation, shape=shape, affine=affine, times_ms=times_ms, between=between,
-                offset=series_offset, root=root_of(like, derivation), suffix=description_suffix,
+                offset=series_offset, root=root_of(like, derivation), suffix=description_suffix, also=also, synthetic=synthetic,
             )  # fmt: skip
             with output_errors(folder):
                 _write_files(partial, writer, result)

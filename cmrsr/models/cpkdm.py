@@ -231,7 +231,7 @@ class LatentDenoiser(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """x + attention of its cells on those of another map of the same grid, which first look near their own place (ours)."""
+    """x + attention of its cells on those of another map of the same grid; at first they look near themselves (ours)."""
 
     def __init__(self, channels: int, context: int, heads: int) -> None:
         super().__init__()

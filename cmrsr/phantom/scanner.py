@@ -1,6 +1,6 @@
 """From tissue signal to a scanner's image: coil shading, sampling, noise, raw filter, magnitude, corrections."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -86,6 +86,13 @@ def draw_scanner(rng: Generator, n: int, matrix: int, quality: Quality) -> Scann
         noise_map=speed_up.astype(np.float32),
         bend=None if bend is None else bend.astype(np.float32),
     )
+
+
+def with_coil(scanner: Scanner, other: Scanner) -> Scanner:
+    """A scanner's settings with the receive coil, and the correction of its shading, of another scan's."""
+    zoom = scanner.matrix / other.matrix
+    correction = scipy.ndimage.zoom(other.correction, zoom, order=1, grid_mode=True, mode="nearest")
+    return replace(scanner, shading=other.shading, correction=correction.astype(np.float32))
 
 
 def typical_peak(signals: NDArray[np.floating[Any]]) -> np.float32:

@@ -25,7 +25,7 @@ from cmrsr.phantom.patient import VirtualPatient
 from cmrsr.phantom.plane import FINE, LONG_AXIS, long_axis
 from cmrsr.phantom.render import Pose, Section
 from cmrsr.phantom.scan import VirtualScan
-from cmrsr.phantom.scanner import BREATH_HOLD, FIRST_PASS, draw_scanner, typical_peak
+from cmrsr.phantom.scanner import BREATH_HOLD, FIRST_PASS, Scanner, draw_scanner, typical_peak, with_coil
 from cmrsr.phantom.tissue import Materials
 from cmrsr.physics.signal import bssfp, inversion_recovery, inversion_recovery_gre, null_time
 
@@ -144,8 +144,7 @@ def t1(exam: Examination) -> Iterator[VirtualScan]:
     """Eight native inversion-recovery images a slice, MOLLI 5(3)3, by inversion time; a breath-hold a slice."""
     patient, levels = exam.patient, exam.levels()
     rng = patient.rng(STREAM["t1"])
-    matrix = exam.protocol.matrix or int(rng.choice([160, 192, 224]))
-    scanner = draw_scanner(rng, FINE, matrix, BREATH_HOLD)
+    scanner = _t1_scanner(exam, rng)
     n_t, n_z = sum(n for _, n in MOLLI), len(levels)
     inversion, acquired, poses = np.zeros((n_t, n_z)), np.zeros((n_t, n_z)), np.empty((n_t, n_z), object)
     beat = patient.cycle.beat_ms
@@ -186,7 +185,9 @@ def lge(exam: Examination) -> Iterator[VirtualScan]:
     patient = exam.patient
     rng = patient.rng(STREAM["lge"])
     matrix = exam.protocol.matrix or int(rng.choice([192, 224, 256]))
-    scanner = draw_scanner(rng, FINE, matrix, BREATH_HOLD)
+    # the same coil as for the T1 images: who lies in it does not move between the scans
+    coil = _t1_scanner(exam, patient.rng(STREAM["t1"]))
+    scanner = with_coil(draw_scanner(rng, FINE, matrix, BREATH_HOLD), coil)
     n_z, beat = len(exam.planes), patient.cycle.beat_ms
     m = exam.chest.materials
     healthy = float(np.median(m.late_t1_ms[(m.segment > 0) & ~m.scar]))
@@ -216,6 +217,11 @@ def lge(exam: Examination) -> Iterator[VirtualScan]:
 _SCANS: dict[ScanKind, Callable[[Examination], Iterator[VirtualScan]]] = {
     "cine": cine, "perfusion": perfusion, "t1": t1, "lge": lge,
 }  # fmt: skip
+
+
+def _t1_scanner(exam: Examination, rng: np.random.Generator) -> Scanner:
+    """The first draws of the T1 scan."""
+    return draw_scanner(rng, FINE, exam.protocol.matrix or int(rng.choice([160, 192, 224])), BREATH_HOLD)
 
 
 def _step(levels: list[int]) -> int:

@@ -96,6 +96,7 @@ TISSUES: dict[Kind, Tissue] = {
 }  # fmt: skip
 KINDS: tuple[Kind, ...] = tuple(TISSUES)
 SCAR_T1_RISE_MS = (150.0, 400.0)  # above the patient's myocardium, chronic infarct without contrast
+SCAR_COUPLING = 0.75  # of the late T1 that follows the native one: both go with the extracellular volume
 SCAR_LATE_T1 = (0.6, 0.82)  # of the remote myocardium's T1 late after contrast: 425 of 541 ms
 BLOOD_LATE_T1 = (0.68, 0.86)  # likewise: 450 of 541 ms
 
@@ -149,7 +150,10 @@ def draw_materials(
     rho, t1, t2, late, texture = (low[kinds] + u * (high - low)[kinds]).T
     late = late * t1
     scar = kinds == KINDS.index("scar")
-    rise, enhanced = rng.uniform(*SCAR_T1_RISE_MS), rng.uniform(*SCAR_LATE_T1)
+    # fibrosis widens the space outside the cells, which lengthens native T1 and takes up contrast agent: mostly as one
+    share, other = rng.uniform(), rng.uniform()
+    rise = np.interp(share, (0, 1), SCAR_T1_RISE_MS)
+    enhanced = np.interp(SCAR_COUPLING * share + (1 - SCAR_COUPLING) * other, (0, 1), SCAR_LATE_T1[::-1])
     muscle = kinds == KINDS.index("myocardium")
     if muscle.any():
         t1[scar] = t1[muscle][0] + rise

@@ -31,12 +31,14 @@ class MotionSigns:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoverySigns:
     """inversions (8, y, x) in units of their bright signal, timing (8,) and t1 (1, y, x) in s, 0 where T1 is unknown,
-    clusters (6, y / CELL, x / CELL): shares of each cell. registered: the images and the fit they come from.
+    labels (y, x): clusters, by rising T1; clusters (6, y / CELL, x / CELL): their shares of each cell. registered: the
+    images and the fit that all this comes from.
     """
 
     inversions: Array
     timing: Array
     t1: Array
+    labels: NDArray[np.uint8]
     clusters: Array
     registered: Registered
 
@@ -64,7 +66,7 @@ def recovery_signs(window: NDArray[Any], inversion_ms: NDArray[Any], seed: int =
     t1 = np.nan_to_num(np.minimum(registered.fit.t1_ms / 1000, LONGEST_T1_S), nan=0.0)
     return RecoverySigns(
         inversions=images / _bright(images), timing=(times / 1000).astype(np.float32),
-        t1=t1[None].astype(np.float32), clusters=_pooled(one_hot), registered=registered,
+        t1=t1[None].astype(np.float32), labels=labels, clusters=_pooled(one_hot), registered=registered,
     )  # fmt: skip
 
 

@@ -64,14 +64,14 @@ def _phase(labels: NDArray[np.uint8], pixel_mm: tuple[float, float], base_first:
     """Mean thickness (16,) at one phase."""
     slices = np.flatnonzero((labels == LV).any((1, 2)) & (labels == MYOCARDIUM).any((1, 2)))
     slices = slices[::-1] if base_first else slices  # from the apex on
-    rays = [_rays(labels[z], pixel_mm) for z in slices]
-    septum = _fill(np.array([middle for _, middle in rays]))
+    rays = [_thickness(labels[z], pixel_mm) for z in slices]
+    septum = fill_angles(np.array([septum_angle(labels[z], pixel_mm) for z in slices]))
     sums, covered, all_rays = np.zeros(N_SEGMENTS), np.zeros(N_SEGMENTS), np.zeros(N_SEGMENTS)
-    for i, (thickness, _) in enumerate(rays):
+    for i, thickness in enumerate(rays):
         open_ = np.isnan(thickness)
         if np.isnan(septum[i]) or open_.mean() > 1 - LEAST_CLOSED:
             continue
-        segment = _segments((i + 0.5) / len(slices), septum[i], seen_from_apex) - 1
+        segment = segments_at(ray_angles() - septum[i], (i + 0.5) / len(slices), seen_from_apex) - 1
         found = ~maximum_filter1d(open_, 2 * EDGE_RAYS + 1, mode="wrap")
         np.add.at(sums, segment[found], thickness[found])
         np.add.at(covered, segment[found], 1)
@@ -80,45 +80,69 @@ def _phase(labels: NDArray[np.uint8], pixel_mm: tuple[float, float], base_first:
     return np.where(enough, sums / np.maximum(covered, 1), np.nan)
 
 
-def _angles() -> Array:
+def ray_angles() -> Array:
     """Of the rays, counter-clockwise on a screen (y downwards) from rising x."""
     return np.asarray((np.arange(N_RAYS) + 0.5) * (2 * np.pi / N_RAYS))
 
 
-def _rays(labels: NDArray[np.uint8], pixel_mm: tuple[float, float]) -> tuple[Array, float]:
-    """Wall thickness in mm along the rays of a slice, NaN where there is none, and the angle of the septum's middle.
-
-    The angle is NaN where no ray meets the RV behind the wall.
+def cast_rays(labels: NDArray[np.uint8], pixel_mm: tuple[float, float]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The flat index (N_RAYS, steps) of the pixel of a slice (y, x) that each step of each ray meets, outwards from the
+    centre of the LV cavity in steps of ``STEP_MM``, and whether it lies within the image; 0 where not.
     """
     centre = np.argwhere(labels == LV).mean(0)
-    r = (np.arange(round(REACH_MM / STEP_MM)) + 0.5) * STEP_MM
-    angle = _angles()[:, None]
+    r = _radii()
+    angle = ray_angles()[:, None]
     rows = np.rint(centre[0] - np.sin(angle) * r / pixel_mm[0]).astype(int)
     columns = np.rint(centre[1] + np.cos(angle) * r / pixel_mm[1]).astype(int)
     inside = (rows >= 0) & (rows < labels.shape[0]) & (columns >= 0) & (columns < labels.shape[1])
-    met = np.where(inside, labels[np.where(inside, rows, 0), np.where(inside, columns, 0)], 0)
+    return np.where(inside, rows * labels.shape[1] + columns, 0), inside
+
+
+def septum_angle(labels: NDArray[np.uint8], pixel_mm: tuple[float, float]) -> float:
+    """The angle of the septum's middle in a slice that holds LV; NaN where no ray meets the RV behind the wall."""
+    met = _met(labels, pixel_mm)
     wall = met == MYOCARDIUM
-    thickness = np.where(wall.any(1), wall.sum(1) * STEP_MM, np.nan)
+    r = _radii()
     behind = r - r[len(r) - 1 - np.argmax(wall[:, ::-1], axis=1)][:, None]  # the last of the wall
     septum = wall.any(1) & ((met == RV) & (behind > 0) & (behind <= SEPTUM_MM)).any(1)
     if not septum.any():
-        return thickness, float("nan")
-    return thickness, float(np.angle(np.exp(1j * angle[septum, 0]).sum()))
+        return float("nan")
+    return float(np.angle(np.exp(1j * ray_angles()[septum]).sum()))
 
 
-def _segments(level: float, septum: float, seen_from_apex: bool) -> NDArray[np.int64]:
-    """The AHA segment (1..16) of every ray of a slice; level: 0 at the apex, 1 at the base."""
-    turn = np.mod((_angles() - septum) * (1 if seen_from_apex else -1), 2 * np.pi) / (2 * np.pi)
+def segments_at(from_septum: Array, level: float, seen_from_apex: bool) -> NDArray[np.int64]:
+    """The AHA segment (1..16) at angles (rad, as of ``ray_angles``) from the middle of the septum.
+
+    level: 0 at the apex, 1 at the base.
+    """
+    turn = np.mod(from_septum * (1 if seen_from_apex else -1), 2 * np.pi) / (2 * np.pi)
     if level < 1 / 3:
         return np.asarray(_FOUR[np.floor(4 * turn + 0.5).astype(int) % 4])
     six = _SIX[np.minimum((6 * turn).astype(int), 5)]
     return np.asarray(six + 6 if level < 2 / 3 else six)
 
 
-def _fill(angles: Array) -> Array:
-    """Angles with NaN replaced by the nearest that is known."""
+def fill_angles(angles: Array) -> Array:
+    """Angles of the septum along a stack, NaN replaced by the nearest that is known."""
     known = np.flatnonzero(np.isfinite(angles))
     if not known.size:
         return angles
     nearest = np.abs(np.arange(len(angles))[:, None] - known).argmin(1)
     return np.asarray(angles[known[nearest]])
+
+
+def _radii() -> Array:
+    """Of the steps of a ray, mm."""
+    return np.asarray((np.arange(round(REACH_MM / STEP_MM)) + 0.5) * STEP_MM)
+
+
+def _met(labels: NDArray[np.uint8], pixel_mm: tuple[float, float]) -> NDArray[np.uint8]:
+    """What the rays of a slice meet (N_RAYS, steps); 0 outside the image."""
+    at, inside = cast_rays(labels, pixel_mm)
+    return np.where(inside, labels.ravel()[at], np.uint8(0))
+
+
+def _thickness(labels: NDArray[np.uint8], pixel_mm: tuple[float, float]) -> Array:
+    """Wall thickness in mm along the rays of a slice, NaN where there is none."""
+    steps = (_met(labels, pixel_mm) == MYOCARDIUM).sum(1)
+    return np.where(steps > 0, steps * STEP_MM, np.nan)

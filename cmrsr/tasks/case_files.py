@@ -65,10 +65,11 @@ class Work(ABC):
 class CaseFiles(ABC, Generic[Options]):
     """The settings of a run, which a task's own class says how to ``begin`` a series with.
 
-    command: how the run was started, for the sidecars.
+    command: how the run was started, for the sidecars. notice: what these say first.
     """
 
     task: ClassVar[Task]
+    notice: ClassVar[str] = "Research use only, not a medical device."
     bundle: Bundle
     options: Options
     choice: DeviceChoice
@@ -81,14 +82,18 @@ class CaseFiles(ABC, Generic[Options]):
     def begin(self, name: str, series: Series, found: Survey) -> Work:
         """Decide everything about a series, ``name`` in the batch; UnusableError where it cannot be worked on."""
 
+    def others(self, candidate: Candidate) -> Mapping[str, str]:
+        """Digests, by name, of what a result depends on besides the series and the engine; read before it begins."""
+        return {}
+
     def process(self, candidate: Candidate, series: Series, listener: Listener) -> CaseResult:
         """Do one series into the output folder, or find that it was done before."""
         started = time.monotonic()
         found = survey(series)
         target = self._target(candidate)
         sidecar = target.with_name(f"{target.name}.json")
-        parameters, requested = self.parameters(), self._requested()
-        key = case_key(found.digest, self.bundle.digest, __version__, {**parameters, **requested})
+        parameters, requested, others = self.parameters(), self._requested(), self.others(candidate)
+        key = case_key(found.digest, self.bundle.digest, __version__, {**parameters, **requested, **others})
         if not self.force and (done := already_done(sidecar, key)):
             return CaseResult(
                 name=candidate.name, status="skipped", outputs=(*_listed(done, target), sidecar), message="done before"
@@ -101,7 +106,7 @@ class CaseFiles(ABC, Generic[Options]):
             engine = work.load()
         loaded = time.monotonic()
         kind = series.source.format if self.format == "same" else self.format
-        derivation = self._derivation({**parameters, "precision": engine.precision})
+        derivation = self._derivation({**parameters, **others, "precision": engine.precision})
         with _noting(said), self.sink(kind, target, series, work, derivation) as sink:
             for frame in work.frames(listener.evaluated):
                 sink.write(frame)
@@ -115,7 +120,7 @@ class CaseFiles(ABC, Generic[Options]):
             sidecar,
             {
                 "software": f"cmrsr {__version__}",
-                "notice": "Research use only, not a medical device.",
+                "notice": self.notice,
                 "task": self.task,
                 "command": self.command,
                 "input": {
@@ -128,6 +133,7 @@ class CaseFiles(ABC, Generic[Options]):
                 },
                 "parameters": parameters,
                 "requested": requested,
+                **others,
                 "plan": work.plan,
                 "device": {"backend": engine.backend, "device": engine.device, "precision": engine.precision},
                 "seconds": {

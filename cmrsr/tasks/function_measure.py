@@ -151,15 +151,15 @@ def as_record(measured: Measured) -> dict[str, Any]:
     """What the JSON file says of a case: plain values, None for what could not be measured, frames from 1."""
     curves = {"lv": measured.lv_ml, "rv": measured.rv_ml, "myocardium": measured.myocardium_ml}
     return {
-        "lv": _rounded(asdict(measured.lv)) | {"mass_g": _plain(measured.mass_g)},
+        "lv": _rounded(asdict(measured.lv)) | {"mass_g": plain_number(measured.mass_g)},
         "rv": _rounded(asdict(measured.rv)),
         "regressed": _rounded(asdict(measured.regressed)),
         "ed_frame": measured.ed + 1,
         "es_frame": measured.es + 1,
-        "volume_ml": {name: [_plain(v) for v in curve] for name, curve in curves.items()},
-        "heart_rate_bpm": _plain(measured.heart_rate_bpm),
-        "cardiac_output_l_min": _plain(measured.cardiac_output_l_min),
-        "abnormal_probability": _plain(measured.abnormal_probability, 4),
+        "volume_ml": {name: [plain_number(v) for v in curve] for name, curve in curves.items()},
+        "heart_rate_bpm": plain_number(measured.heart_rate_bpm),
+        "cardiac_output_l_min": plain_number(measured.cardiac_output_l_min),
+        "abnormal_probability": plain_number(measured.abnormal_probability, 4),
         "base_first": measured.base_first,
         "wall": None if measured.wall is None else _wall_rows(measured.wall),
         "flags": [asdict(flag) for flag in measured.flags],
@@ -190,15 +190,15 @@ def _wall_rows(wall: SegmentWall) -> list[dict[str, Any]]:
     """One a segment."""
     return [
         {"segment": i + 1, "name": name}
-        | {key: _plain(getattr(wall, key)[i]) for key in ("ed_mm", "es_mm", "thickening_percent")}
+        | {key: plain_number(getattr(wall, key)[i]) for key in ("ed_mm", "es_mm", "thickening_percent")}
         for i, name in enumerate(SEGMENT_NAMES)
     ]
 
 
 def _rounded(values: dict[str, float]) -> dict[str, float | None]:
-    return {name: _plain(value) for name, value in values.items()}
+    return {name: plain_number(value) for name, value in values.items()}
 
 
-def _plain(value: float | None, digits: int = DIGITS) -> float | None:
+def plain_number(value: float | None, digits: int = DIGITS) -> float | None:
     """A number for a file: rounded, None where it is not one."""
     return None if value is None or not math.isfinite(value) else round(float(value), digits)

@@ -12,7 +12,7 @@ from cmrsr.phantom.examination import Examination, Protocol, held_shift
 from cmrsr.phantom.patient import Group, VirtualPatient, draw_patient
 from cmrsr.phantom.plane import FINE, Plane
 from cmrsr.phantom.render import Pose, Section
-from cmrsr.phantom.scanner import BREATH_HOLD, Scanner, acquire, draw_scanner
+from cmrsr.phantom.scanner import BREATH_HOLD, Scanner, acquire, draw_scanner, with_coil
 from cmrsr.phantom.scans import MOLLI, MOLLI_PAUSE, STILL
 from cmrsr.phantom.truth import maps_at
 from cmrsr.physics.signal import bssfp, inversion_recovery_gre, null_time
@@ -33,7 +33,7 @@ class InfarctSet:
     """How many patients, slices of each, phases of the beat, pixels of the window and their size."""
 
     NAME: ClassVar[str] = "infarct"
-    RENDERER: ClassVar[int] = 1
+    RENDERER: ClassVar[int] = 2
 
     n_patients: int = 480
     n_slices: int = 3
@@ -69,6 +69,7 @@ class InfarctSet:
         middle = rng.normal(0, 5, 2)  # mm, of the window's centre from the heart's axis
         matrices = {"cine": [192, 208, 224, 256], "t1": [160, 192, 224], "lge": [192, 224, 256]}
         scanners = {k: draw_scanner(rng, FINE, int(rng.choice(m)), BREATH_HOLD) for k, m in matrices.items()}
+        scanners["lge"] = with_coil(scanners["lge"], scanners["t1"])
         tr, flip = float(rng.uniform(2.6, 3.4)), float(rng.uniform(45, 70))
         ratio = float(rng.uniform(*LOOK_LOCKER)) if rng.random() < 0.5 else 2.0
         m = exam.chest.materials
@@ -81,10 +82,10 @@ class InfarctSet:
         out = np.zeros(self.item_shape, np.float32)
         n = self.n_phases
         for i, z in enumerate(levels):
-            section, plane = exam.section(z), exam.planes[z]
+            plane = exam.planes[z]
             if mirror:
                 plane = replace(plane, along_x=-plane.along_x)
-                section = Section(patient, exam.chest, plane)
+            section = Section(patient, exam.chest, plane)
             shown = m.take(section.used)
             cut = _Cut(plane, self, middle)
 

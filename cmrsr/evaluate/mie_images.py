@@ -1,0 +1,84 @@
+"""How near a synthetic enhancement is to an acquired one: in the window, and where the reference has scar."""
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cmrsr.errors import UnusableError
+from cmrsr.evaluate.metrics import SSIM_RADIUS, ssim
+from cmrsr.tasks.function_window import READING_MM
+from cmrsr.tasks.mie_grid import Shift
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+SSIM, PSNR, MSE, LPIPS = "SSIM", "PSNR (dB)", "MSE", "LPIPS"
+SCAR_SSIM, SCAR_PSNR = "SSIM in scar", "PSNR in scar (dB)"
+METRICS = (SSIM, PSNR, MSE, LPIPS, SCAR_SSIM, SCAR_PSNR)
+LOWER_IS_BETTER = (MSE, LPIPS)
+BRIGHT_QUANTILE = 0.99  # of a window: what becomes 1
+FARTHEST_MM = 6.0  # that a reference is moved
+AROUND_MM = 10.0  # of the heart that the shift is looked for in
+SMOOTHED_PIXELS = 5  # of the search for it
+STEPS, CLOSE = 100, 1e-5
+
+
+def scaled(image: NDArray[Any]) -> Array:
+    """Between 0 and 1, which 99 % of the pixels stay below."""
+    bright = float(np.quantile(image, BRIGHT_QUANTILE))
+    if not np.isfinite(bright) or bright <= 0:
+        raise UnusableError("an image to compare is black or holds NaN; expected enhancement")
+    return np.clip(np.asarray(image, np.float64) / bright, 0, 1)
+
+
+def image_scores(ours: Array, truth: Array, scar: Mask | None) -> dict[str, float]:
+    """Every metric of an image (y, x) in [0, 1] against its reference; those of the scar where it has any.
+
+    PSNR has its peak at 1; an image that is met exactly has none. The region is the reference's scar, without a margin:
+    the error over its pixels, and the mean there of the local SSIM, whose windows reach 5 pixels beyond.
+    """
+    error = (ours - truth) ** 2
+    found = {SSIM: float(ssim(ours, truth, data_range=1.0)), MSE: float(error.mean()), PSNR: _psnr(error)}
+    if scar is not None and scar.any():
+        local = local_ssim(ours, truth, scar)
+        found |= {SCAR_PSNR: _psnr(error[scar])}
+        if local.size:
+            found[SCAR_SSIM] = float(local.mean())
+    return {name: value for name, value in found.items() if np.isfinite(value)}
+
+
+def _psnr(error: Array) -> float:
+    mse = float(error.mean())
+    return float(-10 * np.log10(mse)) if mse > 0 else float("inf")
+
+
+def local_ssim(ours: Array, truth: Array, where: Mask) -> Array:
+    """SSIM of the windows (11 x 11) about the pixels of a mask.
+
+    Left out: windows that leave the image, and those that are all one value in the reference, which have no structure.
+    """
+    size = 2 * SSIM_RADIUS + 1
+    inner = where[SSIM_RADIUS:-SSIM_RADIUS, SSIM_RADIUS:-SSIM_RADIUS]
+    a, b = (np.lib.stride_tricks.sliding_window_view(image, (size, size))[inner] for image in (ours, truth))
+    varied = np.ptp(b, axis=(1, 2)) > 0
+    return ssim(a[varied], b[varied], data_range=1.0) if varied.any() else np.zeros(0)
+
+
+def find_shift(image: NDArray[Any], reference: NDArray[Any], heart: Mask) -> Shift | None:
+    """By how many pixels (y, x) the heart lies further along in the reference: what correlates best about the heart.
+
+    None where nothing is found within ``FARTHEST_MM``. Enhanced correlation coefficient: Evangelidis & Psarakis 2008.
+    """
+    reach = 2 * round(AROUND_MM / READING_MM) + 1
+    around = cv2.dilate(heart.astype(np.uint8), np.ones((reach, reach), np.uint8)) if heart.any() else None
+    still, moved = (np.asarray(scaled(i), np.float32) for i in (image, reference))
+    try:
+        _, warp = cv2.findTransformECC(
+            still, moved, np.eye(2, 3, dtype=np.float32), cv2.MOTION_TRANSLATION,
+            (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, STEPS, CLOSE), around, SMOOTHED_PIXELS,
+        )  # fmt: skip
+    except cv2.error:  # it does not converge, or the images do not correlate
+        return None
+    x, y = float(warp[0, 2]), float(warp[1, 2])
+    return (y, x) if np.hypot(y, x) * READING_MM <= FARTHEST_MM else None

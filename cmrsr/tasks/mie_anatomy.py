@@ -1,0 +1,75 @@
+"""Where the ventricles lie in the slices of ``mie``: the cine's own reading, brought onto the T1 images."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import irfft2, rfft2
+
+from cmrsr.physics.volumes import LV, MYOCARDIUM
+from cmrsr.tasks.function_window import WINDOW
+from cmrsr.tasks.heart_reader import HeartReader, brightness
+
+Array = NDArray[np.float32]
+Labels = NDArray[np.uint8]
+FARTHEST = 7  # pixels of the window between the breath-holds of cine and T1 images
+PRICE = 0.004  # of Dice, a pixel of shift: the nearest of equally good places
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beat:
+    """Labels (t, z, y, x) of a cine's windows from end diastole on, and its frames of end diastole and systole.
+
+    ed: counted as the cine has its frames; es: from end diastole on.
+    """
+
+    labels: Labels
+    ed: int
+    es: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """The phase of a cine that T1 images were taken at: shift (y, x) in pixels of the cine's heart from that of T1,
+    and the Dice of both with it.
+    """
+
+    phase: int
+    shift: tuple[float, float]
+    agreement: float
+
+
+def read_beat(windows: Array, reader: HeartReader) -> Beat:
+    """Labels of a cine's windows (t, z, WINDOW, WINDOW), turned so that the fullest LV comes first."""
+    shown = windows / np.float32(max(brightness(windows), 1e-6))
+    told = reader.contexts(shown)
+    labels = np.stack([reader.labels(images, one) for images, one in zip(shown, told, strict=True)])
+    size = (labels == LV).sum((1, 2, 3))
+    ed = int(size.argmax())
+    return Beat(labels=np.roll(labels, -ed, 0), ed=ed, es=int(np.roll(size, -ed).argmin()))
+
+
+def match(beat: Labels, t1: Labels) -> Match:
+    """The phase of a beat (t, y, x), and the shift, that agree best with labels (y, x) of T1 images: LV, and LV with
+    its wall. Without a ventricle in either nothing agrees.
+    """
+    best = Match(phase=0, shift=(0.0, 0.0), agreement=0.0)
+    score = -np.inf
+    at = np.fft.fftfreq(WINDOW, 1 / WINDOW).round()
+    far = np.hypot(*np.meshgrid(at, at, indexing="ij"))
+    for phase, labels in enumerate(beat):
+        whole = _overlap(np.isin(t1, (LV, MYOCARDIUM)), np.isin(labels, (LV, MYOCARDIUM)))
+        both = (whole + _overlap(t1 == LV, labels == LV)) / 2
+        priced = np.where(far <= FARTHEST, both - PRICE * far, -np.inf)
+        y, x = np.unravel_index(int(priced.argmax()), priced.shape)
+        if priced[y, x] > score:
+            score = float(priced[y, x])
+            best = Match(phase=phase, shift=(float(at[y]), float(at[x])), agreement=float(whole[y, x]))
+    return best
+
+
+def _overlap(still: NDArray[np.bool_], moved: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Dice of one mask with another moved back by (y, x), for every shift round the window."""
+    total = still.sum() + moved.sum()
+    both = irfft2(rfft2(moved.astype(float)) * np.conj(rfft2(still.astype(float))), still.shape)
+    return np.asarray(2 * both / total if total else np.zeros(still.shape))

@@ -1,0 +1,52 @@
+"""Where along the ventricle the slices of ``mie`` lie, and from which side they are seen."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmrsr.io.series import Series
+from cmrsr.physics.levels import slice_levels
+from cmrsr.physics.volumes import LV
+from cmrsr.tasks.function_window import ReadingWindow
+from cmrsr.tasks.heart_reader import HeartReader, brightness
+from cmrsr.tasks.mie_plan import SlicePair, normal_of, slice_centres
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """level: 0 at the apex, 1 at the base; None where it cannot be told. seen_from_apex: as most scanners show it."""
+
+    level: float | None
+    seen_from_apex: bool
+
+
+def locate_slices(
+    t1: Series,
+    cine: Series,
+    pairs: Sequence[SlicePair],
+    ends: tuple[Array, Array],
+    window: ReadingWindow,
+    reader: HeartReader,
+) -> list[Position]:
+    """Of T1 slices, by the LV in the whole cine at ``ends``: its frames (z, y, x) of end diastole and end systole."""
+    ed, es = _areas(ends, window, reader)
+    normal = normal_of(t1.affine)
+    heights = (slice_centres(t1) @ normal)[[p.z for p in pairs]]
+    own = np.array([ed[p.cine_z] for p in pairs])
+    found = slice_levels(heights, slice_centres(cine) @ normal, ed, es, lv_mm2=own)
+    if found is None:
+        return [Position(level=None, seen_from_apex=True)] * len(pairs)
+    return [Position(level=float(level), seen_from_apex=found.base_up) for level in found.level]
+
+
+def _areas(ends: tuple[Array, Array], window: ReadingWindow, reader: HeartReader) -> NDArray[np.float64]:
+    """(2, z): of the LV at end diastole and end systole, pixels of the window."""
+    windows = np.stack([window.cut(frame) for frame in ends])
+    shown = windows / np.float32(max(brightness(windows), 1e-6))
+    told = reader.contexts(shown)
+    labels = np.stack([reader.labels(images, one) for images, one in zip(shown, told, strict=True)])
+    return np.asarray((labels == LV).sum((2, 3)), np.float64)
