@@ -250,6 +250,66 @@ def function(
     )  # fmt: skip
 
 
+@app.command(epilog="For example: cmrsr mie study/ or cmrsr mie cine.nii.gz t1.nii.gz --ti 100,180,1000,1080,1900,...")
+def mie(
+    context: typer.Context,
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="INPUT...",
+            help="CINE T1: a short-axis cine and the T1 images (not the map) of the same slices; or STUDY...: folders "
+            "that hold both.",
+        ),
+    ],
+    out: Out = None,
+    ti: Annotated[
+        str | None,
+        typer.Option("--ti", help="Inversion times in ms of the T1 images in their order, where the files lack them."),
+    ] = None,
+    threshold: Annotated[float, typer.Option("--threshold", help="Probability from which a pixel is scar.")] = 0.5,
+    steps: Annotated[int | None, typer.Option("--steps", help="Of the diffusion; default the engine's.")] = None,
+    samples: Annotated[
+        int | None, typer.Option("--samples", help="The output is their mean, and their spread; default the engine's.")
+    ] = None,
+    seed: Seed = 0,
+    engine: Engine = "cpkdm-s",
+    reader: Annotated[
+        str, typer.Option("--reader", help="The engine of `function` that finds the heart in the cine.")
+    ] = "causal-s",
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Images at a time; does not change the result.")] = 8,
+    format_: FormatOption = Format.same,
+    time_axis: TimeAxisOption = None,
+    on_missing: OnMissingOption = OnMissing.fail,
+    device: Device = "auto",
+    backend: BackendOption = Backend.auto,
+    precision: PrecisionOption = Precision.auto,
+    threads: Threads = None,
+    strict_device: Strict = False,
+    force: Force = False,
+    shard: Shard = None,
+    no_report: NoReport = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> int:
+    """Synthesise late enhancement and outline scar, from a cine and native T1 images without contrast agent (CPKDM).
+
+    The images are SYNTHETIC, and say so in every file.
+    """
+    from cmrsr.cli.mie import MieRequest, engine_defaults, run_mie_command
+
+    own_steps, own_samples = engine_defaults(engine)
+    return run_mie_command(
+        MieRequest(
+            arguments=context.obj, inputs=inputs, out=out, ti=ti, threshold=threshold,
+            steps=own_steps if steps is None else steps, samples=own_samples if samples is None else samples, seed=seed,
+            engine=engine, reader=reader, batch_size=batch_size, format=format_.value, time_axis=time_axis,
+            on_missing=on_missing.value, device=device, backend=backend.value, precision=precision.value,
+            threads=threads, strict_device=strict_device, force=force, shard=shard, report=not no_report, quiet=quiet,
+            verbose=verbose,
+        )
+    )  # fmt: skip
+
+
 @app.command()
 def train(
     recipe: Annotated[str, typer.Argument(help="A shipped recipe's name, or a TOML file.")],

@@ -157,7 +157,8 @@ def _fill(
     items = []
     for number, z, t in frames:
         item = deepcopy(shared[number, z])
-        put(item.FrameContentSequence[0], "FrameLabel", _name(parts.segments[number].label, z, t, len(labels), times_ms))
+        label = _name(parts.segments[number].label, z, t, len(labels), times_ms)
+        put(item.FrameContentSequence[0], "FrameLabel", label)
         items.append(item)
     image.PerFrameFunctionalGroupsSequence = items
     image.NumberOfFrames = len(frames)

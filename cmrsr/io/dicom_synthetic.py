@@ -5,7 +5,7 @@ from pydicom.dataset import Dataset
 from cmrsr.io.dicom_copy import put
 from cmrsr.io.dicom_derive import MAX_DESCRIPTION, NOTICE
 
-COMMENT = f"SYNTHETIC: computed by a model, not acquired; no contrast agent was given for it. {NOTICE}"
+COMMENT = f"SYNTHETIC: computed by a model, not acquired; the enhancement is not that of a contrast agent. {NOTICE}"
 IMAGE_TYPE = ("DERIVED", "SECONDARY", "OTHER", "SYNTHETIC")
 # Of a source image, what is still true: no pulse sequence, no inversion time, no contrast agent, no time in the beat.
 KEPT = (

@@ -105,7 +105,8 @@ def dicom_writer(
                 raise ValueError(f"expected {shape[0]} frames, got {writer.written}")
             result = plan_result(
                 like, derivation, shape=shape, affine=affine, times_ms=times_ms, between=between,
-                offset=series_offset, root=root_of(like, derivation), suffix=description_suffix, also=also, synthetic=synthetic,
+                offset=series_offset, root=root_of(like, derivation), suffix=description_suffix, also=also,
+                synthetic=synthetic,
             )  # fmt: skip
             with output_errors(folder):
                 _write_files(partial, writer, result)

@@ -5,7 +5,6 @@ A frame of a standard file (x, y, z, t) is one contiguous block, x fastest: read
 
 import functools
 import gzip
-import json
 import re
 import threading
 import zlib
@@ -35,13 +34,12 @@ from cmrsr.io.nifti_header import (
     reason,
     standard_header,
 )
+from cmrsr.io.nifti_sidecar import frame_times, lists_inversions, read_sidecar
 from cmrsr.io.outputs import output_errors, replacing
 from cmrsr.io.series import Kind, Series, Shape, Source
 
 _CACHED_FRAMES = 8  # going back in a gzip stream means starting over: keep what a batch or a pair of neighbours needs
 _GZIP_LEVEL = 1
-# In this order: inversion times that differ from frame to frame are the axis of a T1 series, whenever it was acquired.
-_SIDECAR_TIMES = ("InversionTime", "FrameTimes", "TriggerTime")
 _KINDS: tuple[tuple[str, Kind], ...] = (
     (r"perf", "perfusion"),
     (r"(?<![a-z])cine", "cine"),
@@ -63,16 +61,22 @@ def read_nifti(path: Path, *, time_axis: TimeAxis = None) -> Series:
     either. With time first the others are taken as z, y, x (an array (t, [z,] y, x) saved as it was), otherwise as
     x, y, z. A file whose time axis is not the last is held in memory in its stored type.
     Times are taken from a BIDS sidecar where one lies beside the file and lists them, otherwise from the header's step.
+    Inversion times listed there make it a T1 series, whatever its name is, and say that the third axis of a 3-D file is
+    time; nothing else gives the times of a T1 series.
     UnreadableError: not NIfTI, or truncated (also when a frame is read).
     UnusableError: ambiguous or too many axes, complex or colour voxels, a geometry that is none.
     """
     header = read_header(path)
     dtype = check_dtype(path, header)
     in_file = file_shape(path, header)
+    notes: list[str] = []
+    stem = nifti_stem(path)
+    sidecar = read_sidecar(path, stem, notes)
+    if time_axis is None and len(in_file) == 3 and lists_inversions(sidecar, in_file[2]):
+        time_axis = 2
     axes = choose_axes(path, header, in_file, time_axis)
     n_t, n_z, n_y, n_x = (1 if a is None else in_file[a] for a in (axes.t, axes.z, axes.y, axes.x))
     shape = (n_t, n_z, n_y, n_x)
-    notes: list[str] = []
     frames: _StreamedFrames | _HeldFrames
     if axes.standard:
         frames = _StreamedFrames(path, header, dtype, shape)
@@ -80,48 +84,32 @@ def read_nifti(path: Path, *, time_axis: TimeAxis = None) -> Series:
         frames = _HeldFrames(path, header, dtype, in_file, axes)
         header = standard_header(header, in_file, axes)
         notes.append(f"time is axis {axes.t} of the file, as asked for")
-    stem = nifti_stem(path)
-    times_ms = _sidecar_times_ms(path.with_name(f"{stem}.json"), (n_t, n_z), notes)
+    kind, times_ms = _kind_and_times(stem, header, sidecar, (n_t, n_z), notes)
     return Series(
         shape=shape,
         affine=read_affine(path, header, notes),
         reader=functools.lru_cache(maxsize=_CACHED_FRAMES)(frames.read),
-        times_ms=read_times_ms(header, n_t, notes) if times_ms is None else times_ms,
-        kind=next((kind for pattern, kind in _KINDS if re.search(pattern, stem.lower())), "unknown"),
+        times_ms=times_ms,
+        kind=kind,
         phase_axis=read_phase_axis(header),
         source=Source(name=stem, format="nifti", paths=(path,), header=header, notes=tuple(notes)),
     )
 
 
-def _sidecar_times_ms(path: Path, shape: tuple[int, int], notes: list[str]) -> NDArray[np.float64] | None:
-    """(t,) or (t, z) times of ``shape`` = (t, z) images by a BIDS sidecar (JSON, seconds); None where it lists none.
-
-    The first of ``_SIDECAR_TIMES`` that increases from frame to frame. What cannot be used is noted, never an error.
-    """
-    if shape[0] == 1 or not path.is_file():
-        return None
-    try:
-        sidecar = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        notes.append(f"{path.name} was not used: {reason(error)}")
-        return None
-    for key in _SIDECAR_TIMES:
-        listed = sidecar.get(key) if isinstance(sidecar, dict) else None
-        if not isinstance(listed, list):  # one number for all frames is no time axis
-            continue
-        try:
-            with np.errstate(over="ignore"):
-                times_ms = np.array(listed, dtype=np.float64) * 1000
-        except (TypeError, ValueError, OverflowError):
-            times_ms = np.empty(0)
-        if times_ms.shape not in (shape[:1], shape):
-            notes.append(f"{key} of {path.name} was not used: expected {shape[0]} numbers, one for each frame")
-        elif not (np.isfinite(times_ms).all() and np.diff(times_ms, axis=0).min() > 0):
-            notes.append(f"{key} of {path.name} does not increase from frame to frame and was not used")
-        else:
-            notes.append(f"times from {key} of {path.name}")
-            return times_ms
-    return None
+def _kind_and_times(
+    stem: str, header: Any, sidecar: dict[str, Any], shape: tuple[int, int], notes: list[str]
+) -> tuple[Kind, NDArray[np.float64] | None]:
+    """The kind by inversion times, else by the file's name; times (t,) or (t, z), ms, of ``shape`` = (t, z) images."""
+    kind = next((kind for pattern, kind in _KINDS if re.search(pattern, stem.lower())), "unknown")
+    if shape[0] == 1:
+        return kind, None
+    key, times_ms = frame_times(sidecar, f"{stem}.json", shape, notes) or ("", None)
+    if key == "InversionTime":
+        return "t1", times_ms
+    if kind == "t1":
+        notes.append("no inversion times: no sidecar lists them")
+        return kind, None
+    return kind, read_times_ms(header, shape[0], notes) if times_ms is None else times_ms
 
 
 @contextmanager

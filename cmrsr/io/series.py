@@ -34,7 +34,8 @@ class Series:
     """Frames ``(t, z, y, x)`` in float32, read one time point at a call, so that a long series need not fit in memory.
 
     affine: (4, 4) float64, voxel indices (x, y, z) to RAS+ millimetres. It belongs to the series, never to an array.
-    times_ms: (t,) or (t, z) float64, strictly increasing along t; None where the file does not say.
+    times_ms: (t,) or (t, z) float64, strictly increasing along t; None where the file does not say. Of kind "t1" they
+    are inversion times, in the order of the images.
     phase_axis: the in-plane axis of phase encoding, None where unknown.
     acquired_fraction: acquired phase lines / matrix size along ``phase_axis`` by the header, None where it is silent.
     """

@@ -13,6 +13,7 @@ from cmrsr.physics.tissue_clusters import tissue_clusters
 Array = NDArray[np.float32]
 N_PHASES, N_INVERSIONS, N_CLUSTERS = 12, 8, 6
 CELL = 4  # pixels a side of a cell of motion and clusters
+HEART_CROP = 96  # pixels a side about the heart in which enhancement is scaled and judged: 144 mm
 SCALE_QUANTILE = 0.98  # of a window: what becomes 1
 MOTION_UNITS = (10.0, 10.0, 0.3, 0.2)  # u_r and u_c in mm, e_rr, e_cc: brings them to the size of other features
 LARGEST = 3.0  # of those units
@@ -82,6 +83,17 @@ def eight(registered: Registered, inversion_ms: NDArray[np.float64]) -> tuple[Ar
         filled = recovered(registered.fit, np.array([between])).astype(np.float32)
         images, times = np.insert(images, gap + 1, filled[0], 0), np.insert(times, gap + 1, between)
     return images, times
+
+
+def enhancement_scale(window: NDArray[Any]) -> float:
+    """What is 1 in a window (y, x) of late enhancement: its bright signal within HEART_CROP pixels about the middle."""
+    return float(_bright(heart_crop(np.asarray(window, np.float32))))
+
+
+def heart_crop(window: NDArray[Any]) -> NDArray[Any]:
+    """The HEART_CROP x HEART_CROP pixels in the middle of (..., y, x): the heart and what lies close to it."""
+    top, left = ((n - HEART_CROP) // 2 for n in window.shape[-2:])
+    return window[..., top : top + HEART_CROP, left : left + HEART_CROP]
 
 
 def _bright(images: Array) -> np.float32:

@@ -22,6 +22,7 @@ Array = NDArray[np.float64]
 Labels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 LEAST_SCAR_MM2 = 30.0  # of a piece in a slice: five by six millimetres; less is noise or partial volume
+SEPTUM_TURNS = np.deg2rad(25)  # at most, along a ventricle; where the outflow tract cuts the septum it leaps by 30 to 40
 LEAST_INNER = 8  # pixels of a segment away from the edges of the wall; with fewer, those at the edges count too
 _CROSS = ndimage.generate_binary_structure(2, 1)
 _SQUARE = ndimage.generate_binary_structure(2, 2)
@@ -85,9 +86,18 @@ def segment_map(
 
 
 def septum_angles(labels: Labels, pixel_mm: float) -> Array:
-    """The septum's angle (z,) in every slice (z, y, x) of one stack; a slice that meets no RV takes its neighbour's."""
+    """The septum's angle (z,) in every slice (z, y, x) of one stack.
+
+    A slice that meets no RV takes its neighbour's, and so does one that is far off the others: in the outflow tract
+    part of the septum is missing.
+    """
     own = [septum_angle(s, (pixel_mm, pixel_mm)) if (s == LV).any() else np.nan for s in labels]
-    return fill_angles(np.array(own, np.float64))
+    angles = np.array(own, np.float64)
+    apart = np.abs(np.angle(np.exp(1j * (angles[:, None] - angles))))
+    if np.isfinite(angles).any():
+        middle = int(np.nanargmin(np.where(np.isfinite(angles), np.nansum(apart, 1), np.nan)))
+        angles = np.where(apart[middle] <= SEPTUM_TURNS, angles, np.nan)
+    return fill_angles(angles)
 
 
 def transmurality(labels: Labels, scar: Mask, pixel_mm: float) -> Array:

@@ -14,13 +14,19 @@ from cmrsr.io.outputs import sha256_file
 
 FORMAT = 1
 MANIFEST = "bundle.json"
-Task = Literal["sr", "interp4d", "function"]
+Task = Literal["sr", "interp4d", "mie", "function"]
 # Of each task's graphs: inputs and outputs, see cmrsr.exporting.
 PORTS: dict[Task, dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "sr": {"step": (("x_t", "lr", "coefficients", "low_pass"), ("x_next", "x0"))},
     "interp4d": {
         "step": (("x_t", "known", "base", "bend", "tau", "coefficients"), ("x_next", "x0")),
         "volume": (("volume",), ("corrected",)),
+    },
+    "mie": {
+        "step": (("x_t", "morphology", "motion", "coefficients"), ("x_next", "x0")),
+        "kinematics": (("cine", "motion"), ("features",)),
+        "morphology": (("inversions", "timing", "t1", "clusters"), ("features", "tissues")),
+        "decoder": (("latent", "morphology"), ("image", "probability")),
     },
     "function": {
         "step": (("x_t", "lr", "context", "coefficients"), ("x_next", "x0")),
@@ -114,6 +120,8 @@ class Manifest(_Strict):
     task: Task
     step: Graph
     volume: Graph | None = None
+    kinematics: Graph | None = None
+    morphology: Graph | None = None
     encoder: Graph | None = None
     graph: Graph | None = None
     decoder: Graph | None = None

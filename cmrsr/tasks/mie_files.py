@@ -28,8 +28,8 @@ class MieFiles(CaseFiles[MieOptions]):
 
     task: ClassVar[Task] = "mie"
     notice: ClassVar[str] = (
-        "SYNTHETIC images, computed by a model from a cine and native T1 images: not acquired, and no contrast agent "
-        "was given for them. Research use only, not a medical device."
+        "SYNTHETIC images, computed by a model from a cine and native T1 images: not acquired, and their enhancement "
+        "is not that of a contrast agent. Research use only, not a medical device."
     )
     cines: Mapping[str, Candidate]
     reader: Bundle

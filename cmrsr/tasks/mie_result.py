@@ -20,8 +20,9 @@ class MieSlice:
     middle, see ``physics.scar``; NaN where no RV was found.
     image: the synthetic enhancement, bright signal 1; scar_probability 0..1; ``*_std``: over the samples, None for a
     single one. scar: the mask. labels: 1 RV, 2 myocardium, 3 LV as the cine has them at the phase of the T1 images,
-    moved onto those; labels_ed: at end diastole, where strain is drawn; labels_t1: as the model reads them from the T1 images. segments: AHA 1..16 of the myocardium, 0
-    elsewhere. agreement: Dice (0..1) of both kinds of labels, LV with its wall.
+    moved onto those; labels_ed: at end diastole, where strain is drawn; labels_t1: as the model reads them from the T1
+    images. segments: AHA 1..16 of the myocardium, 0 elsewhere. agreement: Dice (0..1) of both kinds of labels, LV with
+    its wall.
     inversions (n, y, x) at inversion_ms (n,), motion corrected; shift_mm (n, 2): by how much (y, x); registered (n,).
     t1_ms: NaN where there is no fit. clusters: 0.., by rising T1.
     cine (t, y, x) from end diastole on, es: its frame of end systole, kinematics likewise, about ``centre`` (y, x).

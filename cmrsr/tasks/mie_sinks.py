@@ -97,7 +97,10 @@ def _enter_nifti(
 def mie_dicom_sink(
     target: Path, t1: Series, cine: Series, pairs: Sequence[SlicePair], derivation: Derivation, with_std: bool
 ) -> Iterator[Sink]:
-    """MR images in the folder ``<target>``, scar as Segmentation, Parametric Maps; all appear only when all went well."""
+    """MR images in the folder ``<target>``, the scar as Segmentation, and Parametric Maps.
+
+    All appear only when all went well.
+    """
     from cmrsr.io import dicom_parametric as maps
     from cmrsr.io.dicom_segmentation import write_segmentation
     from cmrsr.io.dicom_segments import SCAR as SCAR_PARTS
@@ -131,7 +134,9 @@ def mie_dicom_sink(
                 write_segmentation(
                     partial[SCAR], t1, derivation, frame.scar[None], affine=t1.affine, parts=SCAR_PARTS, **made_up
                 )
-                write_map(PROBABILITY, frame.scar_probability, "SYNTHETIC scar probability", maps.PROBABILITY, **made_up)
+                write_map(
+                    PROBABILITY, frame.scar_probability, "SYNTHETIC scar probability", maps.PROBABILITY, **made_up
+                )
                 write_map(T1_MAP, frame.t1_ms, "T1 map in ms, 0 where there is no fit", maps.T1_MAP)
                 if frame.std is not None:
                     write_map(STD, frame.std, "SYNTHETIC LGE standard deviation", maps.STANDARD_DEVIATION, **made_up)

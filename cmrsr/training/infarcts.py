@@ -1,4 +1,4 @@
-"""Slices with the truth of their enhancement, as ``mie`` is trained on them: drawn from their signs and kept on disk."""
+"""Slices with the truth of their enhancement, as ``mie`` is trained on them: their signs, kept on disk."""
 
 import os
 from collections.abc import Callable
@@ -11,13 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmrsr.phantom.scan import LABELS
-from cmrsr.physics.infarct_signs import CELL, N_CLUSTERS, N_INVERSIONS, N_PHASES, motion_signs, recovery_signs
+from cmrsr.physics.infarct_signs import (
+    CELL,
+    N_CLUSTERS,
+    N_INVERSIONS,
+    N_PHASES,
+    enhancement_scale,
+    motion_signs,
+    recovery_signs,
+)
 from cmrsr.training.cache import digest, load
 from cmrsr.training.virtual_mie import InfarctSet
 
-SIGNS = 1  # raised when the signs change, so that old caches are not used
+SIGNS = 2  # raised when the signs change, so that old caches are not used
 CENTRE_SD_MM = 2.0  # how far off a reader's centre of the LV may be
-BRIGHT_QUANTILE = 0.99  # of a window of late enhancement: what becomes 1
 _STREAM = 21
 
 
@@ -91,7 +98,7 @@ def _packed(item: tuple[int, NDArray[np.uint16]], pixel_mm: float) -> NDArray[np
     times = images[-1, 0, :N_INVERSIONS].astype(np.float64)
     recovery = recovery_signs(images[n_phases : n_phases + N_INVERSIONS], times, seed=index)
     late = images[n_phases + N_INVERSIONS]
-    late = late / max(float(np.quantile(late, BRIGHT_QUANTILE)), 1e-6)
+    late = late / enhancement_scale(late)
     parts = (
         motion.cine, motion.motion, recovery.inversions, recovery.timing, recovery.t1, recovery.clusters, late,
         images[n_phases + N_INVERSIONS + 1],

@@ -127,7 +127,7 @@ class CpkdmModel(_Strict):
 
 
 class CpkdmPaperModel(CpkdmModel):
-    """cpkdm-paper: noise prediction at the width of a latent diffusion model; the paper gives no sizes, these are ours."""
+    """cpkdm-paper: noise prediction, at the width of latent diffusion models: the paper gives no sizes."""
 
     name: Literal["cpkdm-paper"]  # type: ignore[assignment]
     motion: int = 128
@@ -391,7 +391,13 @@ _TAGS = frozenset(
     tag
     for key, kinds in (
         ("system", get_args(Recipe)),
-        ("name", (SmallModel, PaperModel, ClipModel, LatentClipModel, CausalModel, CausalPaperModel, CpkdmModel, CpkdmPaperModel)),
+        (
+            "name",
+            (
+                SmallModel, PaperModel, ClipModel, LatentClipModel, CausalModel, CausalPaperModel, CpkdmModel,
+                CpkdmPaperModel,
+            ),
+        ),
     )
     for kind in kinds
     for tag in get_args(kind.model_fields[key].annotation)

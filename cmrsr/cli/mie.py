@@ -1,0 +1,90 @@
+"""``cmrsr mie``."""
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cmrsr.cli.batch_command import BatchRequest, BatchTask, DrawBatch, MakeReportCase, run_batch_command
+from cmrsr.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cmrsr.io.discover import Candidate, Refused
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MieRequest(BatchRequest):
+    """The command line of ``cmrsr mie``."""
+
+    reader: str
+    ti: str | None
+    threshold: float
+
+
+def run_mie_command(request: MieRequest) -> int:
+    """Find cines and T1 series, enhance each T1 series, write ``mie.csv``, ``run.json`` and ``report.html``.
+
+    The exit code is the batch's.
+    """
+    from cmrsr.evaluate.mie_batch import write_table
+    from cmrsr.io.studies import pair_studies
+    from cmrsr.runtime.bundle import load
+    from cmrsr.tasks.mie_files import MieFiles
+    from cmrsr.tasks.mie_plan import MieOptions
+
+    options = MieOptions(
+        steps=request.steps, samples=request.samples, seed=request.seed, batch_size=request.batch_size,
+        reader=request.reader, ti=parse_ti(request.ti), threshold=request.threshold,
+    )  # fmt: skip
+    cines: dict[str, Candidate] = {}
+
+    def paired(candidates: "Sequence[Candidate]") -> "Sequence[Candidate | Refused]":
+        pairs = pair_studies(candidates, inputs=request.inputs)
+        if not pairs.t1 and pairs.refused:
+            raise pairs.refused[0].error
+        cines.update(pairs.cines)
+        for note in pairs.notes:
+            _log.warning("%s", note)
+        return [*pairs.t1, *pairs.refused]
+
+    task = BatchTask(
+        title="Synthetic late enhancement", files=MieFiles, options=options, report_case=_report_case, arrange=paired,
+        settings={"cines": cines, "reader": load(request.reader, "function")}, write_table=write_table,
+        draw_batch=_draw_batch,
+    )  # fmt: skip
+    return run_batch_command(request, task)
+
+
+def engine_defaults(engine: str) -> tuple[int, int]:
+    """Steps and samples that an engine of ``mie`` is meant to be run with."""
+    from cmrsr.runtime.bundle import load
+
+    defaults = load(engine, "mie").manifest.defaults
+    return defaults.steps, defaults.samples
+
+
+def parse_ti(text: str | None) -> tuple[float, ...] | None:
+    """Inversion times in ms, separated by commas; their range is checked by ``MieOptions``."""
+    if text is None:
+        return None
+    try:
+        return tuple(float(word) for word in text.split(","))
+    except ValueError:
+        raise UsageError(
+            f"--ti {text}: expected numbers in ms separated by commas, for instance 100,180,1000"
+        ) from None
+
+
+def _report_case() -> MakeReportCase:
+    from cmrsr.evaluate.mie_report import report_case
+
+    return report_case
+
+
+def _draw_batch() -> DrawBatch:
+    from cmrsr.evaluate.mie_report import batch_pictures
+
+    return batch_pictures

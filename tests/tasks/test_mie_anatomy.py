@@ -1,0 +1,47 @@
+"""The phase of the cine that T1 images belong to, and where its heart lies on them."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from cmrsr.physics.volumes import LV, MYOCARDIUM
+from cmrsr.tasks.function_window import WINDOW
+from cmrsr.tasks.mie_anatomy import FARTHEST, match
+
+
+def ventricle(radius: float, y: float = 64, x: float = 64, wall: float = 6) -> NDArray[np.uint8]:
+    rows, columns = np.indices((WINDOW, WINDOW))
+    far = np.hypot(rows - y, columns - x)
+    return np.select([far < radius, far < radius + wall], [LV, MYOCARDIUM], 0).astype(np.uint8)
+
+
+BEAT = np.stack([ventricle(r) for r in (18, 16, 13, 11, 14, 17)])
+
+
+@pytest.mark.parametrize("shift", [(0, 0), (3, -2), (-4, 1)])
+def test_phase_and_shift_are_found(shift: tuple[int, int]) -> None:
+    dy, dx = shift
+    found = match(BEAT, ventricle(13, 64 - dy, 64 - dx))
+    assert found.phase == 2
+    assert found.shift == shift
+    assert found.agreement == pytest.approx(1.0)
+
+
+def test_the_nearest_of_equally_good_places_is_taken() -> None:
+    found = match(BEAT[:1], ventricle(18))
+    assert found.shift == (0.0, 0.0)
+
+
+def test_another_heart_agrees_less() -> None:
+    other = ventricle(30, 90, 30)
+    assert match(BEAT, other).agreement < 0.5
+
+
+def test_hearts_farther_apart_than_a_breath_are_not_joined() -> None:
+    found = match(BEAT, ventricle(18, 64 + 3 * FARTHEST, 64))
+    assert np.hypot(*found.shift) <= FARTHEST
+
+
+def test_without_a_ventricle_nothing_agrees() -> None:
+    assert match(np.zeros_like(BEAT), ventricle(18)).agreement == 0
+    assert match(BEAT, np.zeros((WINDOW, WINDOW), np.uint8)).agreement == 0
