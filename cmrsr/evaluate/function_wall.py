@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from cmrsr.evaluate import style
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Array = NDArray[np.float64]
@@ -16,6 +17,7 @@ RINGS = ((0.75, 1.0, 6), (0.5, 0.75, 6), (0.25, 0.5, 4))  # inner and outer radi
 TOP = 90.0  # degrees: the first segment of each ring is anterior, and they go round against the clock
 COLOURS = "viridis"  # without grey, which stands for unknown
 UNKNOWN = "#dde1e6"
+DARK = 0.5  # brightness of a colour, 0..1, below which numbers on it are white
 SIDES = (("anterior", 0.0, 1.0, 0.0), ("septal", -1.0, 0.0, 90.0), ("inferior", 0.0, -1.0, 0.0),
          ("lateral", 1.0, 0.0, -90.0))  # fmt: skip
 
@@ -37,34 +39,51 @@ def bulls_eye(
     below: Array | None = None,
     below_unit: str = "",
 ) -> "Figure":
+    """One bull's-eye alone, see ``draw_bulls_eye``."""
+    figure, (axes,) = style.chart(4.9, 3.9)
+    draw_bulls_eye(axes, values, name=f"{name} ({unit})", limits=limits, below=below, below_unit=below_unit)
+    return figure
+
+
+def draw_bulls_eye(
+    axes: "Axes",
+    values: Array,
+    *,
+    name: str,
+    limits: tuple[float, float],
+    colour_map: str = COLOURS,
+    below: Array | None = None,
+    below_unit: str = "",
+    digits: float = style.TEXT + 0.5,
+) -> None:
     """Values (16,) as colours and numbers, ``below`` (16,) as small numbers under them; NaN is grey.
 
-    limits: of the colours; values outside have the colour of the limit.
+    name: of the values with their unit, for the scale. limits: of the colours; values outside have the colour of the
+    limit. digits: their size in points.
     """
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
+    from matplotlib.colors import Normalize, to_rgba
     from matplotlib.patches import Circle, Wedge
 
-    figure, (axes,) = style.chart(4.9, 3.9)
     axes.set_axis_off()
     axes.set_aspect("equal")
     axes.set_xlim(-1.14, 1.14)
     axes.set_ylim(-1.14, 1.14)
-    colours, norm = colormaps[COLOURS], Normalize(*limits, clip=True)
+    colours, norm = colormaps[colour_map], Normalize(*limits, clip=True)
     for s, (inner, outer, first, last) in enumerate(segment_places()):
         known = bool(np.isfinite(values[s]))
-        face = colours(norm(values[s])) if known else UNKNOWN
+        face = colours(norm(values[s])) if known else to_rgba(UNKNOWN)
         axes.add_patch(
             Wedge((0, 0), outer, first, last, width=outer - inner, facecolor=face, edgecolor="white", linewidth=1.5)
         )
         middle, radius = np.deg2rad((first + last) / 2), (inner + outer) / 2
         x, y = radius * np.cos(middle), radius * np.sin(middle)
-        ink = "white" if known and norm(values[s]) < 0.6 else style.INK
+        ink = _ink(face)
         small = below is not None and bool(np.isfinite(below[s]))
         text = f"{values[s]:.0f}".replace("-", "−") if known else "–"
         axes.text(
-            x, y + (0.035 if small else 0), text, ha="center", va="center", fontsize=style.TEXT + 0.5, color=ink,
+            x, y + (0.035 if small else 0), text, ha="center", va="center", fontsize=digits, color=ink,
             fontweight="bold",
         )  # fmt: skip
         if small and below is not None:
@@ -76,15 +95,20 @@ def bulls_eye(
         axes.text(
             1.07 * x, 1.07 * y, side, ha="center", va="center", rotation=turn, fontsize=style.SMALL, color=style.MUTED
         )
-    bar = figure.colorbar(
+    bar = axes.get_figure(root=True).colorbar(
         ScalarMappable(norm, colours), ax=axes, shrink=0.62, aspect=22, pad=0.03,
         extend=_beyond(values, limits),
     )  # fmt: skip
-    bar.set_label(f"{name} ({unit})", fontsize=style.TEXT, color=style.INK)
+    bar.set_label(name, fontsize=style.TEXT, color=style.INK)
     bar.outline.set_visible(False)
     bar.ax.tick_params(colors=style.MUTED, labelsize=style.SMALL, length=2)
     bar.ax.grid(visible=False)
-    return figure
+
+
+def _ink(face: tuple[float, ...]) -> str:
+    """White on dark colours."""
+    red, green, blue = face[:3]
+    return "white" if 0.299 * red + 0.587 * green + 0.114 * blue < DARK else style.INK
 
 
 def _beyond(values: Array, limits: tuple[float, float]) -> str:

@@ -21,18 +21,21 @@ from cmrsr.errors import EngineError, UsageError
 from cmrsr.exporting.function_graph import function_graphs
 from cmrsr.exporting.graph import sr_step
 from cmrsr.exporting.interp4d_graph import clip_step, volume
+from cmrsr.exporting.mie_graph import mie_graphs
 from cmrsr.exporting.recipe import ExportRecipe
 from cmrsr.exporting.shared_weights import places, point_into
 from cmrsr.exporting.spec import LARGEST, GraphSpec
 from cmrsr.io.outputs import sha256_file, write_json_atomic
 from cmrsr.models import Model, build_model
 from cmrsr.models.causal import Causal
+from cmrsr.models.cpkdm import Cpkdm
 from cmrsr.models.mamba_volume import MambaVolume
 from cmrsr.models.vdt import Vdt
 from cmrsr.runtime.bundle import MANIFEST, Diffusion, Graph, Manifest, Port, Task
 from cmrsr.training.recipe import (
     ClipRecipe,
     FunctionRecipe,
+    MieRecipe,
     Recipe,
     SrRecipe,
     VolumeRecipe,
@@ -46,6 +49,7 @@ NORMALISATION: dict[Task, str] = {
     "sr": "lr and result are divided by the 0.995 quantile of the positive values of the whole series",
     "function": "lr and result are divided by the 0.995 quantile of the positive values of the whole series",
     "interp4d": "all frames are divided by the 0.995 quantile of the positive values of the whole series",
+    "mie": "cine and T1 images are divided by the 0.98 quantile of their windows about the heart; times and T1 are in s",
 }
 
 
@@ -69,6 +73,9 @@ def export(recipe: ExportRecipe, out: Path) -> Manifest:
     elif isinstance(trained, FunctionRecipe):
         assert isinstance(first.model, Causal)
         specs = function_graphs(first.model, residual=residual_std is not None)
+    elif isinstance(trained, MieRecipe):
+        assert isinstance(first.model, Cpkdm)
+        specs = mie_graphs(first.model)
     else:
         second = _read_second(recipe)
         training = {**training, "volume": second.summary}

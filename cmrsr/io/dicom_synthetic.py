@@ -25,7 +25,7 @@ def mark_synthetic(shared: Dataset, description: str) -> None:
         shared.pop(keyword, None)
     software = shared.ContributingEquipmentSequence[-1]
     put(shared, "SyntheticData", "YES")
-    put(shared, "ImageType", IMAGE_TYPE)
+    put(shared, "ImageType", list(IMAGE_TYPE))
     put(shared, "SeriesDescription", description[:MAX_DESCRIPTION].strip())
     put(shared, "ImageComments", COMMENT)
     put(shared, "Manufacturer", software.Manufacturer)

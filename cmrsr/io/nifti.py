@@ -72,8 +72,8 @@ def read_nifti(path: Path, *, time_axis: TimeAxis = None) -> Series:
     notes: list[str] = []
     stem = nifti_stem(path)
     sidecar = read_sidecar(path, stem, notes)
-    if time_axis is None and len(in_file) == 3 and lists_inversions(sidecar, in_file[2]):
-        time_axis = 2
+    listed = time_axis is None and len(in_file) == 3 and lists_inversions(sidecar, in_file[2])
+    time_axis = 2 if listed else time_axis
     axes = choose_axes(path, header, in_file, time_axis)
     n_t, n_z, n_y, n_x = (1 if a is None else in_file[a] for a in (axes.t, axes.z, axes.y, axes.x))
     shape = (n_t, n_z, n_y, n_x)
@@ -83,7 +83,8 @@ def read_nifti(path: Path, *, time_axis: TimeAxis = None) -> Series:
     else:
         frames = _HeldFrames(path, header, dtype, in_file, axes)
         header = standard_header(header, in_file, axes)
-        notes.append(f"time is axis {axes.t} of the file, as asked for")
+        why = f"{stem}.json lists an inversion time for each" if listed else "as asked for"
+        notes.append(f"time is axis {axes.t} of the file, {why}")
     kind, times_ms = _kind_and_times(stem, header, sidecar, (n_t, n_z), notes)
     return Series(
         shape=shape,

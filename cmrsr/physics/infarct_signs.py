@@ -1,7 +1,7 @@
 """What CPKDM is shown of one slice: knowledge drawn from cine and native T1 images, in the units it was trained in."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,6 +11,7 @@ from cmrsr.physics.kinematics import Kinematics, beat_displacement, kinematics
 from cmrsr.physics.tissue_clusters import tissue_clusters
 
 Array = NDArray[np.float32]
+Window = TypeVar("Window", bound=Any)  # an array, or a tensor
 N_PHASES, N_INVERSIONS, N_CLUSTERS = 12, 8, 6
 CELL = 4  # pixels a side of a cell of motion and clusters
 HEART_CROP = 96  # pixels a side about the heart in which enhancement is scaled and judged: 144 mm
@@ -90,10 +91,10 @@ def enhancement_scale(window: NDArray[Any]) -> float:
     return float(_bright(heart_crop(np.asarray(window, np.float32))))
 
 
-def heart_crop(window: NDArray[Any]) -> NDArray[Any]:
+def heart_crop(window: Window) -> Window:
     """The HEART_CROP x HEART_CROP pixels in the middle of (..., y, x): the heart and what lies close to it."""
     top, left = ((n - HEART_CROP) // 2 for n in window.shape[-2:])
-    return window[..., top : top + HEART_CROP, left : left + HEART_CROP]
+    return cast(Window, window[..., top : top + HEART_CROP, left : left + HEART_CROP])
 
 
 def _bright(images: Array) -> np.float32:

@@ -12,6 +12,7 @@ from cmrsr.errors import UsageError
 from cmrsr.models import build_model
 from cmrsr.models.cpkdm import CELL, Cpkdm
 from cmrsr.phantom.scan import LABELS
+from cmrsr.physics.infarct_signs import heart_crop
 from cmrsr.training.image_loss import ssim
 from cmrsr.training.infarct_batches import InfarctBatch, draw_infarcts, whole_infarcts
 from cmrsr.training.infarcts import Infarcts
@@ -197,8 +198,8 @@ def _mixed(inversions: Tensor, mixture: Tensor) -> Tensor:
 
 
 def psnr(image: Tensor, true: Tensor) -> Tensor:
-    """In dB of each (n, 1, y, x), both cut to [0, 1]."""
-    error = (image.clamp(0, 1) - true.clamp(0, 1)).square().mean((1, 2, 3))
+    """In dB of each (n, 1, y, x) about the heart, both cut to [0, 1]."""
+    error = heart_crop((image.clamp(0, 1) - true.clamp(0, 1)).square()).mean((1, 2, 3))
     return -10 * error.clamp_min(1e-12).log10()
 
 

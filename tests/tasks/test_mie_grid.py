@@ -45,7 +45,7 @@ def test_cine_and_t1_images_of_one_body_give_the_same_window() -> None:
     from_cine = grid().from_cine(seen(CINE, (260, 250), 2)[None])[0]
     assert from_t1.shape == (WINDOW, WINDOW)
     assert float(np.ptp(inside(from_t1))) > 2
-    assert np.abs(inside(from_t1) - inside(from_cine)).max() < 0.03
+    assert np.abs(inside(from_t1) - inside(from_cine)).max() < 0.06
 
 
 def test_a_shift_looks_further_along_in_the_cine() -> None:
