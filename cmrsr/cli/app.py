@@ -554,6 +554,70 @@ def evaluate_function(
     )  # fmt: skip
 
 
+@evaluate_app.command("mie")
+def evaluate_mie(
+    context: typer.Context,
+    studies: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[STUDY]...", help="Folders with cine, T1 images and late enhancement of each patient."),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option("--labels", help="Folder of scar masks named like the late enhancement; default beside it."),
+    ] = None,
+    out: Out = None,
+    subjects: Annotated[
+        int | None, typer.Option("--subjects", help="Score so many virtual patients instead of STUDY.")
+    ] = None,
+    groups: Annotated[
+        str, typer.Option("--groups", help="Of the virtual patients, in turn, separated by commas.")
+    ] = "normal,infarct",
+    slices: Annotated[int, typer.Option("--slices", help="T1 slices of a virtual patient, 1 to 3.")] = 3,
+    frames: Annotated[int, typer.Option("--frames", help="Phases of the cine of a virtual patient.")] = 20,
+    cache: Annotated[
+        Path | None, typer.Option("--cache", help="Folder that keeps the scans of virtual patients.")
+    ] = None,
+    swap: Annotated[
+        bool, typer.Option("--swap/--no-swap", help="Also T1 images of one patient with the cine of the next.")
+    ] = True,
+    lpips: Annotated[
+        Path | None, typer.Option("--lpips", help="ONNX file of LPIPS: two images (n, 3, y, x) to a distance (n).")
+    ] = None,
+    engine: Annotated[
+        list[str] | None,
+        typer.Option("--engine", help="Name or folder of an engine; several (or with commas): a row each."),
+    ] = None,
+    reader: Annotated[
+        str, typer.Option("--reader", help="The engine of `function` that finds the heart in the cine.")
+    ] = "causal-s",
+    steps: Annotated[int, typer.Option("--steps", help="Of the diffusion.")] = 5,
+    samples: Samples = 4,
+    seed: Annotated[int, typer.Option("--seed", help="Of the noise and of the virtual patients.")] = 1000,
+    ti: Annotated[
+        str | None,
+        typer.Option("--ti", help="Inversion times in ms of the T1 images in their order, where the files lack them."),
+    ] = None,
+    threshold: Annotated[float, typer.Option("--threshold", help="Probability from which a pixel is scar.")] = 0.5,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Images at a time.")] = 8,
+    device: Device = "auto",
+    backend: BackendOption = Backend.auto,
+    precision: PrecisionOption = Precision.auto,
+    threads: Threads = None,
+    quiet: Quiet = False,
+) -> int:
+    """Synthesise late enhancement; compare it and its scar with acquired enhancement, beside simple baselines."""
+    from cmrsr.cli.evaluate_mie import EvaluateMieRequest, run_evaluate_mie_command
+
+    return run_evaluate_mie_command(
+        EvaluateMieRequest(
+            arguments=context.obj, inputs=studies or [], labels=labels, out=out, subjects=subjects, groups=groups,
+            slices=slices, frames=frames, cache=cache, swap=swap, lpips=lpips, engines=engine or ["cpkdm-s"],
+            reader=reader, steps=steps, samples=samples, seed=seed, ti=ti, threshold=threshold, batch_size=batch_size,
+            device=device, backend=backend.value, precision=precision.value, threads=threads, quiet=quiet,
+        )
+    )  # fmt: skip
+
+
 @evaluate_app.command("phantom")
 def evaluate_phantom(
     context: typer.Context,

@@ -4,7 +4,14 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cmrsr.cli.batch_command import BatchRequest, BatchTask, DrawBatch, MakeReportCase, run_batch_command
+from cmrsr.cli.batch_command import (
+    BatchRequest,
+    BatchTask,
+    DrawBatch,
+    MakeReportCase,
+    parse_time_axis,
+    run_batch_command,
+)
 from cmrsr.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,6 +37,7 @@ def run_mie_command(request: MieRequest) -> int:
     The exit code is the batch's.
     """
     from cmrsr.evaluate.mie_batch import write_table
+    from cmrsr.io.inversion_images import join_inversions
     from cmrsr.io.studies import pair_studies
     from cmrsr.runtime.bundle import load
     from cmrsr.tasks.mie_files import MieFiles
@@ -40,9 +48,10 @@ def run_mie_command(request: MieRequest) -> int:
         reader=request.reader, ti=parse_ti(request.ti), threshold=request.threshold,
     )  # fmt: skip
     cines: dict[str, Candidate] = {}
+    time_axis = parse_time_axis(request.time_axis)
 
     def paired(candidates: "Sequence[Candidate]") -> "Sequence[Candidate | Refused]":
-        pairs = pair_studies(candidates, inputs=request.inputs)
+        pairs = pair_studies(join_inversions(candidates), inputs=request.inputs, time_axis=time_axis)
         if not pairs.t1 and pairs.refused:
             raise pairs.refused[0].error
         cines.update(pairs.cines)

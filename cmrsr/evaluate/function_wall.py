@@ -55,11 +55,12 @@ def draw_bulls_eye(
     below: Array | None = None,
     below_unit: str = "",
     digits: float = style.TEXT + 0.5,
+    edge: str = "white",
 ) -> None:
     """Values (16,) as colours and numbers, ``below`` (16,) as small numbers under them; NaN is grey.
 
     name: of the values with their unit, for the scale. limits: of the colours; values outside have the colour of the
-    limit. digits: their size in points.
+    limit. digits: their size in points. edge: colour between segments.
     """
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
@@ -75,13 +76,13 @@ def draw_bulls_eye(
         known = bool(np.isfinite(values[s]))
         face = colours(norm(values[s])) if known else to_rgba(UNKNOWN)
         axes.add_patch(
-            Wedge((0, 0), outer, first, last, width=outer - inner, facecolor=face, edgecolor="white", linewidth=1.5)
+            Wedge((0, 0), outer, first, last, width=outer - inner, facecolor=face, edgecolor=edge, linewidth=1.5)
         )
         middle, radius = np.deg2rad((first + last) / 2), (inner + outer) / 2
         x, y = radius * np.cos(middle), radius * np.sin(middle)
         ink = _ink(face)
         small = below is not None and bool(np.isfinite(below[s]))
-        text = f"{values[s]:.0f}".replace("-", "−") if known else "–"
+        text = f"{round(float(values[s])) + 0.0:.0f}".replace("-", "−") if known else "–"  # never a -0
         axes.text(
             x, y + (0.035 if small else 0), text, ha="center", va="center", fontsize=digits, color=ink,
             fontweight="bold",

@@ -14,12 +14,14 @@ class Lpips:
 
     def __init__(self, path: Path) -> None:
         import openvino as ov
+        from openvino.frontend import FrontEndManager, GeneralFailure, OpConversionFailure, OpValidationFailure
 
         if not path.is_file():
             raise UnreadableError(f"--lpips {path}: no such file; expected an ONNX file of two images to a distance")
+        reader = FrontEndManager().load_by_framework("onnx")
         try:
-            self._model = ov.Core().compile_model(str(path), "CPU")
-        except RuntimeError as error:
+            self._model = ov.Core().compile_model(reader.convert(reader.load(str(path))), "CPU")
+        except (RuntimeError, GeneralFailure, OpConversionFailure, OpValidationFailure) as error:
             first = str(error).strip().splitlines()[-1]
             raise UnreadableError(f"--lpips {path}: not an ONNX file that can be run ({first})") from error
         if len(self._model.inputs) != 2:
@@ -29,7 +31,7 @@ class Lpips:
         self._path = path
 
     def __call__(self, ours: NDArray[Any], truth: NDArray[Any]) -> float:
-        """Of two images (y, x) in [0, 1], as grey colour images. UnusableError where the file does not give one value."""
+        """Of two images (y, x) in [0, 1], shown as grey. UnusableError where the file does not give one value."""
         pair = [np.repeat(np.asarray(2 * image - 1, np.float32)[None, None], 3, 1) for image in (ours, truth)]
         try:
             found = np.asarray(next(iter(self._model(pair).values())), np.float64)

@@ -43,10 +43,10 @@ def pictures(results: Sequence[CaseScore], engines: Sequence[str]) -> list[Pictu
         found.append(
             Picture(
                 title="Best, median and worst case",
-                caption=f"By mean SSIM with the acquired enhancement, engine {engines[0]}. The slice with most scar: T1 "
-                "image with the longest inversion time, synthetic and acquired enhancement (moved onto it) in one grey "
-                "scale, and synthetic minus acquired. Lines: wall (grey), scar of the reference (blue) and scar that was "
-                "found (orange).",
+                caption=f"By mean SSIM with the acquired enhancement, engine {engines[0]}. The slice with most scar: "
+                "T1 image with the longest inversion time, synthetic and acquired enhancement (moved onto it) in one "
+                "grey scale, and synthetic minus acquired. Lines: wall (grey), scar of the reference (blue) and scar "
+                "that was found (orange).",
                 data=style.png(example_figure(examples), dpi=180),
             )
         )
@@ -64,8 +64,8 @@ def pictures(results: Sequence[CaseScore], engines: Sequence[str]) -> list[Pictu
         found.append(
             Picture(
                 title="Patients with scar",
-                caption="Sensitivity and false alarms as the least mass of scar moves; the dot is the one that is used, "
-                f"{DETECTED_G:g} g.",
+                caption="Sensitivity and false alarms as the least mass of scar moves; the dot is the one that is "
+                f"used, {DETECTED_G:g} g.",
                 data=style.png(roc),
             )
         )
@@ -73,8 +73,8 @@ def pictures(results: Sequence[CaseScore], engines: Sequence[str]) -> list[Pictu
         found.append(
             Picture(
                 title="Transmurality by segment",
-                caption=f"AHA segments of all patients, engine {engines[0]}: how many of a class of the reference (row) "
-                "were put into which class (column). On the diagonal both agree.",
+                caption=f"AHA segments of all patients, engine {engines[0]}: how many of a class of the reference "
+                "(row) were put into which class (column). On the diagonal both agree.",
                 data=style.png(table),
             )
         )
@@ -180,11 +180,7 @@ def _boxes(results: Sequence[CaseScore], engines: Sequence[str]) -> bytes | None
     """Metrics of the images by patient, of more than two patients."""
     methods = image_methods(results, engines)
     boxed = {
-        metric: values
-        for metric in BOXED
-        if all(len(v) >= LEAST_PAIRS for v in (values := {
-            m: np.array(list(by_patient(results, m, MOVED, metric).values())) for m in methods
-        }).values())
-    }  # fmt: skip
-    return style.png(figures.boxplots(boxed)) if boxed and methods else None
-
+        metric: {m: np.array(list(by_patient(results, m, MOVED, metric).values())) for m in methods} for metric in BOXED
+    }
+    boxed = {k: v for k, v in boxed.items() if v and all(len(one) >= LEAST_PAIRS for one in v.values())}
+    return style.png(figures.boxplots(boxed)) if boxed else None

@@ -107,8 +107,8 @@ def _comparison_section(title: str, found: Sequence[Comparison], lower: Sequence
         methods = list(dict.fromkeys(c.method for c in some))
         yield (
             f"<h2>{escape(title)}: {escape(', '.join(dict.fromkeys(c.metric for c in some)))}</h2><p>Mean ± standard "
-            f"deviation over {n} values of {some[0].per_patient.n} patients, those that every row has; the best of each "
-            "column is set in bold.</p>"
+            f"deviation over {n} values of {some[0].per_patient.n} patients, those that every row has; the best of "
+            "each column is set in bold.</p>"
         )
         yield report.result_table(some, methods, tuple(lower))
         for baseline in (m for m in methods if any(m in c.image_tests for c in some)):
@@ -208,11 +208,13 @@ def _swap_section(swapped: Sequence[Swapped]) -> Iterator[str]:
     if row is None:
         return
     yield (
-        "<h2>Swapped inputs</h2><p>T1 images of each patient with the cine of another, whose header says that both lie in "
-        "the same place. Told: refused, or flagged because both do not show the same heart.</p>"
+        "<h2>Swapped inputs</h2><p>T1 images of each patient with the cine of another, whose header says that both lie "
+        "in the same place. Told: refused, or flagged because both do not show the same heart.</p>"
     )
 
-    def line(name: str, told: int, interval: Interval | None, flagged: int, agreement: float | None, p: str) -> list[str]:
+    def line(
+        name: str, told: int, interval: Interval | None, flagged: int, agreement: float | None, p: str
+    ) -> list[str]:
         dice = NOTHING if agreement is None else f'<td class="number">{agreement:.2f}</td>'
         return [
             f'<th scope="row">{name}</th>', f'<td class="number">{told} of {row.n}'
@@ -259,16 +261,16 @@ def protocol_words(
         + (f"; in {moved.n_not} of {moved.n} slices no place was found, and it stayed." if moved.n_not else ".")
     )  # fmt: skip
     words.append(
-        f"Images are compared in a window of {WINDOW} x {WINDOW} pixels of {READING_MM:g} mm about the heart, in the plane "
-        f"of the T1 image, each divided by its {BRIGHT_QUANTILE:g} quantile and clipped to [0, 1]. SSIM: Gaussian window of "
-        "11 pixels, sigma 1.5; PSNR with its peak at 1. In scar: PSNR over the pixels of the reference's scar mask, "
-        "and the mean there of the local SSIM; the mask is not widened."
+        f"Images are compared in a window of {WINDOW} x {WINDOW} pixels of {READING_MM:g} mm about the heart, in the "
+        f"plane of the T1 image, each divided by its {BRIGHT_QUANTILE:g} quantile and clipped to [0, 1]. SSIM: "
+        "Gaussian window of 11 pixels, sigma 1.5; PSNR with its peak at 1. In scar: PSNR over the pixels of the "
+        "reference's scar mask, and the mean there of the local SSIM; the mask is not widened."
     )
     words.append(
         f"References. {MOVED}: late enhancement with its noise; it is another breath-hold, so it is moved within the "
-        f"plane onto the synthetic image by the shift of the highest correlation about the heart, {FARTHEST_MM:g} mm at "
-        f"most. {UNMOVED}: by the coordinates of the header alone. {CLEAN}: virtual patients alone, moved by the same "
-        f"shift.{by}"
+        f"plane onto the synthetic image by the shift of the highest correlation about the heart, {FARTHEST_MM:g} mm "
+        f"at most. {UNMOVED}: by the coordinates of the header alone. {CLEAN}: virtual patients alone, moved by the "
+        f"same shift.{by}"
     )
     if LPIPS not in {k for r in results for rows in r.images.values() for row in rows for k in row}:
         words.append(
@@ -277,26 +279,26 @@ def protocol_words(
         )
     which = "" if best_image is None else f" The best of the T1 images was number {best_image + 1} by inversion time."
     words.append(
-        f"Baselines. {T1_THRESHOLD}: wall whose native T1 exceeds the mean of remote wall by 2 standard deviations, remote "
-        f"being the sixth of the slice's wall with the lowest T1; the wall is ours. {BEST_INVERSION}, {T1_MAP}, and a "
-        "weighted sum of all T1 images: offset and weights by least squares over all slices that are scored here, which "
-        f"favours them; moved by the shifts of {engines[0]}.{which}"
+        f"Baselines. {T1_THRESHOLD}: wall whose native T1 exceeds the mean of remote wall by 2 standard deviations, "
+        f"remote being the sixth of the slice's wall with the lowest T1; the wall is ours. {BEST_INVERSION}, {T1_MAP}, "
+        "and a weighted sum of all T1 images: offset and weights by least squares over all slices that are scored "
+        f"here, which favours them; moved by the shifts of {engines[0]}.{which}"
     )
     words.append(
-        f"Scar. A patient is called to have it from {DETECTED_G:g} g on, and has it where the reference mask has any pixel "
-        f"in the slices. {VOLUME}: area times the distance between slices, in the T1 slices alone; {EXTENT}: of the wall in "
-        "them. Intervals: Wilson's, of the AUC DeLong's. Bias: measured minus reference; limits of agreement: bias ± 1.96 "
-        "standard deviations."
+        f"Scar. A patient is called to have it from {DETECTED_G:g} g on, and has it where the reference mask has any "
+        f"pixel in the slices. {VOLUME}: area times the distance between slices, in the T1 slices alone; {EXTENT}: of "
+        "the wall in them. Intervals: Wilson's, of the AUC DeLong's. Bias: measured minus reference; limits of "
+        "agreement: bias ± 1.96 standard deviations."
     )
     words.append(
         "Transmurality: by AHA segment the mean share of the wall that is scar, along the rays that meet any; in four "
-        "classes parted at 25, 50 and 75 %. The reference is measured in the same way on its own wall where that was drawn, "
-        "else on ours, in the same segments. Kappa: Cohen's."
+        "classes parted at 25, 50 and 75 %. The reference is measured in the same way on its own wall where that was "
+        "drawn, else on ours, in the same segments. Kappa: Cohen's."
     )
     if any(r.scar_whole_g is not None for r in results):
         words.append(
-            "True strain: mean circumferential Green-Lagrange strain of the tissue that the slice shows at end systole. "
-            "Ours is of the tissue that it shows at end diastole, followed in the plane."
+            "True strain: mean circumferential Green-Lagrange strain of the tissue that the slice shows at end "
+            "systole. Ours is of the tissue that it shows at end diastole, followed in the plane."
         )
     for name in engines:
         if counts := flag_counts(results, name):

@@ -100,8 +100,8 @@ class CaseScore:
     """One case. scar_g: of the reference in the slices that have one, None without a mask.
 
     readings, failures: by method (an engine, or the threshold). images: by method and reference, a row of metrics a
-    slice. slices: which ones, from 0. material: of every slice, what baselines are made of; targets: by reference, as the
-    first engine's images have them. shown: the slice with most scar, by the first engine.
+    slice. slices: which ones, from 0. material: of every slice, what baselines are made of; targets: by reference, as
+    the first engine's images have them. shown: the slice with most scar, by the first engine.
     """
 
     name: str
@@ -162,8 +162,8 @@ def evaluate_case(
         ]
         if not found:
             raise UnusableError(
-                f"{case.late.series.source.name}: no slice of it lies at a slice of {case.t1.source.name}; expected late "
-                "enhancement of the same examination"
+                f"{case.late.series.source.name}: no slice of it lies at a slice of {case.t1.source.name}; expected "
+                "late enhancement of the same examination"
             )
         beside = [_beside(case, one, grid, z) for one, grid, z in found]
         images, targets = [scaled(b.one.image) for b in beside], [_targets(b) for b in beside]
@@ -261,7 +261,8 @@ def _reading(case: Case, beside: Sequence[_Beside], whole: MieMeasured, gap_mm: 
 
 
 def _as_drawn(beside: _Beside) -> MieSlice:
-    """The slice with the reference's scar, in the reference's wall where it was drawn; segments stay where they were."""
+    """The slice with the reference's scar, in the reference's wall where it was drawn; segments stay where they "
+    "were."""
     one, truth = beside.one, beside.moved
     assert truth.scar is not None
     return replace(one, scar=truth.scar, labels=one.labels if truth.labels is None else truth.labels)

@@ -1,4 +1,5 @@
-"""What an evaluation of ``mie`` found: detection and extent of scar by method, images, segments, strain, swapped inputs."""
+"""What an evaluation of ``mie`` found: detection and extent of scar by method, images, segments, strain, swapped "
+"inputs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -114,7 +115,9 @@ def _scar_row(results: Sequence[CaseScore], method: str) -> ScarRow:
 
 def transmurality_agreement(readings: Sequence[Reading]) -> Transmurality:
     """Over the segments that both method and reference cover."""
-    pairs = np.concatenate([np.stack([r.true_transmurality, r.transmurality], 1) for r in readings] or [np.zeros((0, 2))])
+    pairs = np.concatenate(
+        [np.stack([r.true_transmurality, r.transmurality], 1) for r in readings] or [np.zeros((0, 2))]
+    )
     pairs = pairs[np.isfinite(pairs).all(1)]
     classes = np.digitize(pairs, CLASSES)
     n_classes = len(CLASSES) + 1
@@ -278,8 +281,10 @@ def swap_row(swapped: Sequence[Swapped]) -> SwapRow | None:
     return SwapRow(
         n=len(swapped), n_refused=sum(bool(s.refused) for s in swapped), n_told=told,
         told_ci95=wilson(told, len(swapped)), n_own_told=own, own_told_ci95=wilson(own, len(swapped)),
-        n_flagged=sum(bool(s.refused or s.flags) for s in swapped), n_own_flagged=sum(bool(s.own_flags) for s in swapped),
-        mean_agreement=_mean([s.agreement for s in swapped]), own_mean_agreement=_mean([s.own_agreement for s in swapped]),
+        n_flagged=sum(bool(s.refused or s.flags) for s in swapped),
+        n_own_flagged=sum(bool(s.own_flags) for s in swapped),
+        mean_agreement=_mean([s.agreement for s in swapped]),
+        own_mean_agreement=_mean([s.own_agreement for s in swapped]),
         uncertainty=paired(
             [s.uncertainty_percent for s in done], [s.own_uncertainty_percent for s in done]
         ) if done else None,

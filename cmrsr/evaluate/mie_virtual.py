@@ -111,7 +111,11 @@ def _rendered(who: VirtualPatients, subject: int) -> dict[str, Any]:
         "scar_whole_g": heart_truth(patient)["scar"]["mass_g"],
     }  # fmt: skip
     for scan in examine(patient, who.n_slices, who.n_frames):
-        kept |= {f"{scan.kind}_frames": scan.frames, f"{scan.kind}_affine": scan.affine, f"{scan.kind}_ms": scan.times_ms}
+        kept |= {
+            f"{scan.kind}_frames": scan.frames,
+            f"{scan.kind}_affine": scan.affine,
+            f"{scan.kind}_ms": scan.times_ms,
+        }
         if scan.kind == "cine":
             kept["e_cc"] = _true_strain(scan)
         if scan.kind == "lge":
@@ -132,7 +136,11 @@ def _case(kept: dict[str, Any]) -> Case:
 
     def series(kind: Any) -> Series:
         one = Series.from_array(
-            kept[f"{kind}_frames"], affine=kept[f"{kind}_affine"], times_ms=kept[f"{kind}_ms"], kind=kind, phase_axis="y"
+            kept[f"{kind}_frames"],
+            affine=kept[f"{kind}_affine"],
+            times_ms=kept[f"{kind}_ms"],
+            kind=kind,
+            phase_axis="y",
         )
         return replace(one, source=replace(one.source, name=f"{name} {kind}"))
 

@@ -49,7 +49,7 @@ NORMALISATION: dict[Task, str] = {
     "sr": "lr and result are divided by the 0.995 quantile of the positive values of the whole series",
     "function": "lr and result are divided by the 0.995 quantile of the positive values of the whole series",
     "interp4d": "all frames are divided by the 0.995 quantile of the positive values of the whole series",
-    "mie": "cine and T1 images are divided by the 0.98 quantile of their windows about the heart; times and T1 are in s",
+    "mie": "cine and T1 images are divided by the 0.98 quantiles of their windows about the heart; T1 is in s",
 }
 
 

@@ -26,7 +26,7 @@ class _Morphology(nn.Module):
 
 
 class _Step(nn.Module):
-    """(x_t, morphology, motion, coefficients) -> (x_next, x0), all on the cells of the latent; see ``exporting.graph``."""
+    """(x_t, morphology, motion, coefficients) -> (x_next, x0), on the latent's cells; see ``exporting.graph``."""
 
     def __init__(self, model: Cpkdm) -> None:
         super().__init__()

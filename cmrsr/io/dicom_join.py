@@ -10,13 +10,14 @@ import numpy as np
 from cmrsr.io.dicom_geometry import normal_of, same_spacing, slices_of, stackable
 from cmrsr.io.dicom_kind import text_kind
 from cmrsr.io.dicom_read import DicomInstance
-from cmrsr.io.dicom_time import DAY_MS
+from cmrsr.io.dicom_time import DAY_MS, MIN_INVERSION_TIMES
 
 Images = list[DicomInstance]
 K = TypeVar("K", bound=Hashable)
 COSINE_TOLERANCE = 1e-3
 # A slice with fewer images than this share of its neighbours is another scan; with more, it has a hole.
 SAME_SCAN_SHARE = 0.8
+LEVEL = re.compile(r"(?<![a-z])(bas(e|al|is)|mid(dle|cavity|ventricular)?|apex|apical)(?![a-z])")
 
 
 def split(images: Sequence[DicomInstance]) -> list[tuple[Images, str]]:
@@ -122,7 +123,7 @@ def _alike(one: Images, other: Images) -> bool:
         return False
     fewer, more = sorted((len(one), len(other)))
     return (
-        _identity(a) == _identity(b)
+        _identity(one) == _identity(other)
         and fewer >= SAME_SCAN_SHARE * more
         and _same_plane(a, b)
         and same_spacing(a, b)
@@ -130,9 +131,16 @@ def _alike(one: Images, other: Images) -> bool:
     )
 
 
-def _identity(image: DicomInstance) -> tuple[object, ...]:
-    """What all slices of a stack share; a number at the end of the description counts the slices."""
-    description = re.sub(r"[\W_\d]+$", "", image.description.lower())
+def _identity(part: Images) -> tuple[object, ...]:
+    """What all slices of a stack share; a number at the end of the description counts the slices.
+
+    T1 images are often taken at three levels with a description each.
+    """
+    image = part[0]
+    description = image.description.lower()
+    if len({i.inversion_time_ms for i in part} - {None}) >= MIN_INVERSION_TIMES:
+        description = LEVEL.sub(" ", description)
+    description = re.sub(r"[\W_\d]+$", "", description)
     comment = image.comment if image.component == "map" else ""
     return image.study_uid, image.frame_of_reference_uid, image.component, image.derived, description, comment
 

@@ -149,7 +149,10 @@ def _fill(
     shared: dict[tuple[int, int], Dataset] = {}  # by segment and slice, in the order of highdicom
     for groups in image.PerFrameFunctionalGroupsSequence:
         del groups.DerivationImageSequence
-        number = groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+        of = (
+            groups if "SegmentIdentificationSequence" in groups else image.SharedFunctionalGroupsSequence[0]
+        )  # a single one
+        number = of.SegmentIdentificationSequence[0].ReferencedSegmentNumber
         shared[number, slice_index(groups, places)] = groups
     present = [{number: (frame == number).any(axis=(1, 2)) for number in parts.segments} for frame in labels]
     found = [(number, z, t) for number, z in shared for t, seen in enumerate(present) if seen[number][z]]

@@ -101,7 +101,7 @@ def _kind_and_times(
     stem: str, header: Any, sidecar: dict[str, Any], shape: tuple[int, int], notes: list[str]
 ) -> tuple[Kind, NDArray[np.float64] | None]:
     """The kind by inversion times, else by the file's name; times (t,) or (t, z), ms, of ``shape`` = (t, z) images."""
-    kind = next((kind for pattern, kind in _KINDS if re.search(pattern, stem.lower())), "unknown")
+    kind: Kind = next((found for pattern, found in _KINDS if re.search(pattern, stem.lower())), "unknown")
     if shape[0] == 1:
         return kind, None
     key, times_ms = frame_times(sidecar, f"{stem}.json", shape, notes) or ("", None)

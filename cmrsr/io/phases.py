@@ -7,15 +7,16 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cmrsr.errors import CmrsrError
 from cmrsr.io import acdc
 from cmrsr.io.discover import Candidate
+from cmrsr.io.joined import joined, same_place
 from cmrsr.io.nifti import nifti_stem, read_nifti
 from cmrsr.io.nifti_header import TimeAxis
 from cmrsr.io.series import Series
@@ -145,7 +146,7 @@ def _named_pair(group: Sequence[_Volume]) -> list[Pair]:
         _log.warning("%s: %s, expected one of end-diastole and one of end-systole; not joined", names, found)
         return []
     a, b = group
-    if not _same_place(a.series, b.series):
+    if not same_place(a.series, b.series, SAME_PLACE_MM):
         _log.warning("%s: not joined into one series, their shapes or places differ", names)
         return []
     return [_ordered(a, b)]
@@ -157,7 +158,7 @@ def _alike_pairs(group: Sequence[_Volume]) -> list[Pair]:
     for volume in group:
         if not _may_be_cine(volume):
             continue
-        same = next((one for one in alike if _same_place(one[0].series, volume.series)), None)
+        same = next((one for one in alike if same_place(one[0].series, volume.series, SAME_PLACE_MM)), None)
         if same is None:
             alike.append([volume])
         else:
@@ -194,12 +195,6 @@ def _one_heart(a: _Volume, b: _Volume) -> bool:
 def _first_image(one: _Volume) -> "DicomInstance":
     image: DicomInstance = one.series.source.header.table[0][0]
     return image
-
-
-def _same_place(a: Series, b: Series) -> bool:
-    corners = np.array([[*c, 1] for c in itertools.product(*((0, n - 1) for n in a.shape[:0:-1]))], np.float64)
-    apart = (a.affine - b.affine)[:3] @ corners.T
-    return a.shape == b.shape and bool(np.linalg.norm(apart, axis=0).max() <= SAME_PLACE_MM)
 
 
 def _oblique(series: Series) -> bool:
@@ -260,40 +255,5 @@ def _unique(name: str, taken: set[str]) -> str:
 
 def _open_pair(name: str, first: Callable[[], Series], second: Callable[[], Series], note: str) -> Series:
     a, b = first(), second()
-    parts = (a, b)
-    return replace(
-        a,
-        shape=(2, *a.shape[1:]),
-        reader=lambda t: parts[t].frame(0),
-        times_ms=None,  # two chosen phases are no time axis: their own times stay with their own headers
-        kind="cine" if a.kind == "unknown" else a.kind,
-        phase_axis=a.phase_axis if a.phase_axis == b.phase_axis else None,
-        acquired_fraction=a.acquired_fraction if a.acquired_fraction == b.acquired_fraction else None,
-        source=replace(
-            a.source,
-            name=name,
-            paths=(*a.source.paths, *b.source.paths),
-            header=_joined_header(a, b),
-            notes=tuple(dict.fromkeys((note, *a.source.notes, *b.source.notes))),
-        ),
-    )
-
-
-def _joined_header(a: Series, b: Series) -> Any:
-    """The first header with two time points: a writer's template. Float where the stored numbers do not agree."""
-    one, other = a.source.header, b.source.header
-    if a.source.format == "dicom":
-        return replace(one, table=(*one.table, *other.table))
-    header = one.copy()
-    zooms = [*map(float, one.get_zooms()[:3]), 1.0]
-    header.set_data_shape((*a.shape[:0:-1], 2))
-    header.set_zooms([*zooms[:3], 1.0])
-    header.set_xyzt_units(one.get_xyzt_units()[0], "unknown")
-    if _stored(one) != _stored(other):
-        header.set_data_dtype(np.float32)
-        header["scl_slope"], header["scl_inter"] = 1.0, 0.0
-    return header
-
-
-def _stored(header: Any) -> tuple[object, ...]:
-    return (header.get_data_dtype().newbyteorder("="), *header.get_slope_inter())
+    # Two chosen phases are no time axis: their own times stay with their own headers.
+    return joined((a, b), name, note, kind="cine" if a.kind == "unknown" else a.kind, times_ms=None)

@@ -30,10 +30,10 @@ _MAP = re.compile(r"(?<![a-z])(maps?|fit|sd|std|error|conf)(?![a-z])|t[12]\*?.?m
 _PARTIAL = re.compile(r"part-(phase|real|imag)|[_ ](ph|phase|real|imag(inary)?)$")
 _SCOUT = re.compile(r"scout|locali[sz]er")
 _SECOND_CHOICE = re.compile(r"flow|venc|(?<![a-z])(tag|tagging|grid|pc|rt|t2star)(?![a-z])|real.?time")
-# Folders and words of file names that sort the series of one patient, unlike those that name the patient.
+# Folders and first words of file names that sort the series of one patient, unlike those that name the patient.
 _OF_SERIES = re.compile(
-    r"^\d+$|cine|t1|molli|sasha|lge|perf|^(sax|sa|shax|short|native|pre|post|series|scan|img|images?|nifti|nii|dicom|anat"
-    r"|func|heart|cardiac|mr|mri|cmr|4d)$"
+    r"(?<![a-z0-9])(cine|t1)(?!\d)|molli|sasha|(?<![a-z])(lge|perf)|^(sax|sa|shax|short|native|pre|post|base|basal|mid"
+    r"|apex|apical|series|scan|img|images?|nifti|nii|dicom|anat|func|heart|cardiac|mri?|cmr|4d)$"
 )
 
 
@@ -43,6 +43,7 @@ class StudySeries:
 
     words: its name and description in lower case. study: equal for the series of one examination; person: of a NIfTI
     file, the first word of its name, which may tell patients in one folder apart, "" where it names none.
+    filed: whether it lies in a folder for its kind of series.
     """
 
     candidate: Candidate
@@ -52,6 +53,7 @@ class StudySeries:
     words: str
     study: tuple[str, ...]
     person: str = ""
+    filed: bool = False
 
     @property
     def name(self) -> str:
@@ -81,7 +83,9 @@ class StudySeries:
     @property
     def moved(self) -> bool:
         """Whether its images are moved onto each other or otherwise derived from those of another series."""
-        return re.search(r"moco|motion.?corr", self.words) is not None or (self.image is not None and self.image.derived)
+        return re.search(r"moco|motion.?corr", self.words) is not None or (
+            self.image is not None and self.image.derived
+        )
 
 
 def look_at(candidate: Candidate) -> StudySeries:
@@ -92,12 +96,12 @@ def look_at(candidate: Candidate) -> StudySeries:
         words = _plain(Path(candidate.name).name)
         return StudySeries(
             candidate=candidate, series=None, error=error, role=_role_of_words(words), words=words,
-            study=_study(candidate, None), person=_person(candidate),
+            study=_study(candidate, None), person=_person(candidate), filed=_filed(candidate),
         )  # fmt: skip
     words, partial = _words_of(candidate, series)
     return StudySeries(
         candidate=candidate, series=series, error=None, role="apart" if partial else _role(series, words), words=words,
-        study=_study(candidate, series), person=_person(candidate),
+        study=_study(candidate, series), person=_person(candidate), filed=_filed(candidate),
     )  # fmt: skip
 
 
@@ -165,6 +169,11 @@ def _study_of_files(candidate: Candidate) -> tuple[str, ...]:
 def _person(candidate: Candidate) -> str:
     first = re.split(r"[_. ]", Path(candidate.name).name.lower())[0]
     return "" if candidate.format == "dicom" or _OF_SERIES.search(first) else first
+
+
+def _filed(candidate: Candidate) -> bool:
+    folders = Path(candidate.name).parts[:-1]
+    return bool(folders) and _OF_SERIES.search(folders[-1].lower()) is not None
 
 
 def _plain(text: str) -> str:

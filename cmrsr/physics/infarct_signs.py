@@ -92,8 +92,11 @@ def enhancement_scale(window: NDArray[Any]) -> float:
 
 
 def heart_crop(window: Window) -> Window:
-    """The HEART_CROP x HEART_CROP pixels in the middle of (..., y, x): the heart and what lies close to it."""
-    top, left = ((n - HEART_CROP) // 2 for n in window.shape[-2:])
+    """The HEART_CROP x HEART_CROP pixels in the middle of (..., y, x): the heart and what lies close to it.
+
+    All pixels where there are fewer.
+    """
+    top, left = (max(n - HEART_CROP, 0) // 2 for n in window.shape[-2:])
     return cast(Window, window[..., top : top + HEART_CROP, left : left + HEART_CROP])
 
 

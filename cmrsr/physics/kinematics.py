@@ -45,13 +45,13 @@ def beat_displacement(frames: NDArray[Any]) -> Array:
         at_x, at_y = x + moved[t, ..., 0], y + moved[t, ..., 1]
         moved[t + 1] = moved[t] + cv2.remap(flow, at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     drift = moved[-1]
-    return moved[:-1] - drift * (np.arange(n_t, dtype=np.float32) / n_t)[:, None, None, None]
+    return np.asarray(moved[:-1] - drift * (np.arange(n_t, dtype=np.float32) / n_t)[:, None, None, None])
 
 
 def kinematics(displacement: Array, centre: ArrayLike, pixel_mm: float) -> Kinematics:
     """Components about a centre (y, x), in pixels, of displacements (t, y, x, 2) in pixels, x before y."""
     n_t, n_y, n_x, _ = displacement.shape
-    points = np.stack(np.mgrid[:n_y, :n_x], -1) * pixel_mm
+    points = np.moveaxis(np.indices((n_y, n_x)), 0, -1) * pixel_mm
     middle = np.asarray(centre, np.float64) * pixel_mm
     out = np.zeros((4, n_t, n_y, n_x), np.float32)
     sd = SMOOTHING_MM / pixel_mm

@@ -22,7 +22,9 @@ Array = NDArray[np.float64]
 Labels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 LEAST_SCAR_MM2 = 30.0  # of a piece in a slice: five by six millimetres; less is noise or partial volume
-SEPTUM_TURNS = np.deg2rad(25)  # at most, along a ventricle; where the outflow tract cuts the septum it leaps by 30 to 40
+SEPTUM_TURNS = np.deg2rad(
+    25
+)  # at most, along a ventricle; where the outflow tract cuts the septum it leaps by 30 to 40
 LEAST_INNER = 8  # pixels of a segment away from the edges of the wall; with fewer, those at the edges count too
 _CROSS = ndimage.generate_binary_structure(2, 1)
 _SQUARE = ndimage.generate_binary_structure(2, 2)
@@ -147,11 +149,14 @@ def segment_table(
     covered = (whole > 0) & (found >= LEAST_COVERED * whole)
     mean = {name: np.where(n > 0, total / np.maximum(n, 1), np.nan) for name, (total, n) in sums.items()}
     t1 = np.where(sums["t1"][1] >= LEAST_INNER, mean["t1"], mean["t1_any"])
-    columns = (100 * mean["scar"], 100 * np.nan_to_num(mean["depth"]), t1, 100 * mean["e_cc"], 100 * mean["e_rr"])
-    of_scar, depth, t1, e_cc, e_rr = (np.where(covered, column, np.nan)[1:] for column in columns)
+
+    def percent(share: Array) -> Array:
+        return np.where(covered, 100 * share, np.nan)[1:]
+
     return SegmentTable(
-        scar_percent=of_scar, transmurality_percent=depth, t1_ms=t1, e_cc_percent=e_cc, e_rr_percent=e_rr
-    )
+        scar_percent=percent(mean["scar"]), transmurality_percent=percent(np.nan_to_num(mean["depth"])),
+        t1_ms=np.where(covered, t1, np.nan)[1:], e_cc_percent=percent(mean["e_cc"]), e_rr_percent=percent(mean["e_rr"]),
+    )  # fmt: skip
 
 
 def inner_wall(wall: Mask) -> Mask:

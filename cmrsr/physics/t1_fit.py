@@ -49,8 +49,8 @@ def fit_t1(images: NDArray[Any], inversion_ms: NDArray[Any], *, look_locker: boo
     NaN where an image value is not finite, where the root mean square over the images is below ``WEAK`` of its
     ``STRONG_QUANTILE`` over all pixels, and where T1 or T1* lies outside ``T1_RANGE_MS`` or at its edge.
     Images whose inversion came before recovery from the previous one (the end of ShMOLLI, for T1 beyond 400 ms) do not
-    belong in one fit; the residual tells. At an SNR of 30, T1 of 600 to 2500 ms is unbiased within 2 %; shorter T1
-    is less certain, because another sign pattern then fits nearly as well.
+    belong in one fit: ``after_recovery`` leaves them out, the residual tells. At an SNR of 30, T1 of 600 to 2500 ms is
+    unbiased within 2 %; shorter T1 is less certain, because another sign pattern then fits nearly as well.
     UsageError: shapes that do not fit, or too few inversion times (3 signed, 4 magnitude).
     Source: Golub and Pereyra 1973; Deichmann and Haase 1992; Messroghli et al. 2004 (MOLLI).
     """
@@ -74,6 +74,25 @@ def fit_t1(images: NDArray[Any], inversion_ms: NDArray[Any], *, look_locker: boo
             some = pixels[start : start + CHUNK]
             result[:, i, some] = _fit(signals[:, some], ti, look_locker, signed)
     return T1Fit(**dict(zip(("t1_ms", "a", "b", "residual"), result.reshape(4, *images.shape[1:]), strict=True)))
+
+
+def after_recovery(inversion_ms: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which images of one slice, at inversion times (n,) in ms, followed an inversion of what had fully recovered.
+
+    All of MOLLI, which waits before each inversion. Of ShMOLLI (5 images, then 1 and 1 more after a single beat each)
+    the first five: where three or more images fall into the first beat, and a single one into every later beat, one
+    inversion was read to the end, by convention that of the shortest time, and the others once.
+    Source: Piechnik et al. 2010.
+    """
+    times = np.asarray(inversion_ms, np.float64)
+    order = np.argsort(times, kind="stable")
+    gaps = np.diff(times[order])
+    same_beat = gaps < gaps.max(initial=0.0) / 2
+    n_first = 1 + int(np.argmin([*same_beat, False]))  # images in the first beat
+    used = np.ones(times.size, bool)
+    if n_first >= 3 and n_first < times.size and not same_beat[n_first:].any():
+        used[order[1:n_first]] = False
+    return used
 
 
 def _matching_times(images: NDArray[Any], inversion_ms: Array) -> Array:

@@ -60,8 +60,8 @@ class Graph(_Strict):
     opset: int
     parameters: int
     gflop_96: float = Field(
-        description="arithmetic of one evaluation, two a multiply-add, batch 1, at 96x96 (of interp4d 1 frame, 8 slices) "
-        "or at the size that is fixed"
+        description="arithmetic of one evaluation at 96x96, batch 1 (of interp4d 1 frame, 8 slices; of mie at its one "
+        "size), two a multiply-add"
     )
     parity: float = Field(description="max relative error against torch float32, measured at export (ONNX Runtime)")
     tolerance: float = Field(description="max relative error that a full-precision backend may have")

@@ -14,7 +14,7 @@ from cmrsr.diffusion.ddim import ddim_coefficients
 from cmrsr.io.series import Series
 from cmrsr.io.survey import Survey, survey
 from cmrsr.physics.infarct_signs import MotionSigns, RecoverySigns, motion_signs, recovery_signs
-from cmrsr.physics.scar import scar_mask, segment_map
+from cmrsr.physics.scar import scar_mask, segment_map, septum_angles
 from cmrsr.physics.volumes import LV, MYOCARDIUM
 from cmrsr.runtime.bundle import Bundle, load
 from cmrsr.runtime.choice import DeviceChoice, Engine
@@ -141,8 +141,10 @@ class MieRun:
 
         )  # fmt: skip
         images, probabilities = self._sampled(looked, said)
+        septum = septum_angles(np.stack([one.labels[one.found.phase] for one in looked]), READING_MM)
         self.slices = tuple(
-            self._finished(one, beat, images[i], probabilities[i], position[i]) for i, one in enumerate(looked)
+            self._finished(one, beat, images[i], probabilities[i], position[i], float(septum[i]))
+            for i, one in enumerate(looked)
         )
         self._measured = measure(self.slices, gap_mm=self.t1.spacing_mm[0], n_inversions=self.t1.n_frames)
         return self._frame(grids)
@@ -205,13 +207,15 @@ class MieRun:
         shape = (n, k, WINDOW, WINDOW)
         return np.maximum(image, 0).reshape(shape), probability.reshape(shape)
 
-    def _finished(self, one: _Looked, beat: Beat, images: Array, probabilities: Array, where: Position) -> MieSlice:
+    def _finished(
+        self, one: _Looked, beat: Beat, images: Array, probabilities: Array, where: Position, septum: float
+    ) -> MieSlice:
         """Everything found in a slice; images, probabilities (samples, WINDOW, WINDOW)."""
         several = len(images) > 1
         factor = np.float32(self.engines.bundle.spread_factor(self.options.steps) or 1.0)
         probability = probabilities.mean(0)
         labels = one.labels[one.found.phase]
-        segments, septum = segment_map(labels, READING_MM, where.level, where.seen_from_apex)
+        segments, septum = segment_map(labels, READING_MM, where.level, where.seen_from_apex, septum)
         registered = one.recovery.registered
         order = np.argsort(self.plan.inversion_ms[:, one.pair.z], kind="stable")
         return MieSlice(

@@ -79,8 +79,8 @@ class MieWork(Work):
             "inversion_ms": plan.inversion_ms, "affine": series.affine,
             "spread_factor": files.bundle.spread_factor(files.options.steps) if files.options.samples > 1 else None,
             "cine": {
-                "name": cine_name, "digest": self._cine_survey.digest, "files": [p.name for p in cine.source.paths],
-                "shape_tzyx": cine.shape, "spacing_mm_zyx": cine.spacing_mm,
+                "name": cine_name, "files": [p.name for p in cine.source.paths], "shape_tzyx": cine.shape,
+                "spacing_mm_zyx": cine.spacing_mm,
             },
         }  # fmt: skip
         n = len(plan.slices)

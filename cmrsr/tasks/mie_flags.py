@@ -17,9 +17,12 @@ CONTRAST_BLOOD_MS, CONTRAST_WALL_MS = 1000.0, 800.0
 LONGEST_WALL_MS = 1500.0
 LARGEST_SHIFT_MM = 5.0  # between the T1 images of a slice: about a wall's width, and what left the plane is not undone
 FAR_MM = 5.0  # between the slices of cine and T1
-UNSURE_PERCENT = 10.0  # of the wall, see ``tasks.mie_measure.MieMeasured``
+# Of the wall, see ``tasks.mie_measure.MieMeasured``. True scar blurred by a pixel gives 12 at most.
+UNSURE_PERCENT = 15.0
 LEAST_SCAR_G = 1.0  # less is too small to move in a way of its own
-MOVES_AS_WELL = 0.9  # shortening of scar relative to the rest of the wall
+# Shortening of scar relative to the rest of the wall, where that shortens by so many percent at least: of 23 virtual
+# infarcts followed by optical flow 21 have 0.64 at most, two 0.93. In weaker hearts motion tells nothing.
+MOVES_AS_WELL, MOVES_PERCENT = 0.8, 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,15 +167,12 @@ def _segments(of: MieEvidence) -> Found:
 
 
 def _contradiction(of: MieEvidence) -> Found:
-    if (
-        of.scar_g >= LEAST_SCAR_G
-        and of.e_cc_rest_percent < 0
-        and of.e_cc_scar_percent <= MOVES_AS_WELL * of.e_cc_rest_percent
-    ):
+    scar, rest = of.e_cc_scar_percent, of.e_cc_rest_percent
+    if of.scar_g >= LEAST_SCAR_G and rest <= -MOVES_PERCENT and scar <= MOVES_AS_WELL * rest:
         yield (
             "scar_moves",
-            f"In the cine the scar ({of.scar_g:.0f} g) shortens by {-of.e_cc_scar_percent:.0f} %, the rest of the "
-            f"wall by {-of.e_cc_rest_percent:.0f} %: motion gives no support to this scar.",
+            f"In the cine the scar ({of.scar_g:.0f} g) shortens by {-scar:.0f} %, the rest of the "
+            f"wall by {-rest:.0f} %: motion gives no support to this scar.",
         )
 
 

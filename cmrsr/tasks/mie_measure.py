@@ -21,9 +21,7 @@ from cmrsr.tasks.mie_result import MieSlice
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 INNER_BLOOD = 2  # pixels from the edge of the LV cavity to blood that is nothing else
-SCARRED_PERCENT = (
-    10.0  # of a segment's area, from which on a row of the table names it: less is the edge of a neighbour
-)
+SCARRED_PERCENT = 10.0  # of a segment's area, from which on a row names it: less is the edge of a neighbour
 CSV_COLUMNS = (
     "case", "scar_g", "scar_percent", "wall_g", "scar_segments", "t1_wall_ms", "t1_scar_ms", "t1_blood_ms",
     "e_cc_percent", "uncertainty_percent", "agreement", "largest_shift_mm", "n_slices", "flags",
@@ -110,9 +108,8 @@ def measure(
         registered=np.array([n.registered for n in numbers]), distance_mm=np.array([n.distance_mm for n in numbers]),
         septum=np.array([math.isfinite(s.septum) for s in slices]),
         located=all(s.level is not None for s in slices), n_inversions=n_inversions,
-        uncertainty_percent=100 * unsure,
-        t1_wall_ms=t1["rest"], t1_blood_ms=t1["blood"], scar_g=scar * gram, scar_percent=percent,
-        e_cc_scar_percent=strain["ed_scar"], e_cc_rest_percent=strain["ed_rest"],
+        uncertainty_percent=100 * unsure, t1_wall_ms=t1["rest"], t1_blood_ms=t1["blood"], scar_g=scar * gram,
+        scar_percent=percent, e_cc_scar_percent=strain["ed_scar"], e_cc_rest_percent=strain["ed_rest"],
     )  # fmt: skip
     return MieMeasured(
         table=_table(slices, pixel_mm), scar_g=scar * gram, scar_percent=percent, wall_g=wall * gram,
@@ -199,17 +196,17 @@ def _table(slices: Sequence[MieSlice], pixel_mm: float) -> SegmentTable | None:
 
 
 def _e_cc(of: MieSlice) -> NDArray[np.floating[Any]]:
-    return of.kinematics.e_cc[of.es]
+    return np.asarray(of.kinematics.e_cc[of.es])
 
 
 def _unsure(of: MieSlice) -> NDArray[np.floating[Any]]:
-    return np.minimum(of.scar_probability, 1 - of.scar_probability)
+    return np.asarray(np.minimum(of.scar_probability, 1 - of.scar_probability))
 
 
 def _within(maps: Sequence[NDArray[np.floating[Any]]], masks: Sequence[Mask]) -> Array:
     """The finite values within the masks."""
     values = np.concatenate([np.asarray(m, np.float64)[mask] for m, mask in zip(maps, masks, strict=True)])
-    return values[np.isfinite(values)]
+    return np.asarray(values[np.isfinite(values)])
 
 
 def _mean(maps: Sequence[NDArray[np.floating[Any]]], masks: Sequence[Mask]) -> float:

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmrsr.errors import UnusableError, UsageError
+from cmrsr.io.inversions import has_inversion_times, no_inversion_times, with_inversion_times
+from cmrsr.io.planes import normal_of, slice_centres, tilt_deg
 from cmrsr.io.series import Series
-from cmrsr.tasks.geometry import Affine
 from cmrsr.tasks.magnitude import refuse_maps
 
 LEAST_INVERSIONS = 4  # images of a magnitude fit of three numbers and signs
@@ -81,12 +82,12 @@ def plan_mie(t1: Series, cine: Series, digest: str, options: MieOptions) -> MieP
             f"{cine.source.name}: {many} of the beat, expected at least {LEAST_PHASES}: motion is followed from frame "
             "to frame; give the whole cine, and if time is another axis of the file, name it with --time-axis"
         )
-    times = inversion_times(t1, options.ti)
     if t1.n_frames < LEAST_INVERSIONS:
         raise UnusableError(
             f"{t1.source.name}: {t1.n_frames} inversion-recovery images, expected {EXPECTED_INVERSIONS}, at least "
             f"{LEAST_INVERSIONS}: give the source images of the T1 map, not the map"
         )
+    times = inversion_times(t1, options.ti)
     notes: list[str] = []
     if t1.n_frames != EXPECTED_INVERSIONS:
         how = "the fit fills in for those missing" if t1.n_frames < EXPECTED_INVERSIONS else "eight are shown to it"
@@ -104,39 +105,22 @@ def plan_mie(t1: Series, cine: Series, digest: str, options: MieOptions) -> MieP
 
 def inversion_times(t1: Series, given: tuple[float, ...] | None) -> NDArray[np.float64]:
     """(n, z) in ms: those given, or the series' own. UnusableError: there are none. UsageError: not one an image."""
-    n, n_z = t1.shape[:2]
-    if given is not None:
-        if len(given) != n:
-            raise UsageError(f"--ti names {len(given)} inversion times, {t1.source.name} has {n} images: one for each")
-        return np.repeat(np.array(given, np.float64)[:, None], n_z, 1)
+    series = with_inversion_times(t1, given) if given is not None else t1
+    if not has_inversion_times(series):
+        raise no_inversion_times(series)
+    times = np.asarray(series.times_ms, np.float64)
     low, high = INVERSION_RANGE_MS
-    own = t1.times_ms if t1.kind == "t1" else None
-    if own is None or np.min(own) < low or np.max(own) > high:
+    if times.min() < low or times.max() > high:
         raise UnusableError(
-            f"{t1.source.name}: no inversion times with its {n} images; name them in ms in the order of the images: "
-            "--ti 100,180,1000,..."
+            f"{t1.source.name}: inversion times of {times.min():g} to {times.max():g} ms, expected {low:g} to "
+            f"{high:g}; name them in ms with --ti"
         )
-    times = np.asarray(own, np.float64)
-    return np.repeat(times[:, None], n_z, 1) if times.ndim == 1 else times
-
-
-def normal_of(affine: Affine) -> NDArray[np.float64]:
-    """Unit normal (3,) of the slices, along x cross y of the voxels, RAS."""
-    normal = np.cross(affine[:3, 0], affine[:3, 1])
-    return np.asarray(normal / np.linalg.norm(normal))
-
-
-def slice_centres(series: Series) -> NDArray[np.float64]:
-    """(z, 3) RAS mm, the middle of every slice."""
-    n_z, n_y, n_x = series.shape[1:]
-    voxels = np.stack([np.full(n_z, (n_x - 1) / 2), np.full(n_z, (n_y - 1) / 2), np.arange(n_z), np.ones(n_z)])
-    return np.asarray((series.affine @ voxels)[:3].T)
+    return np.repeat(times[:, None], t1.shape[1], 1) if times.ndim == 1 else times
 
 
 def _paired(t1: Series, cine: Series) -> tuple[tuple[SlicePair, ...], list[tuple[int, float]]]:
     """The pairs, and the slices (with their distance) that have no partner."""
-    normal = normal_of(t1.affine)
-    tilt = float(np.degrees(np.arccos(min(1.0, abs(float(normal @ normal_of(cine.affine)))))))
+    tilt = tilt_deg(t1, cine)
     if tilt > LARGEST_TILT_DEG:
         raise UnusableError(
             f"{t1.source.name} and {cine.source.name} cross at {tilt:.0f} degrees, expected parallel slices: give the "

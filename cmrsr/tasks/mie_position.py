@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cmrsr.io.planes import normal_of, slice_centres
 from cmrsr.io.series import Series
 from cmrsr.physics.levels import slice_levels
 from cmrsr.physics.volumes import LV
 from cmrsr.tasks.function_window import ReadingWindow
 from cmrsr.tasks.heart_reader import HeartReader, brightness
-from cmrsr.tasks.mie_plan import SlicePair, normal_of, slice_centres
+from cmrsr.tasks.mie_plan import SlicePair
 
 Array = NDArray[np.float32]
 

@@ -48,7 +48,7 @@ def _arrays(s: Infarct) -> list[NDArray[np.float32]]:
 
 def _stacked(rows: list[list[NDArray[np.float32]]]) -> InfarctBatch:
     parts = [torch.from_numpy(np.stack([np.ascontiguousarray(row[k]) for row in rows])) for k in range(len(rows[0]))]
-    return InfarctBatch(*parts[:-1], parts[-1].long())
+    return InfarctBatch(*parts)._replace(labels=parts[-1].long())
 
 
 def _augmented(s: Infarct, crop: int, rng: np.random.Generator) -> list[NDArray[np.float32]]:

@@ -45,7 +45,7 @@ class Reversed(torch.autograd.Function):
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx: object, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
         return -gradient
 
 
@@ -220,7 +220,8 @@ def scar_loss(logit: Tensor, true: Tensor) -> Tensor:
 
 def hinge(critic: nn.Module, real: Tensor, made: Tensor) -> Tensor:
     """The critic's hinge loss, of which what made the image gets the gradient reversed."""
-    loss: Tensor = F.relu(1 - critic(real)).mean() + F.relu(1 + critic(Reversed.apply(made))).mean()
+    turned = Reversed.apply(made)  # type: ignore[no-untyped-call]
+    loss: Tensor = F.relu(1 - critic(real)).mean() + F.relu(1 + critic(turned)).mean()
     return loss
 
 

@@ -9,7 +9,9 @@ from cmrsr.tasks.function_window import READING_MM, WINDOW
 from cmrsr.tasks.mie_grid import SliceGrid
 
 
-def affine(pixel: tuple[float, float], origin: tuple[float, float, float], turn_deg: float = 0.0) -> NDArray[np.float64]:
+def affine(
+    pixel: tuple[float, float], origin: tuple[float, float, float], turn_deg: float = 0.0
+) -> NDArray[np.float64]:
     """Slices with the same normal, turned in plane about it."""
     body = Rotation.from_euler("xyz", [20, 30, 10], degrees=True).as_matrix()
     plane = Rotation.from_euler("z", turn_deg, degrees=True).as_matrix()

@@ -69,6 +69,7 @@ def test_stacks_in_opposite_order_pair_alike() -> None:
         (t1_series(), cine_series(n=5), "5 phases"),
         (t1_series(n=3, times=TIMES[:3]), cine_series(), "3 inversion-recovery images"),
         (t1_series(times=None), cine_series(), "--ti"),
+        (t1_series(times=TIMES / 1000), cine_series(), "inversion times of 0.1 to 3.7 ms"),
         (t1_series(), cine_series(tilt_deg=40), "cross at 40 degrees"),
         (t1_series(origin=(0, 0, 200)), cine_series(), "do not overlap"),
         (t1_series(origin=(150, 0, 0)), cine_series(), "share 30 mm along x"),
@@ -95,7 +96,7 @@ def test_given_times_take_the_place_of_the_series_own() -> None:
 def test_times_of_a_series_that_is_no_t1_are_not_taken_for_inversion_times() -> None:
     series = t1_series()
     unknown = Series.from_array(series.array(), times_ms=np.arange(1, 9) * 1000.0, source=Source(name="scan"))
-    with pytest.raises(UnusableError, match="no inversion times"):
+    with pytest.raises(UnusableError, match="inversion times of its 8 images are not known"):
         inversion_times(unknown, None)
 
 

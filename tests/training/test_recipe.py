@@ -8,7 +8,7 @@ from cmrsr.training.recipe import RECIPES, load_recipe, parse_recipe
 SYSTEMS = {
     "perfgen-s": "sr", "perfgen-paper": "sr",
     "tssc-s": "interp4d", "tssc-paper": "interp4d", "tssc-s-volume": "interp4d-volume",
-    "causal-s": "function", "causal-paper": "function",
+    "causal-s": "function", "causal-paper": "function", "cpkdm-s": "mie", "cpkdm-paper": "mie",
 }  # fmt: skip
 
 
@@ -27,6 +27,44 @@ def test_paper_recipe_is_the_published_one() -> None:
     assert (o.name, o.steps, o.batch_size, o.learning_rate, o.decay) == ("adamw", 50000, 128, 3e-5, "none")
     assert recipe.data.crop == 96
     assert recipe.data.fraction == (0.3, 0.5)
+
+
+def test_paper_recipe_of_mie_is_the_published_one() -> None:
+    """5-fold cross-validation by patient, Adam from 1e-4, batches of one; 1000 linear steps are ours."""
+    recipe = load_recipe("cpkdm-paper")
+    d, o = recipe.diffusion, recipe.optimiser
+    assert (d.schedule, d.prediction, d.n_train, d.loss, d.residual) == ("linear", "eps", 1000, "l2", False)
+    assert (o.name, o.batch_size, o.learning_rate, recipe.data.folds) == ("adamw", 1, 1e-4, 5)
+    model = recipe.model
+    assert (model.cine, model.t1, model.strain, model.atlas) == (True,) * 4  # nothing is left out
+
+
+@pytest.mark.parametrize("switch", ["cine", "t1", "strain", "atlas"])
+def test_ablations_of_mie_are_one_switch_each(switch: str) -> None:
+    for name in ("cpkdm-s", "cpkdm-paper"):
+        found = load_recipe(name, [f"model.{switch}=false"])
+        whole = load_recipe(name)
+        changed = whole.model.model_copy(update={switch: False})
+        assert found == whole.model_copy(update={"model": changed})
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("diffusion.residual=true", r"mie diffuses the latent itself: diffusion\.residual = false"),
+        ("diffusion.schedule=linear", r"cpkdm-s needs the cosine schedule"),
+        ("model.name=causal-s", r"model: .*'causal-s'.*'cpkdm-s'"),
+        ("model.n_phases=25", r"model\.n_phases: .*12 \(got 25\)"),
+        ("latent_share=0.0", r"latent_share: .*greater than 0"),
+        ("loss.causal=1", r"unknown key loss\.causal"),
+        ("data.gap=[2, 3]", r"unknown key data\.gap"),
+        ("data.fold=3", r"data: fold 3: expected 0 to 0 of 1 folds"),
+    ],
+)
+def test_wrong_recipes_of_mie(override: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as error:
+        load_recipe("cpkdm-s", [override])
+    assert "\n" not in str(error.value)
 
 
 def test_overrides_are_toml_values() -> None:

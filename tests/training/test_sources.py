@@ -8,10 +8,12 @@ import pytest
 from cmrsr.errors import UnusableError, UsageError
 from cmrsr.training import sources
 from cmrsr.training.data import Stacks
+from cmrsr.training.infarcts import Infarcts
 from cmrsr.training.recipe import Recipe, load_recipe
 from cmrsr.training.sources import default_cache, load_data, split_patients
 from cmrsr.training.virtual import VirtualSet
 from cmrsr.training.virtual_cine import CineSet
+from cmrsr.training.virtual_mie import InfarctSet
 from tests.cine import beating_frames
 from tests.conftest import save_nifti
 
@@ -161,6 +163,55 @@ def test_virtual_patients_are_held_out_whole(monkeypatch: pytest.MonkeyPatch, tm
     assert "7 virtual patients" in found.description
     with pytest.raises(UsageError, match=r"data\.n_validation 7: expected fewer than the 7 virtual patients"):
         load_data(_clips("data.n_patients=7", "data.n_validation=7"), "phantom", tmp_path)
+
+
+# ---- slices for mie --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def looked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many virtual patients as are asked for, of three slices each: (patient, slice)."""
+
+    def infarcts(virtual: InfarctSet, cache: Path, on_item: Any) -> list[list[tuple[int, int]]]:
+        assert virtual.n_slices == 3
+        return [[(i, z) for z in range(3)] for i in range(virtual.n_patients)]
+
+    monkeypatch.setattr(sources, "virtual_infarcts", infarcts)
+
+
+def _infarcts(tmp_path: Path, *overrides: str, data: str | None = None) -> tuple[list[Any], list[Any]]:
+    found = load_data(load_recipe("cpkdm-s", list(overrides)), data, tmp_path)
+    assert isinstance(found, Infarcts)
+    assert "virtual patients" in found.description
+    return list(found.training), list(found.validation)
+
+
+@pytest.mark.usefixtures("looked")
+def test_slices_are_split_by_patient(tmp_path: Path) -> None:
+    """The first patients are held out, whole: no slice of theirs is trained on."""
+    training, validation = _infarcts(tmp_path, "data.n_patients=6", "data.n_validation=2")
+    assert validation == [(i, z) for i in (0, 1) for z in range(3)]
+    assert training == [(i, z) for i in (2, 3, 4, 5) for z in range(3)]
+    with pytest.raises(UsageError, match=r"data\.n_validation 6: expected fewer than the 6 virtual patients"):
+        _infarcts(tmp_path, "data.n_patients=6", "data.n_validation=6")
+
+
+@pytest.mark.usefixtures("looked")
+def test_folds_hold_every_patient_out_once(tmp_path: Path) -> None:
+    held_out = []
+    for fold in range(5):
+        training, validation = _infarcts(tmp_path, "data.n_patients=12", "data.folds=5", f"data.fold={fold}")
+        patients = [{i for i, _ in part} for part in (training, validation)]
+        assert not patients[0] & patients[1]
+        assert len(patients[0] | patients[1]) == 12
+        assert len(training) + len(validation) == 36
+        held_out += sorted(patients[1])
+    assert sorted(held_out) == list(range(12))
+
+
+def test_mie_is_not_trained_on_folders(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"mie learns from virtual patients"):
+        _infarcts(tmp_path, data=str(tmp_path))
 
 
 def test_cache_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

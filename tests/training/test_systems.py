@@ -8,10 +8,12 @@ from cmrsr.errors import UsageError
 from cmrsr.training import interp4d_system
 from cmrsr.training.data import Images, Stack, Stacks, check_crop
 from cmrsr.training.interp4d_system import ClipSystem, VolumeSystem
+from cmrsr.training.mie_system import MieSystem
 from cmrsr.training.recipe import load_recipe
 from cmrsr.training.sr_system import SrSystem
 from cmrsr.training.systems import build_system
 from tests.cine import beating_frames
+from tests.ring_infarcts import ring_infarcts
 
 FRAMES = beating_frames(6, 2, 24, 24)
 IMAGES = Images(training=[*FRAMES[:4, 0]], validation=[*FRAMES[4:, 0]], description="frames")
@@ -26,6 +28,7 @@ def test_a_recipe_names_its_system(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interp4d_system, "load_stage_one", lambda folder: (first, Residual(0.1, 1.0)))
     volumes = load_recipe("tssc-s-volume", [*clips, "data.n_slices=2"])
     assert isinstance(build_system(volumes, STACKS), VolumeSystem)
+    assert isinstance(build_system(load_recipe("cpkdm-s", ["data.crop=32"]), ring_infarcts(2, 1)), MieSystem)
 
 
 def test_what_does_not_go_together_is_refused() -> None:
@@ -33,6 +36,8 @@ def test_what_does_not_go_together_is_refused() -> None:
         ("perfgen-s", STACKS, "sr cannot be trained on stacks"),
         ("tssc-s", IMAGES, "interp4d cannot be trained on images"),
         ("tssc-s-volume", IMAGES, "interp4d-volume cannot be trained on images"),
+        ("cpkdm-s", STACKS, "mie cannot be trained on stacks"),
+        ("perfgen-s", ring_infarcts(2, 1), "sr cannot be trained on infarcts"),
     ):
         with pytest.raises(UsageError, match=message):
             build_system(load_recipe(name), data)

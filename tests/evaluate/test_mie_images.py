@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from skimage.metrics import structural_similarity
+
+from cmrsr.errors import UnusableError
+from cmrsr.evaluate.mie_images import (
+    MSE,
+    PSNR,
+    SCAR_PSNR,
+    SCAR_SSIM,
+    SSIM,
+    find_shift,
+    image_scores,
+    local_ssim,
+    scaled,
+)
+from cmrsr.tasks.function_window import READING_MM
+from tests.evaluate.mie_runs import SCAR, enhancement
+from tests.mie_slices import ventricles
+
+RNG = np.random.default_rng(5)
+TRUTH = scaled(enhancement(SCAR) + RNG.normal(0, 0.03, SCAR.shape).clip(-0.05))
+OURS = np.clip(TRUTH + RNG.normal(0, 0.1, TRUTH.shape), 0, 1)
+
+
+def test_the_bright_signal_becomes_one() -> None:
+    image = np.arange(1, 10001, dtype=float).reshape(100, 100)
+    assert_allclose(scaled(7 * image), scaled(image))
+    assert scaled(image).max() == 1
+    assert (scaled(image) == 1).mean() == pytest.approx(0.01, abs=1e-3)
+    with pytest.raises(UnusableError, match="black"):
+        scaled(np.zeros((20, 20)))
+
+
+def test_scores_of_the_whole_image_are_those_of_the_definitions() -> None:
+    found = image_scores(OURS, TRUTH, None)
+    mse = np.mean((OURS - TRUTH) ** 2)
+    assert found[MSE] == pytest.approx(mse)
+    assert found[PSNR] == pytest.approx(10 * np.log10(1 / mse))
+    expected = structural_similarity(
+        OURS, TRUTH, data_range=1.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+    )
+    assert found[SSIM] == pytest.approx(expected, abs=1e-6)
+    assert set(found) == {SSIM, PSNR, MSE}
+
+
+def test_the_region_is_the_scar_and_nothing_else() -> None:
+    wrong = np.where(SCAR, TRUTH - 0.2, TRUTH)
+    found = image_scores(wrong, TRUTH, SCAR)
+    assert found[SCAR_PSNR] == pytest.approx(-20 * np.log10(0.2))
+    assert found[PSNR] > found[SCAR_PSNR] + 10
+    elsewhere = np.where(SCAR, TRUTH, OURS)
+    assert SCAR_PSNR not in image_scores(elsewhere, TRUTH, SCAR)  # met exactly: none
+    assert SCAR_SSIM not in image_scores(OURS, TRUTH, np.zeros_like(SCAR))
+
+
+def test_local_similarity_averages_to_the_whole() -> None:
+    everywhere = local_ssim(OURS, TRUTH, np.ones_like(SCAR))
+    assert len(everywhere) == (len(TRUTH) - 10) ** 2
+    assert everywhere.mean() == pytest.approx(image_scores(OURS, TRUTH, None)[SSIM])
+    _, local = structural_similarity(
+        OURS, TRUTH, data_range=1.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, full=True
+    )
+    assert image_scores(OURS, TRUTH, SCAR)[SCAR_SSIM] == pytest.approx(local[SCAR].mean(), abs=1e-6)
+
+
+def test_windows_without_structure_are_left_out() -> None:
+    flat = TRUTH.copy()
+    flat[30:60, 30:60] = 1.0
+    where = np.zeros_like(SCAR)
+    where[40, 40] = where[40, 62] = True
+    assert local_ssim(OURS, flat, where).shape == (1,)
+
+
+@pytest.mark.parametrize("moved", [(0, 0), (2, -1), (-2, 3)])
+def test_a_shift_is_found_whatever_the_contrast(moved: tuple[int, int]) -> None:
+    noisy = np.roll(enhancement(SCAR), moved, (0, 1)) + RNG.normal(0, 0.05, SCAR.shape)
+    found = find_shift(enhancement(SCAR) ** 1.4, np.abs(noisy), ventricles() > 0)
+    assert found is not None
+    assert_allclose(found, moved, atol=0.25)
+
+
+def test_what_lies_too_far_away_is_not_moved() -> None:
+    far = round(6 / READING_MM) + 1
+    assert find_shift(enhancement(SCAR), np.roll(enhancement(SCAR), far, 0), ventricles() > 0) is None
+    assert find_shift(enhancement(SCAR), 1 - 0.9 * enhancement(SCAR), ventricles() > 0) is None  # opposite contrast
