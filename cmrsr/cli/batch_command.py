@@ -100,7 +100,8 @@ def run_batch_command(request: BatchRequest, task: BatchTask[Any]) -> int:
     bundle = load(request.engine, task.files.task)
     with searching(quiet=request.quiet):
         candidates, refused, _ = discover(request.inputs, time_axis=time_axis, on_missing=cast(Any, request.on_missing))
-    sources = [path for one in (*candidates, *refused) for path in one.paths]
+    found: list[Candidate | Refused] = [*candidates, *refused]
+    sources = [path for one in found for path in one.paths]
     if task.arrange:
         arranged = task.arrange(candidates)
         candidates = [one for one in arranged if isinstance(one, Candidate)]

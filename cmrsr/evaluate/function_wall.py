@@ -96,7 +96,9 @@ def draw_bulls_eye(
         axes.text(
             1.07 * x, 1.07 * y, side, ha="center", va="center", rotation=turn, fontsize=style.SMALL, color=style.MUTED
         )
-    bar = axes.get_figure(root=True).colorbar(
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    bar = figure.colorbar(
         ScalarMappable(norm, colours), ax=axes, shrink=0.62, aspect=22, pad=0.03,
         extend=_beyond(values, limits),
     )  # fmt: skip

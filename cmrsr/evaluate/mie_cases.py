@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from cmrsr.errors import UnreadableError, UnusableError
 from cmrsr.io.nifti import nifti_stem, read_nifti
+from cmrsr.io.planes import normal_of, slice_centres
 from cmrsr.io.reference_labels import SCAR
 from cmrsr.io.series import Series
 from cmrsr.physics.volumes import DENSITY_G_ML, LV, MYOCARDIUM, RV
 from cmrsr.tasks.mie_grid import Shift, SliceGrid
-from cmrsr.tasks.mie_plan import LARGEST_DISTANCE_MM, LARGEST_TILT_DEG, normal_of, slice_centres
+from cmrsr.tasks.mie_plan import LARGEST_DISTANCE_MM, LARGEST_TILT_DEG
 
 Array = NDArray[np.float32]
 Labels = NDArray[np.uint8]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 CELL = 1.75  # inches of an image
 LARGEST_ERROR = 0.5  # of the bright signal, where the colours of a difference end
-OURS, TRUTH = "#e69f00", "#56b4e9"  # outlines of the scar: found, and of the reference
+OURS, TRUTH, WALL = "#e69f00", "#56b4e9", "#009e73"  # outlines: scar found, of the reference; of the wall
 COLUMNS = ("T1 image", "synthetic", "acquired", "difference")
 BOXED = (SSIM, PSNR, SCAR_SSIM, SCAR_PSNR)
 
@@ -45,7 +45,7 @@ def pictures(results: Sequence[CaseScore], engines: Sequence[str]) -> list[Pictu
                 title="Best, median and worst case",
                 caption=f"By mean SSIM with the acquired enhancement, engine {engines[0]}. The slice with most scar: "
                 "T1 image with the longest inversion time, synthetic and acquired enhancement (moved onto it) in one "
-                "grey scale, and synthetic minus acquired. Lines: wall (grey), scar of the reference (blue) and scar "
+                "grey scale, and synthetic minus acquired. Lines: wall (green), scar of the reference (blue) and scar "
                 "that was found (orange).",
                 data=style.png(example_figure(examples), dpi=180),
             )
@@ -93,7 +93,7 @@ def chosen_examples(results: Sequence[CaseScore], engine: str) -> dict[str, Show
     words = ("best", "median", "worst") if len(ranked) > 2 else ("best", "worst")[: len(ranked)]
     chosen = [ranked[place] for place in ((0, len(ranked) // 2, -1) if len(ranked) > 2 else range(len(ranked)))]
     return {
-        f"{word}: {r.name}{f' ({r.group})' if r.group else ''}, {score[r.name]:.2f}": r.shown
+        f"{word}: {r.name}\n{f'{r.group}, ' if r.group else ''}SSIM {score[r.name]:.2f}": r.shown
         for word, r in zip(words, chosen, strict=True)
         if r.shown
     }
@@ -101,7 +101,7 @@ def chosen_examples(results: Sequence[CaseScore], engine: str) -> dict[str, Show
 
 def example_figure(examples: "dict[str, ShownSlice]") -> "Figure":
     """A row an example, see ``COLUMNS``."""
-    plate = style.Plate([CELL] * len(COLUMNS), [CELL] * len(examples), top=0.34, right=0.85)
+    plate = style.Plate([CELL] * len(COLUMNS), [CELL] * len(examples), left=0.52, top=0.34, right=0.85)
     for column, name in enumerate(COLUMNS):
         plate.head(column, name)
     for row, (name, one) in enumerate(examples.items()):
@@ -112,8 +112,8 @@ def example_figure(examples: "dict[str, ShownSlice]") -> "Figure":
         if one.scar_truth is not None:
             marks.insert(0, (TRUTH, one.scar_truth[crop]))
         axes, _ = plate.image(row, 0, t1, style.grey_window(t1))
-        _outline(axes, style.PLATE_MUTED, np.isin(one.labels[crop], (LV, MYOCARDIUM)))
-        _outline(axes, style.PLATE_MUTED, one.labels[crop] == LV)
+        for inside in ((LV, MYOCARDIUM), (LV,)):
+            _outline(axes, WALL, np.isin(one.labels[crop], inside))
         axes, _ = plate.image(row, 1, image, (0.0, 1.0))
         for colour, mask in marks:
             _outline(axes, colour, mask)

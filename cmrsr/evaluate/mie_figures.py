@@ -81,7 +81,7 @@ def tissues_of(one: MieSlice) -> dict[str, Mask]:
 
     scarred = bool(one.scar.any())
     parts = {
-        BLOOD: np.asarray(binary_erosion(one.labels == LV, iterations=1)),
+        BLOOD: np.asarray(binary_erosion(one.labels == LV, iterations=INNER_BLOOD)),
         REST if scarred else WALL: inside(wall & ~one.scar),
         SCAR: inside(one.scar),
     }
@@ -154,7 +154,7 @@ def motion_figure(slices: Sequence[MieSlice]) -> "Figure":
     style.label(axes, "inversion time (ms)", "")
     bar = figure.colorbar(shown, ax=axes, pad=0.02, aspect=9, extend="max" if _beyond(far) else "neither")
     bar.set_label("moved by (mm)", fontsize=style.SMALL, color=style.INK)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.ax.tick_params(colors=style.MUTED, labelsize=style.SMALL, length=2)
     bar.ax.grid(visible=False)
     return figure

@@ -71,7 +71,8 @@ def find_shift(image: NDArray[Any], reference: NDArray[Any], heart: Mask) -> Shi
     None where nothing is found within ``FARTHEST_MM``. Enhanced correlation coefficient: Evangelidis & Psarakis 2008.
     """
     reach = 2 * round(AROUND_MM / READING_MM) + 1
-    around = cv2.dilate(heart.astype(np.uint8), np.ones((reach, reach), np.uint8)) if heart.any() else None
+    somewhere = heart if heart.any() else np.ones_like(heart)
+    around = cv2.dilate(somewhere.astype(np.uint8), np.ones((reach, reach), np.uint8))
     still, moved = (np.asarray(scaled(i), np.float32) for i in (image, reference))
     try:
         _, warp = cv2.findTransformECC(

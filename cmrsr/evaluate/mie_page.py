@@ -122,7 +122,7 @@ def _method_table(results: Sequence[CaseScore], engines: Sequence[str]) -> str:
     rows.append({"method": "in print (CPKDM, 195 patients), not measured here", **PUBLISHED})
     return table(("Method", *shown), (
         [f'<th scope="row">{escape(row["method"])}</th>', *(
-            f'<td class="number">{row[name]:.{DIGITS[name]}f}</td>' if name in row else NOTHING for name in shown
+            f'<td class="number">{_figure(row[name], DIGITS[name])}</td>' if name in row else NOTHING for name in shown
         )]
         for row in rows
     ))  # fmt: skip
@@ -135,7 +135,7 @@ def _detection_table(rows: Sequence[ScarRow]) -> str:
         if one is None:
             continue
         most = NOTHING if row.normal_largest_g is None else (
-            f'<td class="number">{row.normal_largest_g:.1f}<span class="sd"> of {row.n_normal}</span></td>'
+            f'<td class="number">{row.normal_largest_g:.1f}<span class="sd"> of {row.n_normal} patients</span></td>'
         )  # fmt: skip
         body.append([
             f'<th scope="row">{escape(row.method)}</th>',
@@ -243,11 +243,16 @@ def _swap_section(swapped: Sequence[Swapped]) -> Iterator[str]:
 def _with_interval(value: float | None, interval: Interval | None, digits: int) -> str:
     if value is None:
         return NOTHING
-    return f'<td class="number">{value:.{digits}f}<span class="sd">{_interval(interval, digits)}</span></td>'
+    return f'<td class="number">{_figure(value, digits)}<span class="sd">{_interval(interval, digits)}</span></td>'
 
 
 def _interval(interval: Interval | None, digits: int) -> str:
-    return "" if interval is None else f" [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"
+    return "" if interval is None else f" [{_figure(interval[0], digits)}, {_figure(interval[1], digits)}]"
+
+
+def _figure(value: float, digits: int) -> str:
+    """With a true minus."""
+    return f"{value:.{digits}f}".replace("-", "−")
 
 
 def protocol_words(

@@ -13,12 +13,12 @@ from cmrsr.errors import CmrsrError, UnusableError
 from cmrsr.evaluate.mie_baselines import MIXTURE, T1_THRESHOLD, planes, rescaled, threshold_mask
 from cmrsr.evaluate.mie_cases import Case, Reference, on_window, slice_of, true_scar_g
 from cmrsr.evaluate.mie_images import LPIPS, find_shift, image_scores, scaled
+from cmrsr.io.planes import normal_of
 from cmrsr.io.series import Series
 from cmrsr.physics.volumes import DENSITY_G_ML
 from cmrsr.tasks.function_window import READING_MM
 from cmrsr.tasks.mie_grid import Shift, SliceGrid
 from cmrsr.tasks.mie_measure import MieMeasured, measure
-from cmrsr.tasks.mie_plan import normal_of
 from cmrsr.tasks.mie_result import MieSlice
 
 Array = NDArray[np.float32]

@@ -167,7 +167,8 @@ def _pictures(details: MieDetails) -> Iterator[Picture]:
     yield Picture(
         title="What it was computed from",
         caption=f"The images of {name} that the model was given, and nothing else of the patient: native T1 images by "
-        "inversion time, with their motion corrected, and the cine over the beat from end diastole on. At the right "
+        "inversion time, with their motion corrected, and the cine over the beat from end diastole on; of more than "
+        "eight, eight are shown. At the right "
         "what it made of them.",
         data=style.png(source_sheet(one)),
     )

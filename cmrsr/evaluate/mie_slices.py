@@ -197,7 +197,7 @@ def _bar_below(plate: style.Plate, axes: "Axes", shown: "AxesImage", text: str) 
     place = plate.axes(x + 0.09 * width, y - 0.15, 0.82 * width, 0.07)
     bar = plate.figure.colorbar(shown, cax=place, orientation="horizontal")
     bar.set_label(text, fontsize=style.SMALL - 1, color=style.PLATE_INK, labelpad=1)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     place.tick_params(colors=style.PLATE_MUTED, labelsize=style.SMALL - 1.5, length=2, pad=1)
     low, high = shown.get_clim()
     ticks = [1, round(high - 0.5)] if text.startswith("short") else [low, (low + high) / 2, high]

@@ -1,7 +1,7 @@
 """What an evaluation of ``mie`` found: detection and extent of scar by method, images, segments, strain, swapped "
 "inputs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,10 +158,10 @@ def compare_scar(results: Sequence[CaseScore], engines: Sequence[str]) -> list[C
         assert r.scar_g is not None
         return abs(one.scar_g - r.scar_g) / DENSITY_G_ML
 
-    metrics = {
+    metrics: dict[str, Callable[[CaseScore, Reading], float]] = {
         "scar error (mL)": error,
         "scar error (% of the wall)": lambda _, one: abs(one.scar_percent - one.true_scar_percent),
-        "Dice of scar": lambda _, one: one.dice if np.isfinite(one.true_scar_percent) else np.nan,
+        "Dice of scar": lambda _, one: one.dice,
     }
     table = {m: {k: [value(r, r.readings[m]) for r in some] for k, value in metrics.items()} for m in methods}
     return _compared(table, [r.name for r in some], _baselines(T1_THRESHOLD, engines))
@@ -204,7 +204,7 @@ def _compared(
     metrics = list(next(iter(table.values()))) if table else []
     for metric in metrics:
         values = np.array([table[m][metric] for m in table], np.float64)
-        usable = np.isfinite(values).all(0) if values.size else np.zeros(0, bool)
+        usable = np.atleast_1d(np.isfinite(values).all(0))
         if not usable.any():
             continue
         names = [name for name, used in zip(patients, usable, strict=True) if used]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from cmrsr.errors import UsageError
 from cmrsr.io.discover import discover
-from cmrsr.physics.t1_fit import CHUNK, T1_RANGE_MS, WEAK, fit_t1
+from cmrsr.physics.t1_fit import CHUNK, T1_RANGE_MS, WEAK, after_recovery, fit_t1
 
 FIELDS = ("t1_ms", "a", "b", "residual")
 Array = NDArray[np.float64]
@@ -171,6 +171,21 @@ def test_whole_numbers_are_fitted_too() -> None:
 def test_what_cannot_be_fitted(shape: tuple[int, ...], times: Array, signed: bool, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         fit_t1(np.ones(shape), times, look_locker=True, signed=signed)
+
+
+@pytest.mark.parametrize("rr_ms", [600.0, 1000.0, 1200.0])
+def test_images_after_recovery(rr_ms: float) -> None:
+    """Of ShMOLLI the first inversion, in any order of the images; of every scheme that waits, all."""
+    first, beats = 100 + rr_ms * np.arange(5), np.arange(5)
+    shmolli = np.r_[first, 180, 260]
+    order = np.random.default_rng(0).permutation(7)
+    assert after_recovery(shmolli).tolist() == [True] * 5 + [False] * 2
+    assert after_recovery(shmolli[order]).tolist() == after_recovery(shmolli)[order].tolist()
+    irregular = np.r_[100 + rr_ms * beats * (1 + 0.03 * beats), 180, 260]
+    assert after_recovery(irregular).sum() == 5
+    three = np.r_[100 + rr_ms * beats[:3], 200 + rr_ms * beats[:3], 350 + rr_ms * beats]  # MOLLI 3(3)3(3)5
+    for times in (molli(rr_ms), three, first, np.array([100.0]), np.full(5, 300.0)):
+        assert after_recovery(times).all()
 
 
 def test_real_phantom_agrees_with_the_scanner(real_data: Path) -> None:
