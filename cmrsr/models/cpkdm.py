@@ -27,7 +27,8 @@ CLOSENESS = 0.5  # of the cross-attention at the start: how fast it falls with t
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CpkdmConfig:
     """n_phases of the cine. latent: channels of z. motion, morphology: channels of F_kine and F_morp; gate: of the
-    recurrent network. widths: of the denoiser at 1/4, 1/8 and 1/16 of the matrix. critic: of the discriminators.
+    recurrent network. widths: of the denoiser at 1/4, 1/8 and 1/16 of the matrix. critic: of the discriminators. fade:
+    whether x_t fades out towards noise, which needs the cosine schedule, where the noise level is the time.
 
     Ablations: cine, t1: whether each is given at all; strain: whether the strain is (knowledge in cine); atlas: whether
     clusters and T1 are (knowledge in T1).
@@ -43,6 +44,7 @@ class CpkdmConfig:
     embedding: int = 192
     heads: int = 4
     critic: int = 48
+    fade: bool = True
     cine: bool = True
     t1: bool = True
     strain: bool = True
@@ -159,7 +161,8 @@ class Enhancement(nn.Module):
         for block in self.blocks:
             h = block(h)
         z = self.head(F.silu(h))
-        return z * (z.float().square().mean(1, keepdim=True) + 1e-4).rsqrt()
+        out: Tensor = z * (z.float().square().mean(1, keepdim=True) + 1e-4).rsqrt()
+        return out
 
 
 class Decoder(nn.Module):
@@ -187,6 +190,7 @@ class LatentDenoiser(nn.Module):
         super().__init__()
         wide, deep, deepest = config.widths
         e, (n_wide, n_deep, n_deepest) = config.embedding, config.blocks
+        self.fade = config.fade
         self.time = TimeEmbedding(e)
         self.stem = nn.Conv2d(config.latent + config.morphology, wide, 3, padding=1)
         self.encoder = nn.ModuleList(ResidualBlock(wide, e) for _ in range(n_wide))
@@ -205,7 +209,7 @@ class LatentDenoiser(nn.Module):
         """x_t (n, latent, y, x), F_morp and F_kine on the same cells, t (n,) in [0, 1] -> like x_t."""
         e = self.time(t)
         # at t = 1 x_t is noise alone: fading it out by its signal amplitude leaves the regression undisturbed
-        seen = x_t * torch.cos(math.pi / 2 * t)[:, None, None, None]
+        seen = x_t * torch.cos(math.pi / 2 * t)[:, None, None, None] if self.fade else x_t
         h = self.stem(torch.cat([seen, morphology], 1))
         for block in self.encoder:
             h = block(h, e)
@@ -231,7 +235,7 @@ class LatentDenoiser(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """x + attention of its cells on those of another map of the same grid; at first they look near themselves (ours)."""
+    """x + attention of its cells on another map's, of the same grid; at first they look near themselves (ours)."""
 
     def __init__(self, channels: int, context: int, heads: int) -> None:
         super().__init__()

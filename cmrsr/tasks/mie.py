@@ -4,8 +4,9 @@ The cine is read first (where the heart is, its beat, its ventricles), then each
 the heart: what moves and how, which tissues recover how fast; both condition the sampling of the enhancement.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,6 +109,7 @@ class MieRun:
         diffusion = engines.bundle.manifest.diffusion
         self._steps = [step.array() for step in ddim_coefficients(diffusion.build(), options.steps)]
         self.slices: tuple[MieSlice, ...] = ()
+        self.grids: tuple[SliceGrid, ...] = ()
 
     @property
     def measured(self) -> MieMeasured:
@@ -120,7 +122,7 @@ class MieRun:
         UnusableError: no heart is found in the cine.
         """
         said = on_evaluation or (lambda n: None)
-        grids = self._grids()
+        self.grids = grids = self._grids()
         chosen = np.round(np.arange(READ_PHASES) * self.cine.n_frames / READ_PHASES).astype(int)
         frames = [self.cine.frame(int(t)) for t in range(self.cine.n_frames)]
         pairs = self.plan.slices
@@ -147,9 +149,9 @@ class MieRun:
             for i, one in enumerate(looked)
         )
         self._measured = measure(self.slices, gap_mm=self.t1.spacing_mm[0], n_inversions=self.t1.n_frames)
-        return self._frame(grids)
+        return self._frame()
 
-    def _grids(self) -> list[SliceGrid]:
+    def _grids(self) -> tuple[SliceGrid, ...]:
         """The window of every slice, about where the heart is found in the cine."""
         cine = self.cine
         middle = middle_slices(cine.shape[1])
@@ -163,14 +165,15 @@ class MieRun:
             at = np.linalg.inv(self.t1.affine) @ cine.affine @ [x, y, pair.cine_z, 1]
             centre = (float(at[1]), float(at[0]))
             grids.append(SliceGrid(centre=centre, t1=self.t1.affine, z=pair.z, cine=cine.affine, cine_z=pair.cine_z))
-        return grids
+        return tuple(grids)
 
     def _es(self, beat: Beat) -> int:
         """The cine's frame of end systole, from end diastole on."""
         return round(beat.es * self.cine.n_frames / READ_PHASES) % self.cine.n_frames
 
     def _look(self, grid: SliceGrid, pair: SlicePair, t1: Array, frames: list[Array], beat: Beat, i: int) -> _Looked:
-        recovery = recovery_signs(grid.from_t1(t1), self.plan.inversion_ms[:, pair.z])
+        used = self.plan.used[:, pair.z]
+        recovery = recovery_signs(grid.from_t1(t1[used]), self.plan.inversion_ms[used, pair.z])
         shown = (recovery.inversions, recovery.timing, recovery.t1, recovery.clusters)
         features, tissues = self.engines.run("morphology", *(part[None].astype(np.float32) for part in shown))
         labels_t1 = clean_labels(tissues.argmax(1).astype(np.uint8), READING_MM**2)[0]
@@ -217,7 +220,7 @@ class MieRun:
         labels = one.labels[one.found.phase]
         segments, septum = segment_map(labels, READING_MM, where.level, where.seen_from_apex, septum)
         registered = one.recovery.registered
-        order = np.argsort(self.plan.inversion_ms[:, one.pair.z], kind="stable")
+        times = np.sort(self.plan.inversion_ms[self.plan.used[:, one.pair.z], one.pair.z])
         return MieSlice(
             z=one.pair.z, cine_z=one.pair.cine_z, distance_mm=one.pair.distance_mm, level=where.level, septum=septum,
             image=images.mean(0), image_std=factor * images.std(0, ddof=1) if several else None,
@@ -225,22 +228,21 @@ class MieRun:
             scar=scar_mask(probability, labels, READING_MM, self.options.threshold),
             labels=labels, labels_ed=one.labels[0], labels_t1=one.labels_t1, segments=segments,
             agreement=one.found.agreement, inversions=registered.images,
-            inversion_ms=self.plan.inversion_ms[order, one.pair.z],
+            inversion_ms=times,
             shift_mm=registered.shift * READING_MM, registered=registered.moved, t1_ms=registered.fit.t1_ms,
             clusters=one.recovery.labels, cine=one.motion.cine, es=beat.es, centre=one.centre,
             kinematics=one.motion.kinematics,
         )  # fmt: skip
 
-    def _frame(self, grids: list[SliceGrid]) -> MieFrame:
+    def _frame(self) -> MieFrame:
         """All slices on the grid of the T1 series."""
         n_z, n_y, n_x = self.t1.shape[1:]
 
-        def placed(maps: list[NDArray[np.generic]], *, nearest: bool = False) -> Array:
+        def placed(maps: Sequence[NDArray[Any] | None], *, nearest: bool = False) -> Array:
             out = np.zeros((n_z, n_y, n_x), np.float32)
-            for grid, one in zip(grids, maps, strict=True):
-                out[grid.z] = grid.to_t1(np.nan_to_num(np.asarray(one, np.float32))[None], (n_y, n_x), nearest=nearest)[
-                    0
-                ]
+            for grid, one in zip(self.grids, maps, strict=True):
+                known = np.nan_to_num(np.asarray(one, np.float32))
+                out[grid.z] = grid.to_t1(known[None], (n_y, n_x), nearest=nearest)[0]
             return out
 
         slices = self.slices
@@ -278,6 +280,7 @@ class MieResult:
 
     frame: MieFrame
     slices: tuple[MieSlice, ...]
+    grids: tuple[SliceGrid, ...]
     measured: MieMeasured
     plan: MiePlan
 
@@ -291,7 +294,7 @@ def run_mie(
     plan = plan_mie(t1, cine, found.digest, options)
     run = MieRun(t1, cine, cine_found, plan, engines, options)
     frame = run.run(on_evaluation)
-    return MieResult(frame=frame, slices=run.slices, measured=run.measured, plan=plan)
+    return MieResult(frame=frame, slices=run.slices, grids=run.grids, measured=run.measured, plan=plan)
 
 
 def enhance(

@@ -9,6 +9,7 @@ from cmrsr.errors import UnusableError, UsageError
 from cmrsr.io.inversions import has_inversion_times, no_inversion_times, with_inversion_times
 from cmrsr.io.planes import normal_of, slice_centres, tilt_deg
 from cmrsr.io.series import Series
+from cmrsr.physics.t1_fit import after_recovery
 from cmrsr.tasks.magnitude import refuse_maps
 
 LEAST_INVERSIONS = 4  # images of a magnitude fit of three numbers and signs
@@ -61,10 +62,13 @@ class SlicePair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MiePlan:
-    """Everything decided before the first evaluation. inversion_ms: (n, z) of the T1 series."""
+    """Everything decided before the first evaluation. inversion_ms: (n, z) of the T1 series; used: (n, z), which images
+    belong into one fit.
+    """
 
     slices: tuple[SlicePair, ...]
     inversion_ms: NDArray[np.float64]
+    used: NDArray[np.bool_]
     digest: str
     notes: tuple[str, ...]
 
@@ -100,7 +104,11 @@ def plan_mie(t1: Series, cine: Series, digest: str, options: MieOptions) -> MieP
     if far:
         worst = max(p.distance_mm for p in far)
         notes.append(f"cine and T1 slices lie up to {worst:.1f} mm apart: motion and tissue are not quite of one slice")
-    return MiePlan(slices=pairs, inversion_ms=times, digest=digest, notes=tuple(notes))
+    used = np.stack([after_recovery(one) for one in times.T], 1)
+    if not used.all():
+        left = ", ".join(f"{t:g}" for t in times[~used[:, 0], 0])
+        notes.append(f"ShMOLLI: the images at {left} ms, inverted before they had recovered, are left out of the fit")
+    return MiePlan(slices=pairs, inversion_ms=times, used=used, digest=digest, notes=tuple(notes))
 
 
 def inversion_times(t1: Series, given: tuple[float, ...] | None) -> NDArray[np.float64]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from cmrsr.errors import UsageError
@@ -59,6 +60,36 @@ class Beats:
     validation: Sequence[Beat]
     description: str
     also: Sequence[Beat] = ()  # further ones to train on, of which a batch takes a share of its own
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Infarct:
+    """One slice: what the model is shown (see ``physics.infarct_signs``), and the truth of it.
+
+    enhancement (y, x): late enhancement in units of its bright signal. labels (y, x): ``phantom.scan.LABELS``, of which
+    scar is myocardium too.
+    """
+
+    cine: NDArray[np.float16]
+    motion: NDArray[np.float16]
+    inversions: NDArray[np.float16]
+    timing: NDArray[np.float32]
+    t1: NDArray[np.float16]
+    clusters: NDArray[np.float16]
+    enhancement: NDArray[np.float16]
+    labels: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Infarcts:
+    """Slices for the synthesis of enhancement, split by patient."""
+
+    training: Sequence[Infarct]
+    validation: Sequence[Infarct]
+    description: str
+
+
+Data = Images | Stacks | Beats | Infarcts
 
 
 def check_crop(crop: int, stride: int, images: Sequence[NDArray[Any]]) -> None:

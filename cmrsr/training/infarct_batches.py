@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cmrsr.physics.infarct_signs import CELL
-from cmrsr.training.infarcts import Infarct
+from cmrsr.training.data import Infarct
 
 GAMMA_SD, GAIN_SD, NOISE = 0.15, 0.1, 0.02  # of the cine's contrast, of all brightness, of added noise at most
 T1_SHIFT_S, T1_STRETCH = 0.03, 0.05  # sd, of scanners and sequences among each other

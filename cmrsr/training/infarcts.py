@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -21,37 +20,12 @@ from cmrsr.physics.infarct_signs import (
     recovery_signs,
 )
 from cmrsr.training.cache import digest, load
+from cmrsr.training.data import Infarct
 from cmrsr.training.virtual_mie import InfarctSet
 
-SIGNS = 2  # raised when the signs change, so that old caches are not used
+SIGNS = 3  # raised when the signs change, so that old caches are not used
 CENTRE_SD_MM = 2.0  # how far off a reader's centre of the LV may be
 _STREAM = 21
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Infarct:
-    """One slice: what the model is shown (see ``physics.infarct_signs``), and the truth of it.
-
-    enhancement (y, x): late enhancement in units of its bright signal. labels (y, x): ``LABELS``, scar is myocardium.
-    """
-
-    cine: NDArray[np.float16]
-    motion: NDArray[np.float16]
-    inversions: NDArray[np.float16]
-    timing: NDArray[np.float32]
-    t1: NDArray[np.float16]
-    clusters: NDArray[np.float16]
-    enhancement: NDArray[np.float16]
-    labels: NDArray[np.uint8]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Infarcts:
-    """Slices for the synthesis of enhancement, split by patient."""
-
-    training: list[Infarct]
-    validation: list[Infarct]
-    description: str
 
 
 def virtual_infarcts(

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from cmrsr.errors import CmrsrError, UsageError
 from cmrsr.io.outputs import output_errors, replacing, write_json_atomic
-from cmrsr.training.data import Beats, Images, Stacks
 from cmrsr.training.recipe import Recipe
 from cmrsr.training.systems import build_system
 
@@ -39,7 +38,7 @@ class Progress:
 
 def train(
     recipe: Recipe,
-    data: Images | Stacks | Beats,
+    data: Data,
     out: Path,
     *,
     resume: bool = False,

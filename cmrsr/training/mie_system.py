@@ -13,9 +13,9 @@ from cmrsr.models import build_model
 from cmrsr.models.cpkdm import CELL, Cpkdm
 from cmrsr.phantom.scan import LABELS
 from cmrsr.physics.infarct_signs import heart_crop
+from cmrsr.training.data import Infarcts
 from cmrsr.training.image_loss import ssim
 from cmrsr.training.infarct_batches import InfarctBatch, draw_infarcts, whole_infarcts
-from cmrsr.training.infarcts import Infarcts
 from cmrsr.training.objective import draw_times
 from cmrsr.training.recipe import MieRecipe
 

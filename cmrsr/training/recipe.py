@@ -120,10 +120,17 @@ class CpkdmModel(_Strict):
     embedding: int = 192
     heads: int = 4
     critic: int = 48
+    fade: bool = True
     cine: bool = True
     t1: bool = True
     strain: bool = True
     atlas: bool = True
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Self:
+        if self.heads < 1 or any(width % self.heads for width in self.widths[1:]):
+            raise ValueError(f"widths {self.widths}: expected multiples of heads = {self.heads} below the first")
+        return self
 
 
 class CpkdmPaperModel(CpkdmModel):
@@ -137,6 +144,7 @@ class CpkdmPaperModel(CpkdmModel):
     embedding: int = 1024
     heads: int = 8
     critic: int = 64
+    fade: bool = False
 
 
 class Diffusion(_Strict):
@@ -379,8 +387,8 @@ class MieRecipe(_Run):
     def _fits(self) -> Self:
         if self.diffusion.residual:
             raise ValueError("mie diffuses the latent itself: diffusion.residual = false")
-        if self.model.name == "cpkdm-s" and self.diffusion.schedule != "cosine":
-            raise ValueError("cpkdm-s needs the cosine schedule")
+        if self.model.fade and self.diffusion.schedule != "cosine":
+            raise ValueError("model.fade needs the cosine schedule")
         return self
 
 
@@ -394,7 +402,13 @@ _TAGS = frozenset(
         (
             "name",
             (
-                SmallModel, PaperModel, ClipModel, LatentClipModel, CausalModel, CausalPaperModel, CpkdmModel,
+                SmallModel,
+                PaperModel,
+                ClipModel,
+                LatentClipModel,
+                CausalModel,
+                CausalPaperModel,
+                CpkdmModel,
                 CpkdmPaperModel,
             ),
         ),

@@ -15,8 +15,8 @@ from cmrsr.errors import CmrsrError, UnusableError, UsageError
 from cmrsr.io.discover import discover
 from cmrsr.io.patient import patient_of
 from cmrsr.training.cache import load
-from cmrsr.training.data import Beat, Beats, Images, Stack, Stacks
-from cmrsr.training.infarcts import Infarcts, virtual_infarcts
+from cmrsr.training.data import Beat, Beats, Data, Images, Infarcts, Stack, Stacks
+from cmrsr.training.infarcts import virtual_infarcts
 from cmrsr.training.labelled import read_labelled
 from cmrsr.training.recipe import ClipRecipe, FunctionRecipe, MieRecipe, Recipe, SrRecipe, VolumeRecipe
 from cmrsr.training.virtual import VirtualSet
@@ -30,9 +30,7 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cmrsr"
 
 
-def load_data(
-    recipe: Recipe, data: str | None, cache: Path, on_item: Callable[[int, int], None] | None = None
-) -> Images | Stacks | Beats | Infarcts:
+def load_data(recipe: Recipe, data: str | None, cache: Path, on_item: Callable[[int, int], None] | None = None) -> Data:
     """The data of a recipe, or of ``data`` instead; ``on_item`` is told (done, total) as they are rendered or read.
 
     UnusableError: the folder holds too few patients. UsageError: every virtual patient is held out.
@@ -125,6 +123,8 @@ def _virtual_infarcts(recipe: MieRecipe, cache: Path, on_item: Callable[[int, in
         raise UsageError(f"data.n_validation {data.n_validation}: expected fewer than the {total} virtual patients")
     patients = virtual_infarcts(virtual, cache, None if on_item is None else lambda done: on_item(done, total))
     held_out = [i % data.folds == data.fold if data.folds > 1 else i < data.n_validation for i in range(total)]
+    if not any(held_out):
+        raise UsageError(f"data.fold {data.fold}: no virtual patient of {total} falls into it")
     which = f"every {data.folds}th from {data.fold}" if data.folds > 1 else f"the first {data.n_validation}"
     return Infarcts(
         training=[s for slices, out in zip(patients, held_out, strict=True) if not out for s in slices],

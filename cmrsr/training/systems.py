@@ -1,9 +1,8 @@
 """The system that a recipe trains."""
 
 from cmrsr.errors import UsageError
-from cmrsr.training.data import Beats, Images, Stacks
+from cmrsr.training.data import Beats, Data, Images, Infarcts, Stacks
 from cmrsr.training.function_system import FunctionSystem
-from cmrsr.training.infarcts import Infarcts
 from cmrsr.training.interp4d_system import ClipSystem, VolumeSystem
 from cmrsr.training.latent_system import LatentClipSystem
 from cmrsr.training.mie_system import MieSystem
@@ -12,7 +11,7 @@ from cmrsr.training.sr_system import SrSystem
 from cmrsr.training.system import System
 
 
-def build_system(recipe: Recipe, data: Images | Stacks | Beats | Infarcts) -> System:
+def build_system(recipe: Recipe, data: Data) -> System:
     """The trainable system of a recipe on its data. UsageError: they do not go together."""
     if isinstance(recipe, SrRecipe) and isinstance(data, Images):
         return SrSystem(recipe, data)

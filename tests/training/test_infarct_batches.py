@@ -11,8 +11,8 @@ from torch.testing import assert_close
 
 from cmrsr.physics.infarct_signs import CELL, N_CLUSTERS, N_INVERSIONS, N_PHASES, motion_signs
 from cmrsr.training import infarct_batches
+from cmrsr.training.data import Infarct
 from cmrsr.training.infarct_batches import InfarctBatch, draw_infarcts, whole_infarcts
-from cmrsr.training.infarcts import Infarct
 from tests.ring_infarcts import MIDDLE, PIXEL_MM, SIZE, cine, ring_infarct
 
 CROP = 32

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from cmrsr.phantom.scan import LABELS
 from cmrsr.physics.infarct_signs import CELL, N_CLUSTERS, N_INVERSIONS, N_PHASES, enhancement_scale, recovery_signs
 from cmrsr.training import infarcts
-from cmrsr.training.infarcts import Infarct, virtual_infarcts, write_signs
+from cmrsr.training.data import Infarct
+from cmrsr.training.infarcts import virtual_infarcts, write_signs
 from cmrsr.training.virtual_mie import InfarctSet
 from tests.ring_infarcts import ENHANCED, SIZE, TIMES_MS, cine, labels_at, recovery
 

@@ -13,8 +13,8 @@ from torch.testing import assert_close
 
 from cmrsr.errors import UsageError
 from cmrsr.models.cpkdm import Cpkdm
+from cmrsr.training.data import Infarcts
 from cmrsr.training.infarct_batches import InfarctBatch, draw_infarcts, whole_infarcts
-from cmrsr.training.infarcts import Infarcts
 from cmrsr.training.loop import train
 from cmrsr.training.mie_system import (
     SCORE_PER_DICE,

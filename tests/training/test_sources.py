@@ -7,8 +7,7 @@ import pytest
 
 from cmrsr.errors import UnusableError, UsageError
 from cmrsr.training import sources
-from cmrsr.training.data import Stacks
-from cmrsr.training.infarcts import Infarcts
+from cmrsr.training.data import Infarcts, Stacks
 from cmrsr.training.recipe import Recipe, load_recipe
 from cmrsr.training.sources import default_cache, load_data, split_patients
 from cmrsr.training.virtual import VirtualSet
