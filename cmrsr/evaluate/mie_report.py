@@ -61,10 +61,8 @@ def report_case(result: CaseResult, bundle: Bundle, options: MieOptions, *, illu
             ("native T1, wall without scar", words(measured.t1_wall_ms, "ms")),
             ("circumferential strain", strain),
         ),
-        "tables": (
-            slice_table([numbers[one.z] for one in slices]),
-            *((segment_rows(measured.table),) if measured.table is not None else ()),
-        ),
+        "tables": (slice_table([numbers[one.z] for one in slices]),),
+        "tables_below": (segment_rows(measured.table),) if measured.table is not None else (),
         "facts": (
             ("Kind of image", "SYNTHETIC, not acquired: computed without contrast agent"),
             ("Automatic checks", _checks(len(cautions))),

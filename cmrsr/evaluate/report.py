@@ -37,7 +37,7 @@ class ReportCase:
     """What is shown of one series. None or empty: unknown, and left out of the page.
 
     columns: its cells in the table of cases, under the headings that its task gives them. cautions: what speaks against
-    its result. headline: the few values that matter most, as (what, value). facts: what its section lists. n_images:
+    its result; tables_below: those after its pictures. headline: the few values that matter most, as (what, value). facts: what its section lists. n_images:
     how many the task computed. notes: what was decided on the way, folded away. compared: (measured, reference) by
     (quantity, unit), for pictures of the whole batch.
     """
@@ -49,6 +49,7 @@ class ReportCase:
     cautions: tuple[str, ...] = ()
     headline: tuple[Fact, ...] = ()
     tables: tuple[FactTable, ...] = ()
+    tables_below: tuple[FactTable, ...] = ()
     facts: tuple[Fact, ...] = ()
     n_images: int | None = None
     seconds: float | None = None
@@ -176,6 +177,8 @@ def _section(n: int, case: ReportCase, pictures: Sequence[Picture]) -> Iterator[
     if rows:
         yield f'<dl class="facts">{rows}</dl>'
     yield from figures(pictures)
+    for one in case.tables_below:
+        yield from _fact_table(one)
     if case.notes:
         yield f"<details><summary>{len(case.notes)} note(s)</summary><ul>{_items(case.notes)}</ul></details>"
     if case.outputs:

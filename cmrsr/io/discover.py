@@ -24,7 +24,7 @@ _LABEL = re.compile(r"(^|[_\-. ])(label|mask|seg|gt$)", re.IGNORECASE)
 # "truth": everything that is known of a virtual patient, of which much looks like a scan.
 _LABEL_FOLDER = re.compile(r"^truth$|(^|[_\-. ])(labels?|masks?|segmentations?)(Tr|Ts)?$", re.IGNORECASE)
 _TASKS = ("sr", "interp4d", "mie", "function")
-_RESULT = re.compile(r"(?P<case>.+)_(sr|interp4d|mie|function|masks|scar|std)$")
+_RESULT = re.compile(r"(?P<case>.+)_(sr|interp4d|mie|function|masks|scar|scar_probability|t1map|strain|std)$")
 _DICOM_SUFFIXES = {".dcm", ".dicom", ".ima"}
 # What a folder of studies holds besides images, in the DICOM reader's words; other unreadable files are reported.
 _HARMLESS = re.compile(r"not a DICOM file|a DICOMDIR|no image in it \((?!\?)")  # "(?)": cut off before its modality

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from cmrsr.errors import CmrsrError, UsageError
 from cmrsr.io.outputs import output_errors, replacing, write_json_atomic
+from cmrsr.training.data import Data
 from cmrsr.training.recipe import Recipe
 from cmrsr.training.systems import build_system
 
