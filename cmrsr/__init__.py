@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from cmrsr.tasks.function_plan import FunctionOptions
     from cmrsr.tasks.interp4d import interpolate
     from cmrsr.tasks.interp4d_plan import InterpOptions
+    from cmrsr.tasks.mie import enhance
+    from cmrsr.tasks.mie_plan import MieOptions
     from cmrsr.tasks.sr import SrOptions, super_resolve
 
 try:
@@ -19,16 +21,18 @@ except PackageNotFoundError:  # a checkout that is not installed
     __version__ = "0+unknown"
 
 __all__ = [
-    "DeviceChoice", "FunctionOptions", "InterpOptions", "Series", "SrOptions", "__version__", "interpolate",
-    "measure_function", "super_resolve",
+    "DeviceChoice", "FunctionOptions", "InterpOptions", "MieOptions", "Series", "SrOptions", "__version__", "enhance",
+    "interpolate", "measure_function", "super_resolve",
 ]  # fmt: skip
 
 _HOME = {
     "DeviceChoice": "cmrsr.runtime.choice",
     "FunctionOptions": "cmrsr.tasks.function_plan",
     "InterpOptions": "cmrsr.tasks.interp4d_plan",
+    "MieOptions": "cmrsr.tasks.mie_plan",
     "Series": "cmrsr.io.series",
     "SrOptions": "cmrsr.tasks.sr",
+    "enhance": "cmrsr.tasks.mie",
     "interpolate": "cmrsr.tasks.interp4d",
     "measure_function": "cmrsr.tasks.function",
     "super_resolve": "cmrsr.tasks.sr",

@@ -37,9 +37,9 @@ class ReportCase:
     """What is shown of one series. None or empty: unknown, and left out of the page.
 
     columns: its cells in the table of cases, under the headings that its task gives them. cautions: what speaks against
-    its result; tables_below: those after its pictures. headline: the few values that matter most, as (what, value). facts: what its section lists. n_images:
-    how many the task computed. notes: what was decided on the way, folded away. compared: (measured, reference) by
-    (quantity, unit), for pictures of the whole batch.
+    its result. headline: the few values that matter most, as (what, value). facts: what its section lists.
+    tables_below: the tables that come after the pictures. n_images: how many the task computed. notes: what was decided
+    on the way, folded away. compared: (measured, reference) by (quantity, unit), for pictures of the whole batch.
     """
 
     name: str
