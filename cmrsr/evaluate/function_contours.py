@@ -91,7 +91,7 @@ def contour_sheet(
     for band in range(n_bands):
         for i, name in enumerate(phases):
             plate.side((n_rows + 1) * band + i, name)
-    _name_contours(plate)
+    name_contours(plate, {name: colour for name, (colour, _) in CONTOURS.items()})
     return style.png(plate.figure, dpi=200)
 
 
@@ -116,12 +116,12 @@ def inside_field(labels: NDArray[np.uint8], inside: tuple[int, ...]) -> NDArray[
     return smooth if smooth.max() > 0.5 > smooth.min() else mask
 
 
-def _name_contours(plate: style.Plate) -> None:
-    """The names of the contours in their colours, in the upper left corner."""
+def name_contours(plate: style.Plate, names: Mapping[str, str]) -> None:
+    """The names of contours in their colours, in the upper left corner."""
     width, height = plate.figure.get_size_inches()
     x = 0.34
-    for name, (colour, _) in CONTOURS.items():
-        place = (x / width, 1 - 0.1 / height)
+    for name, colour in names.items():
+        place = (x / width, 1 - 0.09 / height)
         plate.figure.text(*place, f"— {name}", ha="left", va="top", fontsize=style.SMALL + 0.5, color=colour)
         x += 0.2 + 0.078 * len(name)
 

@@ -3,7 +3,7 @@
 Every synthetic image carries the words ``WORDS`` among its pixels, so that no copy of it loses them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cmrsr.evaluate import style
 from cmrsr.evaluate.figures import SHEET_WIDTH
-from cmrsr.evaluate.function_contours import CONTOURS, Crop, crop_to_heart, inside_field
+from cmrsr.evaluate.function_contours import CONTOURS, Crop, crop_to_heart, inside_field, name_contours
 from cmrsr.evaluate.mie_scales import STRAIN_LIMITS, STRAIN_MAP, T1_MAP, t1_limits
 from cmrsr.evaluate.study_figure import OUTLINES
 from cmrsr.physics.volumes import LV, MYOCARDIUM
@@ -85,7 +85,7 @@ def enhancement_sheet(slices: Sequence[MieSlice]) -> "Figure":
     for band in range(n_bands):
         plate.side(3 * band, "synthetic image")
         plate.side(3 * band + 1, "with outlines")
-    _legend(plate, {**{name: colour for name, (colour, _) in WALLS.items()}, "scar": SCAR_COLOUR})
+    name_contours(plate, {**{name: colour for name, (colour, _) in WALLS.items()}, "scar": SCAR_COLOUR})
     return plate.figure
 
 
@@ -110,7 +110,7 @@ def slice_sheet(slices: Sequence[MieSlice], t1_wall_ms: float) -> "Figure":
             _bar_below(plate, axes, shown, bar)
     for row, one in enumerate(slices):
         plate.side(row, "\n".join(filter(None, place_of(one))))
-    _legend(plate, {**{name: colour for name, (colour, _) in WALLS.items()}, "scar": SCAR_COLOUR})
+    name_contours(plate, {**{name: colour for name, (colour, _) in WALLS.items()}, "scar": SCAR_COLOUR})
     return plate.figure
 
 
@@ -300,13 +300,3 @@ def _crop(slices: Sequence[MieSlice]) -> Crop:
     """One square for all, around every LV: where none was found, the whole window."""
     labels = np.stack([np.maximum(one.labels, one.labels_ed) for one in slices])
     return crop_to_heart(np.where(np.isin(labels, (MYOCARDIUM, LV)), labels, 0).astype(np.uint8), READING_MM)
-
-
-def _legend(plate: style.Plate, names: Mapping[str, str]) -> None:
-    """The names of the outlines in their colours, in the upper left corner."""
-    width, height = plate.figure.get_size_inches()
-    x = 0.34
-    for name, colour in names.items():
-        place = (x / width, 1 - 0.08 / height)
-        plate.figure.text(*place, f"— {name}", ha="left", va="top", fontsize=style.SMALL + 0.5, color=colour)
-        x += 0.2 + 0.078 * len(name)

@@ -151,15 +151,8 @@ def t1(exam: Examination) -> Iterator[VirtualScan]:
     activation = float(patient.cycle.activation(STILL * beat))
     depth = float(rng.choice([0.0, 0.0, 1.5, 5.0]))  # some cannot hold their breath
     for z in range(n_z):
-        ti, at, clock = [], [], 0.0
-        for first, n in MOLLI:
-            beats = np.r_[0.0, np.cumsum(np.clip(rng.normal(beat, patient.beat_sd * beat, n - 1), 0.5 * beat, None))]
-            ti += list(first + beats)
-            at += list(clock + beats)
-            clock += beats[-1] + (MOLLI_PAUSE + 1) * beat
-        order = np.argsort(ti)
-        inversion[:, z], acquired[:, z] = np.array(ti)[order], np.array(at)[order] / 1000
-        breath = draw_breath(rng, clock / 1000, (depth,))
+        inversion[:, z], acquired[:, z], length = molli_times(rng, patient)
+        breath = draw_breath(rng, length, (depth,))
         for t in range(n_t):
             poses[t, z] = Pose(activation=activation, breath_mm=breath.at(float(acquired[t, z])))
     header = header_of(
@@ -217,6 +210,20 @@ def lge(exam: Examination) -> Iterator[VirtualScan]:
 _SCANS: dict[ScanKind, Callable[[Examination], Iterator[VirtualScan]]] = {
     "cine": cine, "perfusion": perfusion, "t1": t1, "lge": lge,
 }  # fmt: skip
+
+
+def molli_times(
+    rng: np.random.Generator, patient: VirtualPatient
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """Of one slice: inversion times (ms) in rising order, when those images were taken, and when all was over (s)."""
+    beat, ti, at, clock = patient.cycle.beat_ms, [], [], 0.0
+    for first, n in MOLLI:
+        beats = np.r_[0.0, np.cumsum(np.clip(rng.normal(beat, patient.beat_sd * beat, n - 1), 0.5 * beat, None))]
+        ti += list(first + beats)
+        at += list(clock + beats)
+        clock += beats[-1] + (MOLLI_PAUSE + 1) * beat
+    order = np.argsort(ti)
+    return np.array(ti)[order], np.array(at)[order] / 1000, clock / 1000
 
 
 def _t1_scanner(exam: Examination, rng: np.random.Generator) -> Scanner:

@@ -18,7 +18,7 @@ from cmrsr.runtime.bundle import find
 from cmrsr.training.beat_batches import BeatBatch, BeatConfig, draw_beats
 from cmrsr.training.data import Beats
 from cmrsr.training.image_loss import Perceptual, ssim
-from cmrsr.training.objective import draw_times
+from cmrsr.training.objective import draw_times, error_and_clean, noised
 from cmrsr.training.recipe import FunctionRecipe
 
 WEIGHTS, SUMMARY = "weights.safetensors", "training.json"
@@ -192,24 +192,11 @@ class FunctionSystem:
         self, model: Causal, lr: Tensor, hr: Tensor, told: Tensor, t: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """(noise loss, restored images): the noise level is shared over a beat, which is what the period asks for."""
-        n, std = len(lr), self.residual_std
+        std = self.residual_std
         x0 = (hr - lr) / std if std else hr * 2 - 1
-        alpha, sigma = (
-            torch.from_numpy(v).float().to(lr.device).view(n, 1, 1, 1, 1)
-            for v in self.schedule.alpha_sigma(t.double().cpu().numpy())
-        )
-        eps = torch.randn(lr.shape, generator=generator).to(lr.device)
-        level = torch.from_numpy(self.schedule.condition(t.double().cpu().numpy())).float().to(lr.device)
-        x_t = alpha * x0 + sigma * eps
-        out = self._predict(model, x_t, lr, told, level)
-        target = {"v": alpha * eps - sigma * x0, "x0": x0, "eps": eps}[self.schedule.prediction]
-        error = (out - target).abs() if self.recipe.diffusion.loss == "l1" else (out - target).square()
-        if self.schedule.prediction == "v":
-            found = alpha * x_t - sigma * out
-        elif self.schedule.prediction == "x0":
-            found = out
-        else:
-            found = ((x_t - sigma * out) / alpha).clamp(-1, 1)
+        made = noised(self.schedule, x0, t, generator)
+        out = self._predict(model, made.x_t, lr, told, made.level)
+        error, found = error_and_clean(self.schedule, made, x0, out, loss=self.recipe.diffusion.loss, limit=1.0)
         return error.mean(), lr + std * found if std else (found + 1) / 2
 
     def restore(self, model: Causal, lr: Tensor, told: Tensor, generator: torch.Generator) -> Tensor:

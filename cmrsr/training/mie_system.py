@@ -16,7 +16,7 @@ from cmrsr.physics.infarct_signs import heart_crop
 from cmrsr.training.data import Infarcts
 from cmrsr.training.image_loss import ssim
 from cmrsr.training.infarct_batches import InfarctBatch, draw_infarcts, whole_infarcts
-from cmrsr.training.objective import draw_times
+from cmrsr.training.objective import draw_times, error_and_clean, noised
 from cmrsr.training.recipe import MieRecipe
 
 SCORE_PER_DICE = 10.0  # dB that perfect scars are worth when the checkpoint is chosen
@@ -24,6 +24,7 @@ DICE_SMOOTH = 30.0  # pixels
 HEART_WEIGHT = 4.0  # of errors in and around the heart, beside 1 elsewhere
 AROUND_HEART = 9  # pixels that the heart is widened by for it, in all
 VALIDATION_STEPS = 10  # of a noise prediction
+LARGEST_LATENT = 4.0  # of the numbers of a latent, whose mean square is 1
 SCAR_WEIGHT = 8.0  # of a pixel of scar in the cross-entropy, beside 1 elsewhere
 
 
@@ -110,24 +111,11 @@ class MieSystem:
         self, model: Cpkdm, z: Tensor, morphology: Tensor, motion: Tensor, heart: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """(loss of eq. 4, the clean latent as one evaluation sees it)."""
-        n = len(z)
-        t = draw_times(self.schedule, n, self.recipe.diffusion.share_at_noise, generator)
-        alpha, sigma = (
-            torch.from_numpy(v).float().to(z.device).view(n, 1, 1, 1)
-            for v in self.schedule.alpha_sigma(t.double().numpy())
-        )
-        eps = torch.randn(z.shape, generator=generator).to(z.device)
-        level = torch.from_numpy(self.schedule.condition(t.double().numpy())).float().to(z.device)
-        x_t = alpha * z + sigma * eps
-        out = model.denoiser(x_t, morphology, motion, level).float()
-        target = {"v": alpha * eps - sigma * z, "x0": z, "eps": eps}[self.schedule.prediction]
-        error = (out - target).abs() if self.recipe.diffusion.loss == "l1" else (out - target).square()
-        if self.schedule.prediction == "v":
-            found = alpha * x_t - sigma * out
-        elif self.schedule.prediction == "x0":
-            found = out
-        else:
-            found = ((x_t - sigma * out) / alpha.clamp_min(0.05)).clamp(-4, 4)
+        settings = self.recipe.diffusion
+        t = draw_times(self.schedule, len(z), settings.share_at_noise, generator)
+        made = noised(self.schedule, z, t, generator)
+        out = model.denoiser(made.x_t, morphology, motion, made.level).float()
+        error, found = error_and_clean(self.schedule, made, z, out, loss=settings.loss, limit=LARGEST_LATENT)
         weight = 1 + HEART_WEIGHT * heart
         return (error * weight).mean() / weight.mean(), found
 

@@ -1,5 +1,7 @@
 """The diffusion loss that the systems share."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +19,43 @@ def draw_times(schedule: Schedule, n: int, share_at_noise: float, generator: tor
     at_noise = torch.rand(n, generator=generator) < share_at_noise
     t = torch.where(at_noise, torch.ones_like(t), t)
     return t if schedule.name == "cosine" else (t * schedule.n_train).ceil() / schedule.n_train
+
+
+class Noised(NamedTuple):
+    """Clean x0 with noise: x_t, the level that the network is told (batch,), and the alpha, sigma, eps that made it."""
+
+    x_t: Tensor
+    level: Tensor
+    alpha: Tensor
+    sigma: Tensor
+    eps: Tensor
+
+
+def noised(schedule: Schedule, x0: Tensor, t: Tensor, generator: torch.Generator) -> Noised:
+    """x0 (batch, ...) at times t (batch,)."""
+    times = t.double().cpu().numpy()
+    alpha, sigma = (
+        torch.from_numpy(v).float().to(x0.device).reshape(-1, *[1] * (x0.ndim - 1)) for v in schedule.alpha_sigma(times)
+    )
+    eps = torch.randn(x0.shape, generator=generator).to(x0.device)
+    level = torch.from_numpy(schedule.condition(times)).float().to(x0.device)
+    return Noised(alpha * x0 + sigma * eps, level, alpha, sigma, eps)
+
+
+def error_and_clean(
+    schedule: Schedule, of: Noised, x0: Tensor, out: Tensor, *, loss: str, limit: float
+) -> tuple[Tensor, Tensor]:
+    """(error of the prediction ``out``, elementwise; the clean x0 that it means).
+
+    limit: that the clean one of a noise prediction is held within, which is undefined at noise.
+    """
+    target = {"v": of.alpha * of.eps - of.sigma * x0, "x0": x0, "eps": of.eps}[schedule.prediction]
+    error = (out - target).abs() if loss == "l1" else (out - target).square()
+    if schedule.prediction == "v":
+        return error, of.alpha * of.x_t - of.sigma * out
+    if schedule.prediction == "x0":
+        return error, out
+    return error, ((of.x_t - of.sigma * out) / of.alpha).clamp(-limit, limit)
 
 
 def diffusion_loss(

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from cmrsr.phantom.breath import draw_breath
 from cmrsr.phantom.examination import Examination, Protocol, held_shift
-from cmrsr.phantom.patient import Group, VirtualPatient, draw_patient
+from cmrsr.phantom.patient import Group, draw_patient
 from cmrsr.phantom.plane import FINE, Plane
 from cmrsr.phantom.render import Pose, Section
 from cmrsr.phantom.scanner import BREATH_HOLD, Scanner, acquire, draw_scanner, with_coil
-from cmrsr.phantom.scans import MOLLI, MOLLI_PAUSE, STILL
+from cmrsr.phantom.scans import MOLLI, STILL, molli_times
 from cmrsr.phantom.truth import maps_at
 from cmrsr.physics.signal import bssfp, inversion_recovery_gre, null_time
 from cmrsr.training.cache import FULL_SCALE
@@ -97,7 +97,7 @@ class InfarctSet:
             signals = bssfp(shown.rho, shown.t1_ms, shown.t2_ms, te_ms=tr / 2, flip_deg=flip)
             for t, a in enumerate(phases):
                 out[i, t] = image("cine", Pose(activation=float(a), breath_mm=base), signals, 0.4)
-            times, seconds = inversion_times(rng, patient)
+            times, seconds, _ = molli_times(rng, patient)
             breath = draw_breath(rng, float(seconds.max()), (depth,))
             hold = held_shift(rng, plane.normal)
             moved = np.stack([breath.at(float(s)) for s in seconds]) + hold
@@ -114,18 +114,6 @@ class InfarctSet:
         for part in (slice(0, n), slice(n, n + N_INVERSIONS), slice(n + N_INVERSIONS, n + N_INVERSIONS + 1)):
             out[:, part] *= FULL_SCALE / out[:, part].max()
         return np.asarray(np.clip(np.rint(out), 0, FULL_SCALE), dtype=np.uint16)
-
-
-def inversion_times(rng: Generator, patient: VirtualPatient) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Inversion times (ms) of one MOLLI slice in rising order, and when the images were taken (s)."""
-    beat, ti, at, clock = patient.cycle.beat_ms, [], [], 0.0
-    for first, n in MOLLI:
-        beats = np.r_[0.0, np.cumsum(np.clip(rng.normal(beat, patient.beat_sd * beat, n - 1), 0.5 * beat, None))]
-        ti += list(first + beats)
-        at += list(clock + beats)
-        clock += beats[-1] + (MOLLI_PAUSE + 1) * beat
-    order = np.argsort(ti)
-    return np.array(ti)[order], np.array(at)[order] / 1000
 
 
 class _Cut:

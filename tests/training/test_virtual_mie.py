@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from cmrsr.phantom.patient import draw_patient
 from cmrsr.phantom.scan import LABELS
+from cmrsr.phantom.scans import molli_times
 from cmrsr.physics.t1_fit import after_recovery, fit_t1
 from cmrsr.training.cache import FULL_SCALE
-from cmrsr.training.virtual_mie import INFARCT_EF, N_INVERSIONS, SHARES, InfarctSet, inversion_times
+from cmrsr.training.virtual_mie import INFARCT_EF, N_INVERSIONS, SHARES, InfarctSet
 
 SMALL = InfarctSet(n_patients=1, n_slices=1, n_phases=3, window=96, pixel_mm=2.0, seed=3)
 SCARRED = 1  # a patient of this set with a scar in the slice
@@ -78,7 +79,7 @@ def test_the_heart_is_in_the_middle(planes: Planes) -> None:
 def test_inversion_times_are_molli() -> None:
     """5(3)3 in rising order; the three images of the second inversion were taken after a pause."""
     patient = draw_patient(0, 1)
-    times, seconds = inversion_times(np.random.default_rng(0), patient)
+    times, seconds, _ = molli_times(np.random.default_rng(0), patient)
     assert times.shape == seconds.shape == (N_INVERSIONS,)
     assert (np.diff(times) > 0).all()
     assert times[:2].tolist() == [100, 180]
