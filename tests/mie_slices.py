@@ -52,7 +52,8 @@ def mie_slice(z: int = 0, level: float | None = 0.5, scar: NDArray[np.bool_] | N
         z=z, cine_z=2 * z, distance_mm=0.0, level=level, septum=septum,
         image=np.where(scar | (labels == LV), 0.9, 0.1).astype(np.float32), image_std=None,
         scar_probability=scar.astype(np.float32), scar_std=None, scar=scar, labels=labels, labels_ed=labels,
-        labels_t1=labels, segments=segments, agreement=0.9, inversions=np.ones((8, WINDOW, WINDOW), np.float32),
+        labels_t1=labels, segments=segments, agreement=0.9, likeness=0.7,
+        inversions=np.ones((8, WINDOW, WINDOW), np.float32),
         inversion_ms=np.linspace(100, 3500, 8), shift_mm=np.zeros((8, 2)), registered=np.ones(8, bool), t1_ms=t1,
         clusters=(t1 // 300).astype(np.uint8), cine=np.ones(shape, np.float32), es=ES, centre=(MIDDLE, MIDDLE),
         kinematics=Kinematics(

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cmrsr.physics.infarct_signs import enhancement_scale, heart_crop
 from cmrsr.physics.scar import scar_mask
 from cmrsr.physics.volumes import LV, MYOCARDIUM
 from cmrsr.tasks.function_window import READING_MM
@@ -19,7 +20,6 @@ IMAGES = (BEST_INVERSION, T1_MAP, MIXTURE)
 ABOVE_SD = 2.0  # of remote wall
 SECTORS, LEAST_PIXELS = 6, 10  # of a slice's wall; of a sector
 LONGEST_T1_MS = 3000.0
-BRIGHT_QUANTILE = 0.99  # of the T1 images of a slice
 
 
 def threshold_mask(one: MieSlice) -> Mask:
@@ -43,18 +43,18 @@ def threshold_mask(one: MieSlice) -> Mask:
 
 
 def planes(one: MieSlice) -> dict[str, NDArray[np.float32]]:
-    """What the images of the baselines are made of, each (n, y, x): the T1 images of one brightness, and the T1 map."""
-    bright = max(float(np.quantile(one.inversions, BRIGHT_QUANTILE)), 1e-6)
-    t1 = np.nan_to_num(np.minimum(one.t1_ms, LONGEST_T1_MS), nan=0.0) / LONGEST_T1_MS
-    return {MIXTURE: np.asarray(one.inversions / bright, np.float32), T1_MAP: np.asarray(t1[None], np.float32)}
+    """What baselines are made of, each (n, y, x) about the heart: T1 images of one brightness, and the T1 map."""
+    images = heart_crop(one.inversions) / enhancement_scale(one.inversions)
+    t1 = np.nan_to_num(np.minimum(heart_crop(one.t1_ms), LONGEST_T1_MS), nan=0.0) / LONGEST_T1_MS
+    return {MIXTURE: np.asarray(images, np.float32), T1_MAP: np.asarray(t1[None], np.float32)}
 
 
 def rescaled(
     shown: Sequence[Mapping[str, NDArray[Any]]], truth: Sequence[NDArray[Any]]
 ) -> tuple[dict[str, list[Array]], int]:
-    """The baselines' images of every slice, clipped to [0, 1], and which T1 image (from 0, by inversion time) was best.
+    """The baselines' images of every slice, and which T1 image (from 0, by inversion time) was best.
 
-    shown: ``planes`` of each; truth: references in [0, 1]. Weights and offset are those of least squares over these
+    shown: ``planes`` of each; truth: references, ``scaled``. Weights and offset are those of least squares over these
     very slices: no T1 image, rescaled alike in all of them, comes nearer. All slices must have as many T1 images.
     """
     every = [np.asarray(one[MIXTURE], np.float64) for one in shown]
@@ -74,5 +74,5 @@ def _fitted(images: Sequence[Array], truth: Sequence[NDArray[Any]]) -> tuple[lis
         normal += table @ table.T
         right += table @ np.asarray(wanted, np.float64).ravel()
     weights = np.linalg.lstsq(normal, right, rcond=None)[0]
-    found = [np.clip(weights @ table, 0, 1).reshape(one.shape[1:]) for table, one in zip(tables, images, strict=True)]
+    found = [np.maximum(weights @ table, 0).reshape(one.shape[1:]) for table, one in zip(tables, images, strict=True)]
     return found, float(np.mean([np.mean((f - w) ** 2) for f, w in zip(found, truth, strict=True)]))

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from cmrsr.errors import UnusableError
 from cmrsr.evaluate.metrics import SSIM_RADIUS, ssim
+from cmrsr.physics.infarct_signs import enhancement_scale, heart_crop
 from cmrsr.tasks.function_window import READING_MM
 from cmrsr.tasks.mie_grid import Shift
 
@@ -17,7 +18,6 @@ SSIM, PSNR, MSE, LPIPS = "SSIM", "PSNR (dB)", "MSE", "LPIPS"
 SCAR_SSIM, SCAR_PSNR = "SSIM in scar", "PSNR in scar (dB)"
 METRICS = (SSIM, PSNR, MSE, LPIPS, SCAR_SSIM, SCAR_PSNR)
 LOWER_IS_BETTER = (MSE, LPIPS)
-BRIGHT_QUANTILE = 0.99  # of a window: what becomes 1
 FARTHEST_MM = 6.0  # that a reference is moved
 AROUND_MM = 10.0  # of the heart that the shift is looked for in
 SMOOTHED_PIXELS = 5  # of the search for it
@@ -25,19 +25,22 @@ STEPS, CLOSE = 100, 1e-5
 
 
 def scaled(image: NDArray[Any]) -> Array:
-    """Between 0 and 1, which 99 % of the pixels stay below."""
-    bright = float(np.quantile(image, BRIGHT_QUANTILE))
-    if not np.isfinite(bright) or bright <= 0:
+    """The HEART_CROP x HEART_CROP pixels about the heart of a window, in units of their bright signal."""
+    bright = enhancement_scale(image)
+    if not np.isfinite(bright) or not np.any(heart_crop(image)):
         raise UnusableError("an image to compare is black or holds NaN; expected enhancement")
-    return np.clip(np.asarray(image, np.float64) / bright, 0, 1)
+    return np.asarray(heart_crop(image), np.float64) / bright
 
 
 def image_scores(ours: Array, truth: Array, scar: Mask | None) -> dict[str, float]:
-    """Every metric of an image (y, x) in [0, 1] against its reference; those of the scar where it has any.
+    """Every metric of an image (y, x) against its reference, both ``scaled``; those of the scar where it has any.
 
-    PSNR has its peak at 1; an image that is met exactly has none. The region is the reference's scar, without a margin:
-    the error over its pixels, and the mean there of the local SSIM, whose windows reach 5 pixels beyond.
+    Errors are shares of the reference's range, from its darkest to its brightest pixel; PSNR has its peak there; an
+    image that is met exactly has none. The region is the reference's scar, without a margin: the error over its pixels,
+    and the mean there of the local SSIM, whose windows reach 5 pixels beyond.
     """
+    span = max(float(np.ptp(truth)), 1e-9)
+    ours, truth = ours / span, truth / span
     error = (ours - truth) ** 2
     found = {SSIM: float(ssim(ours, truth, data_range=1.0)), MSE: float(error.mean()), PSNR: _psnr(error)}
     if scar is not None and scar.any():
@@ -73,7 +76,7 @@ def find_shift(image: NDArray[Any], reference: NDArray[Any], heart: Mask) -> Shi
     reach = 2 * round(AROUND_MM / READING_MM) + 1
     somewhere = heart if heart.any() else np.ones_like(heart)
     around = cv2.dilate(somewhere.astype(np.uint8), np.ones((reach, reach), np.uint8))
-    still, moved = (np.asarray(scaled(i), np.float32) for i in (image, reference))
+    still, moved = (np.asarray(i / max(float(np.max(i)), 1e-9), np.float32) for i in (image, reference))
     try:
         _, warp = cv2.findTransformECC(
             still, moved, np.eye(2, 3, dtype=np.float32), cv2.MOTION_TRANSLATION,

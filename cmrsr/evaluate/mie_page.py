@@ -7,7 +7,7 @@ from pathlib import Path
 from cmrsr.evaluate import report
 from cmrsr.evaluate.agreement import Agreement, Interval
 from cmrsr.evaluate.mie_baselines import BEST_INVERSION, T1_MAP, T1_THRESHOLD
-from cmrsr.evaluate.mie_images import BRIGHT_QUANTILE, FARTHEST_MM, LOWER_IS_BETTER, LPIPS
+from cmrsr.evaluate.mie_images import FARTHEST_MM, LOWER_IS_BETTER, LPIPS
 from cmrsr.evaluate.mie_protocol import CLEAN, MOVED, REFERENCES, UNMOVED, CaseScore, Swapped, failures_of
 from cmrsr.evaluate.mie_summary import (
     DETECTED_G,
@@ -27,7 +27,8 @@ from cmrsr.evaluate.mie_summary import (
 from cmrsr.evaluate.page import Picture, duration, figures, signed, table, write_page
 from cmrsr.evaluate.report import ReportRun
 from cmrsr.evaluate.statistics import Comparison, format_p
-from cmrsr.tasks.function_window import READING_MM, WINDOW
+from cmrsr.physics.infarct_signs import HEART_CROP, SCALE_QUANTILE
+from cmrsr.tasks.function_window import READING_MM
 
 DIGITS = {
     "SSIM": 3, "PSNR (dB)": 2, "MSE": 4, "LPIPS": 3, "SSIM in scar": 3, "PSNR in scar (dB)": 2, "sensitivity": 2,
@@ -266,10 +267,10 @@ def protocol_words(
         + (f"; in {moved.n_not} of {moved.n} slices no place was found, and it stayed." if moved.n_not else ".")
     )  # fmt: skip
     words.append(
-        f"Images are compared in a window of {WINDOW} x {WINDOW} pixels of {READING_MM:g} mm about the heart, in the "
-        f"plane of the T1 image, each divided by its {BRIGHT_QUANTILE:g} quantile and clipped to [0, 1]. SSIM: "
-        "Gaussian window of 11 pixels, sigma 1.5; PSNR with its peak at 1. In scar: PSNR over the pixels of the "
-        "reference's scar mask, and the mean there of the local SSIM; the mask is not widened."
+        f"Images are compared on {HEART_CROP} x {HEART_CROP} pixels of {READING_MM:g} mm about the heart, in the plane "
+        f"of the T1 image, each divided by its {SCALE_QUANTILE:g} quantile there. SSIM: Gaussian window of 11 pixels, "
+        "sigma 1.5; SSIM, PSNR and MSE take the range of the reference, darkest to brightest pixel, as 1. In scar: "
+        "PSNR over the pixels of the reference's scar mask, and the mean there of the local SSIM; it is not widened."
     )
     words.append(
         f"References. {MOVED}: late enhancement with its noise; it is another breath-hold, so it is moved within the "

@@ -15,6 +15,7 @@ from cmrsr.evaluate.mie_cases import Case, Reference, on_window, slice_of, true_
 from cmrsr.evaluate.mie_images import LPIPS, find_shift, image_scores, scaled
 from cmrsr.io.planes import normal_of
 from cmrsr.io.series import Series
+from cmrsr.physics.infarct_signs import heart_crop
 from cmrsr.physics.volumes import DENSITY_G_ML
 from cmrsr.tasks.function_window import READING_MM
 from cmrsr.tasks.mie_grid import Shift, SliceGrid
@@ -76,7 +77,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShownSlice:
-    """One slice to look at, (y, x) each; scar_truth: None where nobody drew it. reference, image: in [0, 1]."""
+    """One slice to look at, (y, x) each; scar_truth: None where nobody drew it. reference, image: ``scaled``."""
 
     z: int
     t1_image: Array
@@ -89,7 +90,7 @@ class ShownSlice:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What an image is compared with: a reference in [0, 1] and its scar, None where nobody drew it."""
+    """What an image is compared with: a reference, ``scaled``, and its scar, None where nobody drew it."""
 
     image: NDArray[np.float64]
     scar: Mask | None
@@ -189,10 +190,13 @@ def _beside(case: Case, one: MieSlice, grid: SliceGrid, z: int) -> _Beside:
 
 def _targets(beside: _Beside) -> dict[str, Target]:
     moved, unmoved = beside.moved, beside.unmoved
-    found = {MOVED: Target(scaled(moved.image), moved.scar), UNMOVED: Target(scaled(unmoved.image), unmoved.scar)}
+    images = {MOVED: (moved.image, moved.scar), UNMOVED: (unmoved.image, unmoved.scar)}
     if moved.clean is not None:
-        found[CLEAN] = Target(scaled(moved.clean), moved.scar)
-    return found
+        images[CLEAN] = (moved.clean, moved.scar)
+    return {
+        name: Target(scaled(image), None if scar is None else heart_crop(scar))
+        for name, (image, scar) in images.items()
+    }
 
 
 def _scores(
@@ -204,7 +208,8 @@ def _scores(
         for reference, target in by_reference.items():
             scores = image_scores(image, target.image, target.scar)
             if perceived is not None:
-                scores[LPIPS] = perceived(image, target.image)
+                span = np.ptp(target.image)
+                scores[LPIPS] = perceived(np.clip(image / span, 0, 1), target.image / span)
             found.setdefault(reference, []).append(scores)
     return found
 
@@ -281,10 +286,11 @@ def _dice(pairs: Sequence[tuple[Mask, Mask]]) -> float:
 def _shown(beside: Sequence[_Beside], images: Sequence[NDArray[np.float64]]) -> ShownSlice:
     most = [int((b.one.scar if b.moved.scar is None else b.moved.scar).sum()) for b in beside]
     i = int(np.argmax(most)) if any(most) else len(beside) // 2
-    one = beside[i].one
+    one, drawn = beside[i].one, beside[i].moved.scar
     return ShownSlice(
-        z=one.z, t1_image=one.inversions[-1], image=images[i], reference=scaled(beside[i].moved.image), scar=one.scar,
-        scar_truth=beside[i].moved.scar, labels=one.labels,
+        z=one.z, t1_image=heart_crop(one.inversions[-1]), image=images[i], reference=scaled(beside[i].moved.image),
+        scar=heart_crop(one.scar), scar_truth=None if drawn is None else heart_crop(drawn),
+        labels=heart_crop(one.labels),
     )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from cmrsr.tasks.function_masks import clean_labels
 from cmrsr.tasks.function_window import READING_MM, WINDOW
 from cmrsr.tasks.heart import heart_centre
 from cmrsr.tasks.heart_reader import HeartReader, find_heart, middle_slices
-from cmrsr.tasks.mie_anatomy import Beat, Match, match, read_beat
+from cmrsr.tasks.mie_anatomy import Beat, Match, likeness, match, read_beat
 from cmrsr.tasks.mie_grid import SliceGrid
 from cmrsr.tasks.mie_measure import MieMeasured, measure
 from cmrsr.tasks.mie_plan import MieOptions, MiePlan, SlicePair, plan_mie
@@ -227,7 +227,8 @@ class MieRun:
             scar_probability=probability, scar_std=probabilities.std(0, ddof=1) if several else None,
             scar=scar_mask(probability, labels, READING_MM, self.options.threshold),
             labels=labels, labels_ed=one.labels[0], labels_t1=one.labels_t1, segments=segments,
-            agreement=one.found.agreement, inversions=registered.images,
+            agreement=one.found.agreement, likeness=likeness(one.motion.cine, registered.images),
+            inversions=registered.images,
             inversion_ms=times,
             shift_mm=registered.shift * READING_MM, registered=registered.moved, t1_ms=registered.fit.t1_ms,
             clusters=one.recovery.labels, cine=one.motion.cine, es=beat.es, centre=one.centre,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import irfft2, rfft2
@@ -13,6 +14,7 @@ from cmrsr.tasks.heart_reader import HeartReader, brightness
 Array = NDArray[np.float32]
 Labels = NDArray[np.uint8]
 FARTHEST = 7  # pixels of the window between the breath-holds of cine and T1 images
+EDGE_SD = 1.5  # pixels that edges are looked for at
 PRICE = 0.004  # of Dice, a pixel of shift: the nearest of equally good places
 
 
@@ -66,6 +68,25 @@ def match(beat: Labels, t1: Labels) -> Match:
             score = float(priced[y, x])
             best = Match(phase=phase, shift=(float(at[y]), float(at[x])), agreement=float(whole[y, x]))
     return best
+
+
+def likeness(cine: Array, inversions: Array) -> float:
+    """How alike the edges of a cine (t, y, x) and of T1 images (n, y, x) are, both on one window: -1 to 1.
+
+    Correlation of the roots of the mean strength of their edges: chest, RV and vessels of one body lie in one place
+    whatever the contrast, those of another do not, even where its LV happens to fit.
+    """
+    a, b = (
+        np.sqrt(np.mean([_edges(i / max(float(i.mean()), 1e-6)) for i in images], 0)) for images in (cine, inversions)
+    )
+    if a.std() == 0 or b.std() == 0:
+        return 0.0
+    return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
+
+
+def _edges(image: Array) -> Array:
+    smooth = cv2.GaussianBlur(np.asarray(image, np.float32), (0, 0), EDGE_SD)
+    return np.hypot(cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1))
 
 
 def _overlap(still: NDArray[np.bool_], moved: NDArray[np.bool_]) -> NDArray[np.float64]:

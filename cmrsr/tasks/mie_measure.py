@@ -43,6 +43,7 @@ class SliceNumbers:
     distance_mm: float
     level: float | None
     agreement: float
+    likeness: float
     largest_shift_mm: float
     registered: bool
     wall_mm2: float
@@ -104,7 +105,8 @@ def measure(
     unsure = _mean([_unsure(s) for s in slices], [r.wall for r in regions])
     evidence = MieEvidence(
         z=np.array([n.z for n in numbers]), wall_mm2=np.array([n.wall_mm2 for n in numbers]),
-        agreement=np.array([n.agreement for n in numbers]), shift_mm=np.array([n.largest_shift_mm for n in numbers]),
+        agreement=np.array([n.agreement for n in numbers]), likeness=np.array([n.likeness for n in numbers]),
+        shift_mm=np.array([n.largest_shift_mm for n in numbers]),
         registered=np.array([n.registered for n in numbers]), distance_mm=np.array([n.distance_mm for n in numbers]),
         septum=np.array([math.isfinite(s.septum) for s in slices]),
         located=all(s.level is not None for s in slices), n_inversions=n_inversions,
@@ -174,6 +176,7 @@ def _slice_numbers(one: MieSlice, regions: _Regions, pixel_mm: float) -> SliceNu
     depth = transmurality(one.labels, one.scar, pixel_mm)
     return SliceNumbers(
         z=one.z, cine_z=one.cine_z, distance_mm=one.distance_mm, level=one.level, agreement=one.agreement,
+        likeness=one.likeness,
         largest_shift_mm=float(np.hypot(*one.shift_mm.T).max()), registered=bool(one.registered.all()), wall_mm2=wall,
         scar_mm2=scar, scar_percent=100 * scar / wall if wall else math.nan,
         transmurality_percent=100 * _mean([depth], [depth > 0]) if scar else 0.0,

@@ -22,7 +22,7 @@ class MieSlice:
     single one. scar: the mask. labels: 1 RV, 2 myocardium, 3 LV as the cine has them at the phase of the T1 images,
     moved onto those; labels_ed: at end diastole, where strain is drawn; labels_t1: as the model reads them from the T1
     images. segments: AHA 1..16 of the myocardium, 0 elsewhere. agreement: Dice (0..1) of both kinds of labels, LV with
-    its wall.
+    its wall. likeness: of the edges of cine and T1 images, -1 to 1, see ``mie_anatomy``.
     inversions (n, y, x) at inversion_ms (n,), motion corrected; shift_mm (n, 2): by how much (y, x); registered (n,).
     t1_ms: NaN where there is no fit. clusters: 0.., by rising T1.
     cine (t, y, x) from end diastole on, es: its frame of end systole, kinematics likewise, about ``centre`` (y, x).
@@ -43,6 +43,7 @@ class MieSlice:
     labels_t1: NDArray[np.uint8]
     segments: NDArray[np.uint8]
     agreement: float
+    likeness: float
     inversions: Array
     inversion_ms: NDArray[np.float64]
     shift_mm: NDArray[np.float64]

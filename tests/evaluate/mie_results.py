@@ -39,7 +39,8 @@ def details(slices: tuple[MieSlice, ...]) -> MieDetails:
         slices=slices, measured=measure(slices, gap_mm=GAP_MM, n_inversions=len(slices[0].inversions)),
         plan=MiePlan(
             slices=tuple(SlicePair(z=s.z, cine_z=s.cine_z, distance_mm=s.distance_mm) for s in slices),
-            inversion_ms=np.stack([s.inversion_ms for s in slices], 1), digest="", notes=(),
+            inversion_ms=np.stack([s.inversion_ms for s in slices], 1), used=np.ones((8, len(slices)), bool), digest="",
+            notes=(),
         ),
         frame=MieFrame(
             output=zero, std=None, scar_probability=zero, scar_std=None, scar=zero.astype(np.uint8), t1_ms=zero,

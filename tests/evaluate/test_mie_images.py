@@ -15,20 +15,25 @@ from cmrsr.evaluate.mie_images import (
     local_ssim,
     scaled,
 )
+from cmrsr.physics.infarct_signs import heart_crop
 from cmrsr.tasks.function_window import READING_MM
-from tests.evaluate.mie_runs import SCAR, enhancement
+from tests.evaluate.mie_runs import SCAR as WHOLE
+from tests.evaluate.mie_runs import enhancement
 from tests.mie_slices import ventricles
 
 RNG = np.random.default_rng(5)
-TRUTH = scaled(enhancement(SCAR) + RNG.normal(0, 0.03, SCAR.shape).clip(-0.05))
+_NOISY = scaled(enhancement(WHOLE) + RNG.normal(0, 0.03, WHOLE.shape).clip(-0.05))
+TRUTH = (_NOISY - _NOISY.min()) / np.ptp(_NOISY)  # a range of 1
+SCAR = heart_crop(WHOLE)
 OURS = np.clip(TRUTH + RNG.normal(0, 0.1, TRUTH.shape), 0, 1)
 
 
-def test_the_bright_signal_becomes_one() -> None:
-    image = np.arange(1, 10001, dtype=float).reshape(100, 100)
-    assert_allclose(scaled(7 * image), scaled(image))
-    assert scaled(image).max() == 1
-    assert (scaled(image) == 1).mean() == pytest.approx(0.01, abs=1e-3)
+def test_the_bright_signal_about_the_heart_becomes_one() -> None:
+    image = RNG.random((128, 128))
+    image[:5] = 50.0  # outside
+    assert scaled(image).shape == (96, 96)
+    assert_allclose(scaled(7 * image), scaled(image), rtol=1e-6)
+    assert (scaled(image) > 1).mean() == pytest.approx(0.02, abs=0.006)
     with pytest.raises(UnusableError, match="black"):
         scaled(np.zeros((20, 20)))
 
@@ -43,6 +48,11 @@ def test_scores_of_the_whole_image_are_those_of_the_definitions() -> None:
     )
     assert found[SSIM] == pytest.approx(expected, abs=1e-6)
     assert set(found) == {SSIM, PSNR, MSE}
+
+
+def test_errors_are_shares_of_the_references_range() -> None:
+    assert image_scores(3 * OURS, 3 * TRUTH, SCAR) == pytest.approx(image_scores(OURS, TRUTH, SCAR))
+    assert image_scores(OURS, 2 * TRUTH, None)[MSE] == pytest.approx(np.mean((OURS / 2 - TRUTH) ** 2))
 
 
 def test_the_region_is_the_scar_and_nothing_else() -> None:
@@ -75,13 +85,13 @@ def test_windows_without_structure_are_left_out() -> None:
 
 @pytest.mark.parametrize("moved", [(0, 0), (2, -1), (-2, 3)])
 def test_a_shift_is_found_whatever_the_contrast(moved: tuple[int, int]) -> None:
-    noisy = np.roll(enhancement(SCAR), moved, (0, 1)) + RNG.normal(0, 0.05, SCAR.shape)
-    found = find_shift(enhancement(SCAR) ** 1.4, np.abs(noisy), ventricles() > 0)
+    noisy = np.roll(enhancement(WHOLE), moved, (0, 1)) + RNG.normal(0, 0.05, WHOLE.shape)
+    found = find_shift(enhancement(WHOLE) ** 1.4, np.abs(noisy), ventricles() > 0)
     assert found is not None
     assert_allclose(found, moved, atol=0.25)
 
 
 def test_what_lies_too_far_away_is_not_moved() -> None:
     far = round(6 / READING_MM) + 1
-    assert find_shift(enhancement(SCAR), np.roll(enhancement(SCAR), far, 0), ventricles() > 0) is None
-    assert find_shift(enhancement(SCAR), 1 - 0.9 * enhancement(SCAR), ventricles() > 0) is None  # opposite contrast
+    assert find_shift(enhancement(WHOLE), np.roll(enhancement(WHOLE), far, 0), ventricles() > 0) is None
+    assert find_shift(enhancement(WHOLE), 1 - 0.9 * enhancement(WHOLE), ventricles() > 0) is None  # opposite contrast

@@ -55,7 +55,7 @@ def _case(bundle: Bundle, made: MieDetails, *, illustrated: bool = False, name: 
 
 
 def _table(case: ReportCase, title: str) -> dict[str, tuple[str, ...]]:
-    (found,) = (table for table in case.tables if table.title == title)
+    (found,) = (table for table in (*case.tables, *case.tables_below) if table.title == title)
     assert all(len(row) == len(found.heads) for row in found.rows)
     return {row[0]: row[1:] for row in found.rows}
 

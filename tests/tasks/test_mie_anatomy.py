@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from cmrsr.physics.volumes import LV, MYOCARDIUM
 from cmrsr.tasks.function_window import WINDOW
-from cmrsr.tasks.mie_anatomy import FARTHEST, match
+from cmrsr.tasks.mie_anatomy import FARTHEST, likeness, match
 
 
 def ventricle(radius: float, y: float = 64, x: float = 64, wall: float = 6) -> NDArray[np.uint8]:
@@ -45,3 +45,26 @@ def test_hearts_farther_apart_than_a_breath_are_not_joined() -> None:
 def test_without_a_ventricle_nothing_agrees() -> None:
     assert match(np.zeros_like(BEAT), ventricle(18)).agreement == 0
     assert match(BEAT, np.zeros((WINDOW, WINDOW), np.uint8)).agreement == 0
+
+
+def body(seed: int, contrast: float) -> NDArray[np.float32]:
+    """Regions with sharp edges; contrast turns what is bright."""
+    rng = np.random.default_rng(seed)
+    y, x = np.indices((WINDOW, WINDOW))
+    image = np.ones((WINDOW, WINDOW))
+    for _ in range(25):
+        cy, cx, r = rng.uniform(0, WINDOW), rng.uniform(0, WINDOW), rng.uniform(5, 20)
+        image[np.hypot(y - cy, x - cx) < r] = rng.uniform(0.2, 1) ** contrast
+    return image[None].astype(np.float32)
+
+
+def test_edges_of_one_body_are_alike_whatever_the_contrast() -> None:
+    assert likeness(body(1, 1.0), body(1, -1.0)) > 0.6
+
+
+def test_edges_of_two_bodies_are_not() -> None:
+    assert abs(likeness(body(1, 1.0), body(2, 1.0))) < 0.25
+
+
+def test_without_edges_nothing_is_alike() -> None:
+    assert likeness(np.ones((2, WINDOW, WINDOW), np.float32), body(1, 1.0)) == 0

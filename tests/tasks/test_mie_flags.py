@@ -12,7 +12,8 @@ NAN = float("nan")
 def evidence(**changes: Any) -> MieEvidence:
     """Of three sound slices."""
     sound = MieEvidence(
-        z=np.array([0, 2, 4]), wall_mm2=np.full(3, 1800.0), agreement=np.full(3, 0.85), shift_mm=np.full(3, 2.0),
+        z=np.array([0, 2, 4]), wall_mm2=np.full(3, 1800.0), agreement=np.full(3, 0.85),
+        likeness=np.full(3, 0.7), shift_mm=np.full(3, 2.0),
         registered=np.ones(3, bool), distance_mm=np.full(3, 1.0), septum=np.ones(3, bool), located=True,
         n_inversions=8, uncertainty_percent=2.0, t1_wall_ms=1050.0, t1_blood_ms=1650.0, scar_g=12.0,
         scar_percent=15.0, e_cc_scar_percent=-4.0, e_cc_rest_percent=-18.0,
@@ -30,6 +31,7 @@ SPOILT: list[tuple[dict[str, Any], str, str]] = [
     ({"wall_mm2": np.array([1800.0, 0.0, 900.0])}, "wall_lost", "slice 3"),
     ({"agreement": np.array([0.85, 0.4, 0.3])}, "hearts_differ", "slices 3, 5 (Dice 0.30)"),
     ({"agreement": np.full(3, 0.2)}, "hearts_differ", "all slices"),
+    ({"likeness": np.array([0.3, 0.1, 0.2])}, "hearts_differ", "likeness 0.20, expected 0.3 or more"),
     ({"t1_blood_ms": 320.0, "t1_wall_ms": 450.0}, "contrast_suspected", "320 ms in blood and 450 ms in the wall"),
     ({"t1_blood_ms": NAN, "t1_wall_ms": 700.0}, "contrast_suspected", "unknown length in blood"),
     ({"t1_blood_ms": 900.0}, "contrast_suspected", "900 ms in blood"),
