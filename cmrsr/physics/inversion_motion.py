@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cmrsr.physics.t1_fit import T1Fit, fit_t1
 
 Array = NDArray[np.float32]
-ROUNDS = 4  # of fit and registration: what has moved blurs the first fits that it is registered to
+ROUNDS = 2  # of fit and registration: with more, images of a phantom that lay still drift apart by half a pixel
 LARGEST_PIXELS = 12.0  # a shift beyond is taken for a failure: the image stays where it is
 LEAST_CORRELATION = 0.3  # likewise, below this correlation with what the fit expects
 ECC_STEPS, ECC_PRECISION = 40, 1e-4

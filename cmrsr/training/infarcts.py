@@ -23,7 +23,7 @@ from cmrsr.training.cache import digest, load
 from cmrsr.training.data import Infarct
 from cmrsr.training.virtual_mie import InfarctSet
 
-SIGNS = 3  # raised when the signs change, so that old caches are not used
+SIGNS = 2  # raised when the signs change, so that old caches are not used
 CENTRE_SD_MM = 2.0  # how far off a reader's centre of the LV may be
 _STREAM = 21
 

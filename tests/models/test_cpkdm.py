@@ -280,7 +280,7 @@ def test_the_papers_configuration_learns_from_noise_it_predicts() -> None:
     recipe = load_recipe("cpkdm-paper")
     assert isinstance(recipe, MieRecipe)
     schedule = recipe.diffusion.build()
-    assert (schedule.name, schedule.prediction, schedule.n_train) == ("linear", "eps", 1000)
+    assert (schedule.name, schedule.prediction, schedule.n_train) == ("linear", "eps", 2000)
     torch.manual_seed(0)
     model = build_model(recipe.model.model_dump())
     assert isinstance(model, Cpkdm)
@@ -300,6 +300,17 @@ def test_the_papers_configuration_learns_from_noise_it_predicts() -> None:
     torch.optim.SGD(model.parameters(), lr=1e-3).step()
     with torch.inference_mode():
         assert _everything(model, given, denoise) < before
+
+
+@pytest.mark.parametrize(("fade", "sees"), [(True, True), (False, False)])
+def test_noise_levels_that_are_no_times_do_not_fade_what_is_seen(fade: bool, sees: bool) -> None:
+    torch.manual_seed(0)
+    model = Cpkdm(replace(TINY, fade=fade))
+    given = [torch.randn(1, c, CELLS, CELLS) for c in (TINY.morphology, TINY.gate)]
+    one, other = torch.randn(2, 1, TINY.latent, CELLS, CELLS)
+    with torch.inference_mode():
+        a, b = (model.denoiser(x, *given, torch.ones(1)) for x in (one, other))
+    assert torch.allclose(a, b, atol=1e-6) == sees
 
 
 def _noise(schedule: Schedule, t: float) -> tuple[float, float, float]:
