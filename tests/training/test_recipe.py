@@ -30,10 +30,10 @@ def test_paper_recipe_is_the_published_one() -> None:
 
 
 def test_paper_recipe_of_mie_is_the_published_one() -> None:
-    """5-fold cross-validation by patient, Adam from 1e-4, batches of one; 1000 linear steps are ours."""
+    """5-fold cross-validation by patient, Adam from 1e-4, batches of one; 2000 linear steps are ours."""
     recipe = load_recipe("cpkdm-paper")
     d, o = recipe.diffusion, recipe.optimiser
-    assert (d.schedule, d.prediction, d.n_train, d.loss, d.residual) == ("linear", "eps", 1000, "l2", False)
+    assert (d.schedule, d.prediction, d.n_train, d.loss, d.residual) == ("linear", "eps", 2000, "l2", False)
     assert (o.name, o.batch_size, o.learning_rate, recipe.data.folds) == ("adamw", 1, 1e-4, 5)
     model = recipe.model
     assert (model.cine, model.t1, model.strain, model.atlas) == (True,) * 4  # nothing is left out
@@ -52,7 +52,7 @@ def test_ablations_of_mie_are_one_switch_each(switch: str) -> None:
     ("override", "message"),
     [
         ("diffusion.residual=true", r"mie diffuses the latent itself: diffusion\.residual = false"),
-        ("diffusion.schedule=linear", r"cpkdm-s needs the cosine schedule"),
+        ("diffusion.schedule=linear", r"model.fade needs the cosine schedule"),
         ("model.name=causal-s", r"model: .*'causal-s'.*'cpkdm-s'"),
         ("model.n_phases=25", r"model\.n_phases: .*12 \(got 25\)"),
         ("latent_share=0.0", r"latent_share: .*greater than 0"),
