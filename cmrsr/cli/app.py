@@ -591,7 +591,7 @@ def evaluate_mie(
         str, typer.Option("--reader", help="The engine of `function` that finds the heart in the cine.")
     ] = "causal-s",
     steps: Annotated[int, typer.Option("--steps", help="Of the diffusion.")] = 5,
-    samples: Samples = 4,
+    samples: Samples = 8,
     seed: Annotated[int, typer.Option("--seed", help="Of the noise and of the virtual patients.")] = 1000,
     ti: Annotated[
         str | None,

@@ -31,7 +31,7 @@ class MieOptions:
     """
 
     steps: int = 5
-    samples: int = 4
+    samples: int = 8
     seed: int = 0
     batch_size: int = 8
     reader: str = "causal-s"
