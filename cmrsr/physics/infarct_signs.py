@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cmrsr.physics.inversion_motion import Registered, recovered, register_inversions
-from cmrsr.physics.kinematics import Kinematics, beat_displacement, kinematics
+from cmrsr.physics.kinematics import beat_displacement, kinematics
 from cmrsr.physics.tissue_clusters import tissue_clusters
 
 Array = NDArray[np.float32]
@@ -23,11 +23,10 @@ LONGEST_T1_S = 3.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MotionSigns:
-    """cine (t, y, x) in units of its bright signal, motion (t, 4, y / CELL, x / CELL); kinematics as they were."""
+    """cine (t, y, x) in units of its bright signal, and its motion (t, 4, y / CELL, x / CELL)."""
 
     cine: Array
     motion: Array
-    kinematics: Kinematics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +54,7 @@ def motion_signs(window: NDArray[Any], centre: ArrayLike, pixel_mm: float) -> Mo
     found = kinematics(beat_displacement(frames), centre, pixel_mm)
     parts = np.stack([found.u_r, found.u_c, found.e_rr, found.e_cc], 1)
     scaled = np.clip(parts / np.array(MOTION_UNITS, np.float32)[:, None, None], -LARGEST, LARGEST)
-    return MotionSigns(cine=frames / _bright(frames), motion=_pooled(scaled), kinematics=found)
+    return MotionSigns(cine=frames / _bright(frames), motion=_pooled(scaled))
 
 
 def recovery_signs(window: NDArray[Any], inversion_ms: NDArray[Any], seed: int = 0) -> RecoverySigns:

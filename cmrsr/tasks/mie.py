@@ -15,6 +15,7 @@ from cmrsr.diffusion.ddim import ddim_coefficients
 from cmrsr.io.series import Series
 from cmrsr.io.survey import Survey, survey
 from cmrsr.physics.infarct_signs import MotionSigns, RecoverySigns, motion_signs, recovery_signs
+from cmrsr.physics.kinematics import beat_displacement, kinematics
 from cmrsr.physics.scar import scar_mask, segment_map, septum_angles
 from cmrsr.physics.volumes import LV, MYOCARDIUM
 from cmrsr.runtime.bundle import Bundle, load
@@ -35,6 +36,7 @@ from cmrsr.tasks.noise import keyed_noise
 Array = NDArray[np.float32]
 OUTPUT_UNIT = 1000.0  # of the synthetic images: their bright signal
 READ_PHASES = 12  # of the cine, whose anatomy is read
+FINER = 2  # times: images for the strain that is reported; the network sees motion as it was trained on it
 SAME_HEART = 0.5  # Dice of the LV in cine and T1 images, below which they are not moved onto each other
 
 
@@ -232,7 +234,7 @@ class MieRun:
             inversion_ms=times,
             shift_mm=registered.shift * READING_MM, registered=registered.moved, t1_ms=registered.fit.t1_ms,
             clusters=one.recovery.labels, cine=one.motion.cine, es=beat.es, centre=one.centre,
-            kinematics=one.motion.kinematics,
+            kinematics=kinematics(beat_displacement(one.motion.cine, FINER), one.centre, READING_MM),
         )  # fmt: skip
 
     def _frame(self) -> MieFrame:

@@ -164,3 +164,12 @@ def test_circumferential_strain_of_a_virtual_patient(patient: VirtualScan) -> No
         assert k.e_rr[es][wall].mean() > 0.05  # it thickens
     assert np.mean(true) < -0.15  # it does contract
     assert np.mean(found) == pytest.approx(np.mean(true), abs=0.03)
+
+
+def test_a_finer_search_finds_the_same_shift() -> None:
+    rng = np.random.default_rng(4)
+    image = gaussian_filter(rng.random((96, 96)), 2.0)
+    frames = np.stack([image, np.roll(image, (1, -2), (0, 1))])
+    found = beat_displacement(frames, finer=2)[1, 20:-20, 20:-20]
+    assert np.abs(found - [-2, 1]).max() < 0.4
+    assert found.shape == beat_displacement(frames)[1, 20:-20, 20:-20].shape
