@@ -37,7 +37,7 @@ Array = NDArray[np.float32]
 OUTPUT_UNIT = 1000.0  # of the synthetic images: their bright signal
 READ_PHASES = 12  # of the cine, whose anatomy is read
 FINER = 2  # times: images for the strain that is reported; the network sees motion as it was trained on it
-SAME_HEART = 0.5  # Dice of the LV in cine and T1 images, below which they are not moved onto each other
+SAME_HEART, SAME_EDGES = 0.5, 0.4  # Dice of the LV in cine and T1 images, correlation of edges: below, none is moved
 
 
 class MieEngines:
@@ -136,9 +136,10 @@ class MieRun:
         start = int(chosen[beat.ed])
         t1_images = np.stack([self.t1.frame(t) for t in range(self.t1.n_frames)])
         turned = frames[start:] + frames[:start]
+        read = np.roll(windows, -beat.ed, 0)
         looked = []
         for i, (grid, pair) in enumerate(zip(grids, pairs, strict=True)):
-            looked.append(self._look(grid, pair, t1_images[:, pair.z], turned, beat, i))
+            looked.append(self._look(grid, pair, t1_images[:, pair.z], turned, read[:, i], beat.labels[:, i]))
             said(1)
         position = locate_slices(
             self.t1, self.cine, pairs, (turned[0], turned[self._es(beat)]), self._window, self.engines.reader
@@ -173,17 +174,26 @@ class MieRun:
         """The cine's frame of end systole, from end diastole on."""
         return round(beat.es * self.cine.n_frames / READ_PHASES) % self.cine.n_frames
 
-    def _look(self, grid: SliceGrid, pair: SlicePair, t1: Array, frames: list[Array], beat: Beat, i: int) -> _Looked:
+    def _look(
+        self,
+        grid: SliceGrid,
+        pair: SlicePair,
+        t1: Array,
+        frames: list[Array],
+        windows: Array,
+        labels: NDArray[np.uint8],
+    ) -> _Looked:
+        """frames: the cine from end diastole on; windows, labels (t, y, x): of its phases that were read."""
         used = self.plan.used[:, pair.z]
         recovery = recovery_signs(grid.from_t1(t1[used]), self.plan.inversion_ms[used, pair.z])
         shown = (recovery.inversions, recovery.timing, recovery.t1, recovery.clusters)
         features, tissues = self.engines.run("morphology", *(part[None].astype(np.float32) for part in shown))
         labels_t1 = clean_labels(tissues.argmax(1).astype(np.uint8), READING_MM**2)[0]
-        found = match(beat.labels[:, i], labels_t1)
-        moved = found.agreement >= SAME_HEART
+        found = match(labels, windows, labels_t1, recovery.registered.images)
+        moved = found.agreement >= SAME_HEART or found.edges >= SAME_EDGES
         shift = found.shift if moved else (0.0, 0.0)
         cine = np.stack([grid.from_cine(frame[pair.cine_z][None], shift)[0] for frame in frames])
-        labels = np.roll(beat.labels[:, i], tuple(-int(s) for s in shift), (1, 2))
+        labels = np.roll(labels, tuple(-int(s) for s in shift), (1, 2))
         centre = _centre(labels)
         return _Looked(
             pair=pair, grid=grid, found=found, moved=moved, labels=labels, labels_t1=labels_t1,

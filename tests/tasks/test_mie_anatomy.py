@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from cmrsr.physics.volumes import LV, MYOCARDIUM
 from cmrsr.tasks.function_window import WINDOW
-from cmrsr.tasks.mie_anatomy import FARTHEST, likeness, match
+from cmrsr.tasks.mie_anatomy import FARTHEST, Match, likeness, match
 
 
 def ventricle(radius: float, y: float = 64, x: float = 64, wall: float = 6) -> NDArray[np.uint8]:
@@ -16,34 +16,51 @@ def ventricle(radius: float, y: float = 64, x: float = 64, wall: float = 6) -> N
 
 
 BEAT = np.stack([ventricle(r) for r in (18, 16, 13, 11, 14, 17)])
+NOTHING = np.zeros((WINDOW, WINDOW), np.uint8)
+
+
+def shown(labels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Images (t, y, x) of labels, as bright as a cine."""
+    return np.asarray(np.select([labels == LV, labels == MYOCARDIUM], [1.0, 0.3], 0.6), np.float32)
+
+
+def matched(beat: NDArray[np.uint8], t1: NDArray[np.uint8], *, read: bool = True) -> Match:
+    """T1 images have the contrast turned over; where they are not read, edges alone are left."""
+    return match(beat, shown(beat), t1 if read else NOTHING, 1.2 - shown(t1[None]))
 
 
 @pytest.mark.parametrize("shift", [(0, 0), (3, -2), (-4, 1)])
 def test_phase_and_shift_are_found(shift: tuple[int, int]) -> None:
     dy, dx = shift
-    found = match(BEAT, ventricle(13, 64 - dy, 64 - dx))
+    found = matched(BEAT, ventricle(13, 64 - dy, 64 - dx))
     assert found.phase == 2
     assert found.shift == shift
     assert found.agreement == pytest.approx(1.0)
 
 
+def test_edges_decide_where_the_t1_images_are_not_read() -> None:
+    found = matched(BEAT, ventricle(13, 62, 67), read=False)
+    assert (found.phase, found.shift, found.agreement) == (2, (2.0, -3.0), 0.0)
+    assert found.edges > 0.9
+
+
 def test_the_nearest_of_equally_good_places_is_taken() -> None:
-    found = match(BEAT[:1], ventricle(18))
+    found = matched(BEAT[:1], ventricle(18))
     assert found.shift == (0.0, 0.0)
 
 
 def test_another_heart_agrees_less() -> None:
     other = ventricle(30, 90, 30)
-    assert match(BEAT, other).agreement < 0.5
+    assert matched(BEAT, other).agreement < 0.5
 
 
 def test_hearts_farther_apart_than_a_breath_are_not_joined() -> None:
-    found = match(BEAT, ventricle(18, 64 + 3 * FARTHEST, 64))
+    found = matched(BEAT, ventricle(18, 64 + 3 * FARTHEST, 64))
     assert np.hypot(*found.shift) <= FARTHEST
 
 
 def test_without_a_ventricle_nothing_agrees() -> None:
-    assert match(np.zeros_like(BEAT), ventricle(18)).agreement == 0
+    assert matched(np.zeros_like(BEAT), ventricle(18)).agreement == 0
     assert match(BEAT, np.zeros((WINDOW, WINDOW), np.uint8)).agreement == 0
 
 

@@ -29,8 +29,12 @@ def test_a_sound_case_raises_nothing() -> None:
 
 SPOILT: list[tuple[dict[str, Any], str, str]] = [
     ({"wall_mm2": np.array([1800.0, 0.0, 900.0])}, "wall_lost", "slice 3"),
-    ({"agreement": np.array([0.85, 0.4, 0.3])}, "hearts_differ", "slices 3, 5 (Dice 0.30)"),
-    ({"agreement": np.full(3, 0.2)}, "hearts_differ", "all slices"),
+    (
+        {"agreement": np.array([0.85, 0.4, 0.3]), "likeness": np.full(3, 0.4)},
+        "hearts_differ",
+        "slices 3, 5 (Dice 0.30)",
+    ),
+    ({"agreement": np.full(3, 0.2), "likeness": np.full(3, 0.4)}, "hearts_differ", "all slices"),
     ({"likeness": np.array([0.3, 0.1, 0.2])}, "hearts_differ", "likeness 0.20, expected 0.3 or more"),
     ({"t1_blood_ms": 320.0, "t1_wall_ms": 450.0}, "contrast_suspected", "320 ms in blood and 450 ms in the wall"),
     ({"t1_blood_ms": NAN, "t1_wall_ms": 700.0}, "contrast_suspected", "unknown length in blood"),
