@@ -97,7 +97,9 @@ class FakeEngine:
             replace(one, scar=kept, scar_probability=kept.astype(np.float32)) for one in slices_of(scar)
         ]  # fmt: skip
         if cine.source.name not in (name, "cine"):
-            slices = [replace(s, agreement=0.3, scar_probability=np.full_like(s.image, 0.5)) for s in slices]
+            slices = [
+                replace(s, agreement=0.3, likeness=0.1, scar_probability=np.full_like(s.image, 0.5)) for s in slices
+            ]
         grids = tuple(
             SliceGrid(centre=(MIDDLE, MIDDLE), t1=t1.affine, z=s.z, cine=cine.affine, cine_z=s.cine_z) for s in slices
         )

@@ -61,7 +61,7 @@ def test_hearts_farther_apart_than_a_breath_are_not_joined() -> None:
 
 def test_without_a_ventricle_nothing_agrees() -> None:
     assert matched(np.zeros_like(BEAT), ventricle(18)).agreement == 0
-    assert match(BEAT, np.zeros((WINDOW, WINDOW), np.uint8)).agreement == 0
+    assert matched(BEAT, NOTHING).agreement == 0
 
 
 def body(seed: int, contrast: float) -> NDArray[np.float32]:

@@ -119,7 +119,9 @@ def test_the_worst_slice_decides(slices: list[MieSlice]) -> None:
 
 def test_flags_come_from_the_slices(slices: list[MieSlice]) -> None:
     post = [replace(s, t1_ms=s.t1_ms / 3) for s in slices]
-    failed = replace(slices[2], registered=np.arange(8) != 4, agreement=0.3, septum=math.nan, distance_mm=5.5)
+    failed = replace(
+        slices[2], registered=np.arange(8) != 4, agreement=0.3, likeness=0.3, septum=math.nan, distance_mm=5.5
+    )
     assert [f.code for f in measured(post).flags] == ["contrast_suspected"]
     assert [f.code for f in measured([slices[0], failed], n_inversions=7).flags] == [
         "hearts_differ", "motion_uncorrected", "few_inversions", "slices_apart", "septum_lost",
