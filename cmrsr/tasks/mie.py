@@ -91,7 +91,6 @@ class _Looked:
     pair: SlicePair
     grid: SliceGrid
     found: Match
-    moved: bool  # whether the cine was moved onto the T1 images
     labels: NDArray[np.uint8]  # (t, y, x) of the cine, on the T1 images
     labels_t1: NDArray[np.uint8]
     motion: MotionSigns
@@ -142,8 +141,7 @@ class MieRun:
             looked.append(self._look(grid, pair, t1_images[:, pair.z], turned, read[:, i], beat.labels[:, i]))
             said(1)
         position = locate_slices(
-            self.t1, self.cine, pairs, (turned[0], turned[self._es(beat)]), self._window, self.engines.reader
-
+            self.t1, self.cine, pairs, (turned[0], turned[self._es(beat)]), self._window, self.engines.reader,
         )  # fmt: skip
         images, probabilities = self._sampled(looked, said)
         septum = septum_angles(np.stack([one.labels[one.found.phase] for one in looked]), READING_MM)
@@ -196,7 +194,7 @@ class MieRun:
         labels = np.roll(labels, tuple(-int(s) for s in shift), (1, 2))
         centre = _centre(labels)
         return _Looked(
-            pair=pair, grid=grid, found=found, moved=moved, labels=labels, labels_t1=labels_t1,
+            pair=pair, grid=grid, found=found, labels=labels, labels_t1=labels_t1,
             motion=motion_signs(cine, centre, READING_MM), recovery=recovery, features=features[0], centre=centre,
         )  # fmt: skip
 
