@@ -37,7 +37,6 @@ def run_mie_command(request: MieRequest) -> int:
     The exit code is the batch's.
     """
     from cmrsr.evaluate.mie_batch import write_table
-    from cmrsr.io.inversion_images import join_inversions
     from cmrsr.io.studies import pair_studies
     from cmrsr.runtime.bundle import load
     from cmrsr.tasks.mie_files import MieFiles
@@ -51,7 +50,7 @@ def run_mie_command(request: MieRequest) -> int:
     time_axis = parse_time_axis(request.time_axis)
 
     def paired(candidates: "Sequence[Candidate]") -> "Sequence[Candidate | Refused]":
-        pairs = pair_studies(join_inversions(candidates), inputs=request.inputs, time_axis=time_axis)
+        pairs = pair_studies(candidates, inputs=request.inputs, time_axis=time_axis)
         if not pairs.t1 and pairs.refused:
             raise pairs.refused[0].error
         cines.update(pairs.cines)

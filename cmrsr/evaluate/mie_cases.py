@@ -12,9 +12,9 @@ from cmrsr.io.nifti import nifti_stem, read_nifti
 from cmrsr.io.planes import normal_of, slice_centres
 from cmrsr.io.reference_labels import SCAR
 from cmrsr.io.series import Series
+from cmrsr.io.studies import NEAR_MM, PARALLEL_DEG
 from cmrsr.physics.volumes import DENSITY_G_ML, LV, MYOCARDIUM, RV
 from cmrsr.tasks.mie_grid import Shift, SliceGrid
-from cmrsr.tasks.mie_plan import LARGEST_DISTANCE_MM, LARGEST_TILT_DEG
 
 Array = NDArray[np.float32]
 Labels = NDArray[np.uint8]
@@ -67,11 +67,11 @@ def slice_of(late: Enhancement, grid: SliceGrid) -> int | None:
     place = np.array([grid.centre[1], grid.centre[0], grid.z, 1.0])
     normal = normal_of(late.series.affine)
     tilt = np.degrees(np.arccos(min(1.0, abs(float(normal @ normal_of(grid.t1))))))
-    if tilt > LARGEST_TILT_DEG:
+    if tilt > PARALLEL_DEG:
         return None
     distance = np.abs((slice_centres(late.series) - (grid.t1 @ place)[:3]) @ normal)
     nearest = int(distance.argmin())
-    return nearest if distance[nearest] <= LARGEST_DISTANCE_MM else None
+    return nearest if distance[nearest] <= NEAR_MM else None
 
 
 def on_window(late: Enhancement, z: int, grid: SliceGrid, shift: Shift = (0.0, 0.0)) -> Reference:

@@ -9,14 +9,13 @@ from cmrsr.errors import UnusableError, UsageError
 from cmrsr.io.inversions import has_inversion_times, no_inversion_times, with_inversion_times
 from cmrsr.io.planes import normal_of, slice_centres, tilt_deg
 from cmrsr.io.series import Series
+from cmrsr.io.studies import NEAR_MM, PARALLEL_DEG
 from cmrsr.physics.t1_fit import after_recovery
 from cmrsr.tasks.magnitude import refuse_maps
 
 LEAST_INVERSIONS = 4  # images of a magnitude fit of three numbers and signs
 EXPECTED_INVERSIONS = 8
 LEAST_PHASES = 8  # of a beat whose motion is followed
-LARGEST_TILT_DEG = 12.0  # between the planes: more, and a slice crosses its partner
-LARGEST_DISTANCE_MM = 6.0  # between them along the normal: about the thickness of a slice
 TOLD_DISTANCE_MM = 3.0
 LEAST_OVERLAP_MM = 100.0  # of the two fields of view along either axis: less holds no heart
 INVERSION_RANGE_MS = (20.0, 20000.0)
@@ -99,7 +98,7 @@ def plan_mie(t1: Series, cine: Series, digest: str, options: MieOptions) -> MieP
     pairs, apart = _paired(t1, cine)
     if apart:
         lost = ", ".join(f"{z + 1} ({mm:.0f} mm)" for z, mm in apart)
-        notes.append(f"T1 slices without a cine slice within {LARGEST_DISTANCE_MM:g} mm are left out: {lost}")
+        notes.append(f"T1 slices without a cine slice within {NEAR_MM:g} mm are left out: {lost}")
     far = [p for p in pairs if p.distance_mm > TOLD_DISTANCE_MM]
     if far:
         worst = max(p.distance_mm for p in far)
@@ -129,7 +128,7 @@ def inversion_times(t1: Series, given: tuple[float, ...] | None) -> NDArray[np.f
 def _paired(t1: Series, cine: Series) -> tuple[tuple[SlicePair, ...], list[tuple[int, float]]]:
     """The pairs, and the slices (with their distance) that have no partner."""
     tilt = tilt_deg(t1, cine)
-    if tilt > LARGEST_TILT_DEG:
+    if tilt > PARALLEL_DEG:
         raise UnusableError(
             f"{t1.source.name} and {cine.source.name} cross at {tilt:.0f} degrees, expected parallel slices: give the "
             "short-axis cine of the same examination"
@@ -142,14 +141,14 @@ def _paired(t1: Series, cine: Series) -> tuple[tuple[SlicePair, ...], list[tuple
         distance = np.abs((theirs - centre) @ normal_of(cine.affine))
         nearest = int(distance.argmin())
         mm = float(distance[nearest])
-        if mm <= LARGEST_DISTANCE_MM:
+        if mm <= NEAR_MM:
             pairs.append(SlicePair(z=z, cine_z=nearest, distance_mm=mm))
         else:
             apart.append((z, mm))
     if not pairs:
         raise UnusableError(
             f"{t1.source.name} and {cine.source.name} do not overlap: the nearest slices lie "
-            f"{min(mm for _, mm in apart):.0f} mm apart, expected at most {LARGEST_DISTANCE_MM:g} mm; are they of the "
+            f"{min(mm for _, mm in apart):.0f} mm apart, expected at most {NEAR_MM:g} mm; are they of the "
             "same examination?"
         )
     return tuple(pairs), apart
