@@ -43,7 +43,8 @@ def beat_displacement(frames: NDArray[Any], finer: int = 1) -> Array:
         size = (n_x * finer, n_y * finer)
         fine = [cv2.resize(np.asarray(f, np.float32), size, interpolation=cv2.INTER_CUBIC) for f in frames]
         found = beat_displacement(np.maximum(fine, 0))
-        return np.stack([cv2.resize(u, (n_x, n_y), interpolation=cv2.INTER_AREA) for u in found]) / np.float32(finer)
+        coarse = [cv2.resize(u, (n_x, n_y), interpolation=cv2.INTER_AREA) for u in found]
+        return np.asarray(np.stack(coarse) / finer, np.float32)
     scale = float(np.quantile(frames, WHITE_QUANTILE)) or 1.0
     y, x = np.mgrid[:n_y, :n_x].astype(np.float32)
     moved = np.zeros((n_t + 1, n_y, n_x, 2), np.float32)

@@ -80,7 +80,7 @@ def match(beat: Labels, cine: Array, t1: Labels, inversions: Array) -> Match:
 
 def edge_map(images: Array) -> Array:
     """Root of the mean strength of the edges in images (n, y, x) of any brightness: (y, x)."""
-    return np.sqrt(np.mean([_edges(i / max(float(i.mean()), 1e-6)) for i in images], 0))
+    return np.asarray(np.sqrt(np.mean([_edges(i / max(float(i.mean()), 1e-6)) for i in images], 0)))
 
 
 def likeness(cine: Array, inversions: Array) -> float:

@@ -120,7 +120,7 @@ def test_no_scar_is_said_and_an_unknown_wall_is_a_dash(bundle: Bundle) -> None:
 
 
 def test_flags_are_cautions_and_not_repeated_as_warnings(bundle: Bundle) -> None:
-    apart = details(three(agreement=0.3))
+    apart = details(three(agreement=0.3, likeness=0.3))
     case = _case(bundle, apart)
     assert [("in the same place" in text) for text in case.cautions] == [True]
     assert case.warnings == ("the cine was guessed",)
@@ -177,7 +177,7 @@ def test_the_batch_is_drawn_from_two_cases_on_and_limited(bundle: Bundle) -> Non
 
 
 def test_the_page_begins_each_case_with_its_cautions(bundle: Bundle, tmp_path: Path) -> None:
-    cases = [_case(bundle, details(three(agreement=0.3)), name=name) for name in ("a", "<b>")]
+    cases = [_case(bundle, details(three(agreement=0.3, likeness=0.3)), name=name) for name in ("a", "<b>")]
     write_report(tmp_path / "report.html", cases, RUN, batch_pictures(cases))
     text = (tmp_path / "report.html").read_text()
     section = text[text.index('id="case-0"') : text.index('id="case-1"')]
