@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cmrsr.evaluate.page import Picture
     from cmrsr.evaluate.report import ReportRun
     from cmrsr.evaluate.statistics import Comparison
+    from cmrsr.runtime.bundle import Bundle, Task
     from cmrsr.runtime.choice import DeviceChoice
 
 Result = TypeVar("Result")
@@ -207,3 +208,19 @@ def print_methods(
         table.add_row(name, *(row.get(metric, "") for metric in metrics), style="dim")
     wide = console if console.is_terminal else Console(stderr=True, highlight=False, width=WIDE)
     wide.print(table)
+
+
+def load_engines(names: list[str], task: "Task") -> "dict[str, Bundle]":
+    """The engines of a task in ``--engine``, given several times or with commas, by the names of their folders."""
+    from cmrsr.runtime.bundle import load
+
+    found: dict[str, Bundle] = {}
+    for text in names:
+        for one in filter(None, (part.strip() for part in text.split(","))):
+            bundle = load(one, task)
+            if bundle.path.name in found:
+                raise UsageError(f"--engine {one}: there is another engine {bundle.path.name}; rename one's folder")
+            found[bundle.path.name] = bundle
+    if not found:
+        raise UsageError("--engine: expected the name of a shipped engine, or the folder of a bundle")
+    return found

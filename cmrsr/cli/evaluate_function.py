@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmrsr.cli.batch_command import parse_time_axis
 from cmrsr.cli.console import messages, searching
-from cmrsr.cli.evaluate import device_choice, score_all
+from cmrsr.cli.evaluate import device_choice, load_engines, score_all
 from cmrsr.errors import CmrsrError, UnusableError, UsageError
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def run_evaluate_function_command(request: EvaluateFunctionRequest) -> int:
     options = FunctionOptions(
         steps=request.steps, samples=request.samples, seed=request.seed, batch_size=request.batch_size
     )
-    bundles = load_engines(request.engines)
+    bundles = load_engines(request.engines, "function")
     choice = device_choice(request.device, request.backend, request.precision, request.threads)
     cases, failures = _virtual(request) if request.subjects else _real(request)
     measures = {name: measured_by(bundle, options, choice) for name, bundle in bundles.items()}
@@ -121,22 +121,6 @@ def run_evaluate_function_command(request: EvaluateFunctionRequest) -> int:
         _print_engines(console, engine_rows(results, names, protocol), len(results))
         console.print(f"report: {out / 'evaluation.html'}", markup=False)
     return 8 if refused or record["failures"] else 0
-
-
-def load_engines(names: list[str]) -> dict[str, "Bundle"]:
-    """The engines of ``--engine``, given several times or with commas, by the names of their folders."""
-    from cmrsr.runtime.bundle import load
-
-    found: dict[str, Bundle] = {}
-    for text in names:
-        for one in filter(None, (part.strip() for part in text.split(","))):
-            bundle = load(one, "function")
-            if bundle.path.name in found:
-                raise UsageError(f"--engine {one}: there is another engine {bundle.path.name}; rename one's folder")
-            found[bundle.path.name] = bundle
-    if not found:
-        raise UsageError("--engine: expected the name of a shipped engine, or the folder of a bundle")
-    return found
 
 
 def measured_by(bundle: "Bundle", options: Any, choice: Any) -> "Measure":

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmrsr.cli.console import messages, searching
-from cmrsr.cli.evaluate import OnMethod, device_choice, score_all
+from cmrsr.cli.evaluate import OnMethod, device_choice, load_engines, score_all
 from cmrsr.cli.mie import parse_ti
 from cmrsr.errors import CmrsrError, UnusableError, UsageError
 
@@ -77,7 +77,7 @@ def run_evaluate_mie_command(request: EvaluateMieRequest) -> int:
         steps=request.steps, samples=request.samples, seed=request.seed, batch_size=request.batch_size,
         reader=request.reader, ti=parse_ti(request.ti), threshold=request.threshold,
     )  # fmt: skip
-    bundles = load_engines(request.engines)
+    bundles = load_engines(request.engines, "mie")
     choice = device_choice(request.device, request.backend, request.precision, request.threads)
     perceived = None if request.lpips is None else Lpips(request.lpips)
     cases, failures = _virtual(who, request.cache) if who else _real(request)
@@ -154,22 +154,6 @@ def _write(
         pictures=pictures(results, names), not_scored=refused,
     )  # fmt: skip
     return record
-
-
-def load_engines(names: list[str]) -> "dict[str, Bundle]":
-    """The engines of ``--engine``, given several times or with commas, by the names of their folders."""
-    from cmrsr.runtime.bundle import load
-
-    found: dict[str, Bundle] = {}
-    for text in names:
-        for one in filter(None, (part.strip() for part in text.split(","))):
-            bundle = load(one, "mie")
-            if bundle.path.name in found:
-                raise UsageError(f"--engine {one}: there is another engine {bundle.path.name}; rename one's folder")
-            found[bundle.path.name] = bundle
-    if not found:
-        raise UsageError("--engine: expected the name of a shipped engine, or the folder of a bundle")
-    return found
 
 
 @contextmanager

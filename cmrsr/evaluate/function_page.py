@@ -75,7 +75,7 @@ def _page(
         (duration(run.seconds), "total time", "plain"),
     ])  # fmt: skip
     if refused:
-        yield f'<ul class="warnings" style="margin-top:16px">{"".join(f"<li>{escape(r)}</li>" for r in refused)}</ul>'
+        yield report.warning_list(refused)
     yield "<h2>Engines</h2>" + _engine_table(results, engines, protocol)
     yield "<h2>Function</h2>" + _agreement_table(rows_of(results, engines, protocol), engines)
     if found := detections(results, engines, protocol):

@@ -73,7 +73,7 @@ def _page(
     ])  # fmt: skip
     yield f"<p>{SYNTHETIC}</p>"
     if refused:
-        yield f'<ul class="warnings" style="margin-top:16px">{"".join(f"<li>{escape(r)}</li>" for r in refused)}</ul>'
+        yield report.warning_list(refused)
     yield "<h2>Methods</h2>" + _method_table(results, engines)
     if rows := scar_rows(results, engines):
         yield "<h2>Scar</h2>" + _detection_table(rows) + "<h3>Extent</h3>" + _agreement_table(rows)

@@ -320,6 +320,11 @@ def _tiles(tiles: Iterable[tuple[str, str, str]]) -> str:
     return f'<div class="tiles">{boxes}</div>'
 
 
+def warning_list(texts: Sequence[str]) -> str:
+    """Below the head of an evaluation: what was refused, a line each."""
+    return f'<ul class="warnings" style="margin-top:16px">{_items(texts)}</ul>'
+
+
 def _items(texts: Sequence[str]) -> str:
     return "".join(f"<li>{escape(text)}</li>" for text in texts)
 

@@ -183,9 +183,7 @@ def lge(exam: Examination) -> Iterator[VirtualScan]:
     scanner = with_coil(draw_scanner(rng, FINE, matrix, BREATH_HOLD), coil)
     n_z, beat = len(exam.planes), patient.cycle.beat_ms
     m = exam.chest.materials
-    healthy = float(np.median(m.late_t1_ms[(m.segment > 0) & ~m.scar]))
-    best = float(null_time(healthy, beat_ms=beat))
-    inversion = best + float(rng.normal(0, 8))  # as well as it is set by eye
+    best, inversion = late_inversion_ms(rng, m, beat)
     activation = float(patient.cycle.activation(STILL * beat))
     poses = np.empty((1, n_z), object)
     for z in range(n_z):
@@ -224,6 +222,13 @@ def molli_times(
         clock += beats[-1] + (MOLLI_PAUSE + 1) * beat
     order = np.argsort(ti)
     return np.array(ti)[order], np.array(at)[order] / 1000, clock / 1000
+
+
+def late_inversion_ms(rng: np.random.Generator, materials: Materials, beat_ms: float) -> tuple[float, float]:
+    """Of late enhancement: the inversion time (ms) that nulls healthy myocardium, and the one that is set by eye."""
+    healthy = float(np.median(materials.late_t1_ms[(materials.segment > 0) & ~materials.scar]))
+    best = float(null_time(healthy, beat_ms=beat_ms))
+    return best, best + float(rng.normal(0, 8))
 
 
 def _t1_scanner(exam: Examination, rng: np.random.Generator) -> Scanner:

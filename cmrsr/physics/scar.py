@@ -22,9 +22,8 @@ Array = NDArray[np.float64]
 Labels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 LEAST_SCAR_MM2 = 30.0  # of a piece in a slice: five by six millimetres; less is noise or partial volume
-SEPTUM_TURNS = np.deg2rad(
-    25
-)  # at most, along a ventricle; where the outflow tract cuts the septum it leaps by 30 to 40
+# At most, along a ventricle; where the outflow tract cuts the septum it leaps by 30 to 40 degrees.
+SEPTUM_TURNS = np.deg2rad(25)
 LEAST_INNER = 8  # pixels of a segment away from the edges of the wall; with fewer, those at the edges count too
 _CROSS = ndimage.generate_binary_structure(2, 1)
 _SQUARE = ndimage.generate_binary_structure(2, 2)

@@ -68,6 +68,11 @@ class HeartReader:
         probabilities, _ = self.in_batches(self.decoder, images[:, None], np.repeat(told[None], len(images), 0))
         return clean_labels(probabilities.argmax(1).astype(np.uint8), READING_MM**2)
 
+    def read(self, beat: Array) -> NDArray[np.uint8]:
+        """Cleaned labels of windows (t, z, WINDOW, WINDOW) of any brightness."""
+        shown = beat / np.float32(max(brightness(beat), 1e-6))
+        return np.stack([self.labels(images, told) for images, told in zip(shown, self.contexts(shown), strict=True)])
+
     def _load(self, name: str, *, precise: bool = False, **shapes: tuple[int, ...]) -> Engine:
         """A graph compiled; precise: in full precision, where that costs nothing."""
         choice = replace(self._choice, precision="f32") if precise else self._choice
@@ -136,13 +141,10 @@ def brightness(windows: Array) -> float:
 def _look(window: ReadingWindow, looked: Array, reader: HeartReader) -> tuple[float, tuple[float, float] | None]:
     """Area (mm2) of the LV with its wall in a window, mean over time, and its middle (y, x) in pixels of it."""
     cut = np.stack([window.cut(images) for images in looked])
-    scale = brightness(cut)
-    if scale <= 0:
+    if brightness(cut) <= 0:
         return 0.0, None
-    shown = cut / np.float32(scale)
     areas, places = [], []
-    for images, told in zip(shown, reader.contexts(shown), strict=True):
-        labels = reader.labels(images, told)
+    for labels in reader.read(cut):
         places.append(np.argwhere(labels > 0)[:, 1:])
         areas.append(_size_mm2(labels))
     found = np.concatenate(places)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cmrsr.diffusion.ddim import ddim_coefficients
 from cmrsr.io.series import Series
 from cmrsr.io.survey import Survey, survey
-from cmrsr.physics.infarct_signs import MotionSigns, RecoverySigns, motion_signs, recovery_signs
+from cmrsr.physics.infarct_signs import N_PHASES, MotionSigns, RecoverySigns, motion_signs, recovery_signs
 from cmrsr.physics.kinematics import beat_displacement, kinematics
 from cmrsr.physics.scar import scar_mask, segment_map, septum_angles
 from cmrsr.physics.volumes import LV, MYOCARDIUM
@@ -35,7 +35,6 @@ from cmrsr.tasks.noise import keyed_noise
 
 Array = NDArray[np.float32]
 OUTPUT_UNIT = 1000.0  # of the synthetic images: their bright signal
-READ_PHASES = 12  # of the cine, whose anatomy is read
 FINER = 2  # times: images for the strain that is reported; the network sees motion as it was trained on it
 SAME_HEART, SAME_EDGES = 0.5, 0.4  # Dice of the LV in cine and T1 images, correlation of edges: below, none is moved
 
@@ -46,7 +45,6 @@ class MieEngines:
     def __init__(self, bundle: Bundle, reader: Bundle, batch_size: int, choice: DeviceChoice) -> None:
         self.bundle = bundle
         self.reader = HeartReader(reader, batch_size, batch_size, choice)
-        self.batch = batch_size
         manifest = bundle.manifest
         self._graphs: dict[str, Engine] = {}
         for name in ("kinematics", "morphology", "step", "decoder"):
@@ -124,7 +122,7 @@ class MieRun:
         """
         said = on_evaluation or (lambda n: None)
         self.grids = grids = self._grids()
-        chosen = np.round(np.arange(READ_PHASES) * self.cine.n_frames / READ_PHASES).astype(int)
+        chosen = np.round(np.arange(N_PHASES) * self.cine.n_frames / N_PHASES).astype(int)
         frames = [self.cine.frame(int(t)) for t in range(self.cine.n_frames)]
         pairs = self.plan.slices
         windows = np.stack(
@@ -170,7 +168,7 @@ class MieRun:
 
     def _es(self, beat: Beat) -> int:
         """The cine's frame of end systole, from end diastole on."""
-        return round(beat.es * self.cine.n_frames / READ_PHASES) % self.cine.n_frames
+        return round(beat.es * self.cine.n_frames / N_PHASES) % self.cine.n_frames
 
     def _look(
         self,
@@ -282,7 +280,7 @@ def _centre(labels: NDArray[np.uint8]) -> tuple[float, float]:
 def n_evaluations(plan: MiePlan, options: MieOptions) -> int:
     """Windows through a network, the unit of progress."""
     n = len(plan.slices)
-    return n * (READ_PHASES + 1 + options.samples * (options.steps + 1))
+    return n * (N_PHASES + 1 + options.samples * (options.steps + 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

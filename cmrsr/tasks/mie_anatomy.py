@@ -1,6 +1,7 @@
 """Where the ventricles lie in the slices of ``mie``: the cine's own reading, brought onto the T1 images."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,7 +11,7 @@ from scipy.fft import irfft2, rfft2
 from cmrsr.physics.infarct_signs import heart_crop
 from cmrsr.physics.volumes import LV, MYOCARDIUM
 from cmrsr.tasks.function_window import WINDOW
-from cmrsr.tasks.heart_reader import HeartReader, brightness
+from cmrsr.tasks.heart_reader import HeartReader
 
 Array = NDArray[np.float32]
 Labels = NDArray[np.uint8]
@@ -34,8 +35,9 @@ class Beat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """The phase of a cine that T1 images were taken at: shift (y, x) in pixels of the cine's heart from that of T1,
-    and the Dice of both with it.
+    """The phase of a cine that T1 images were taken at: shift (y, x) in pixels of the cine's heart from that of T1.
+
+    agreement: Dice of both with it; edges: the correlation of their edges.
     """
 
     phase: int
@@ -46,9 +48,7 @@ class Match:
 
 def read_beat(windows: Array, reader: HeartReader) -> Beat:
     """Labels of a cine's windows (t, z, WINDOW, WINDOW), turned so that the fullest LV comes first."""
-    shown = windows / np.float32(max(brightness(windows), 1e-6))
-    told = reader.contexts(shown)
-    labels = np.stack([reader.labels(images, one) for images, one in zip(shown, told, strict=True)])
+    labels = reader.read(windows)
     size = (labels == LV).sum((1, 2, 3))
     ed = int(size.argmax())
     return Beat(labels=np.roll(labels, -ed, 0), ed=ed, es=int(np.roll(size, -ed).argmin()))
@@ -109,11 +109,15 @@ def _correlation(still: Array, moved: Array) -> NDArray[np.float64]:
     size = float(np.linalg.norm(template) * np.linalg.norm(heart_crop(centred)))
     if size == 0:
         return np.zeros(moved.shape)
-    return np.asarray(irfft2(rfft2(centred) * np.conj(rfft2(template)), moved.shape) / size)
+    return _products(template, centred) / size
 
 
 def _overlap(still: NDArray[np.bool_], moved: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Dice of one mask with another moved back by (y, x), for every shift round the window."""
     total = still.sum() + moved.sum()
-    both = irfft2(rfft2(moved.astype(float)) * np.conj(rfft2(still.astype(float))), still.shape)
-    return np.asarray(2 * both / total if total else np.zeros(still.shape))
+    return 2 * _products(still, moved) / total if total else np.zeros(still.shape)
+
+
+def _products(still: NDArray[Any], moved: NDArray[Any]) -> NDArray[np.float64]:
+    """Sum over the window of one map times another moved back by (y, x), for every shift round the window."""
+    return np.asarray(irfft2(rfft2(moved.astype(float)) * np.conj(rfft2(still.astype(float))), still.shape))

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cmrsr.physics.infarct_signs import N_INVERSIONS
 from cmrsr.tasks.function_flags import Flag
-from cmrsr.tasks.mie_plan import EXPECTED_INVERSIONS
 
 Array = NDArray[np.float64]
 # Of the edges of cine and T1 images, mean over the slices: ten virtual patients had 0.37 to 0.89, and 0.23 at most with
@@ -134,10 +134,10 @@ def _motion(of: MieEvidence) -> Found:
 
 
 def _few(of: MieEvidence) -> Found:
-    if of.n_inversions < EXPECTED_INVERSIONS:
+    if of.n_inversions < N_INVERSIONS:
         yield (
             "few_inversions",
-            f"{of.n_inversions} T1 images a slice where the model was trained on {EXPECTED_INVERSIONS}: read the "
+            f"{of.n_inversions} T1 images a slice where the model was trained on {N_INVERSIONS}: read the "
             "result with care, or give all images of the series.",
         )
 

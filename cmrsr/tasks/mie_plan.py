@@ -10,11 +10,11 @@ from cmrsr.io.inversions import has_inversion_times, no_inversion_times, with_in
 from cmrsr.io.planes import normal_of, slice_centres, tilt_deg
 from cmrsr.io.series import Series
 from cmrsr.io.studies import NEAR_MM, PARALLEL_DEG
+from cmrsr.physics.infarct_signs import N_INVERSIONS
 from cmrsr.physics.t1_fit import after_recovery
 from cmrsr.tasks.magnitude import refuse_maps
 
 LEAST_INVERSIONS = 4  # images of a magnitude fit of three numbers and signs
-EXPECTED_INVERSIONS = 8
 LEAST_PHASES = 8  # of a beat whose motion is followed
 TOLD_DISTANCE_MM = 3.0
 LEAST_OVERLAP_MM = 100.0  # of the two fields of view along either axis: less holds no heart
@@ -87,14 +87,14 @@ def plan_mie(t1: Series, cine: Series, digest: str, options: MieOptions) -> MieP
         )
     if t1.n_frames < LEAST_INVERSIONS:
         raise UnusableError(
-            f"{t1.source.name}: {t1.n_frames} inversion-recovery images, expected {EXPECTED_INVERSIONS}, at least "
+            f"{t1.source.name}: {t1.n_frames} inversion-recovery images, expected {N_INVERSIONS}, at least "
             f"{LEAST_INVERSIONS}: give the source images of the T1 map, not the map"
         )
     times = inversion_times(t1, options.ti)
     notes: list[str] = []
-    if t1.n_frames != EXPECTED_INVERSIONS:
-        how = "the fit fills in for those missing" if t1.n_frames < EXPECTED_INVERSIONS else "eight are shown to it"
-        notes.append(f"{t1.n_frames} inversion-recovery images, the model was trained on {EXPECTED_INVERSIONS}: {how}")
+    if t1.n_frames != N_INVERSIONS:
+        how = "the fit fills in for those missing" if t1.n_frames < N_INVERSIONS else "eight are shown to it"
+        notes.append(f"{t1.n_frames} inversion-recovery images, the model was trained on {N_INVERSIONS}: {how}")
     pairs, apart = _paired(t1, cine)
     if apart:
         lost = ", ".join(f"{z + 1} ({mm:.0f} mm)" for z, mm in apart)

@@ -11,7 +11,7 @@ from cmrsr.io.series import Series
 from cmrsr.physics.levels import slice_levels
 from cmrsr.physics.volumes import LV
 from cmrsr.tasks.function_window import ReadingWindow
-from cmrsr.tasks.heart_reader import HeartReader, brightness
+from cmrsr.tasks.heart_reader import HeartReader
 from cmrsr.tasks.mie_plan import SlicePair
 
 Array = NDArray[np.float32]
@@ -47,7 +47,4 @@ def locate_slices(
 def _areas(ends: tuple[Array, Array], window: ReadingWindow, reader: HeartReader) -> NDArray[np.float64]:
     """(2, z): of the LV at end diastole and end systole, pixels of the window."""
     windows = np.stack([window.cut(frame) for frame in ends])
-    shown = windows / np.float32(max(brightness(windows), 1e-6))
-    told = reader.contexts(shown)
-    labels = np.stack([reader.labels(images, one) for images, one in zip(shown, told, strict=True)])
-    return np.asarray((labels == LV).sum((2, 3)), np.float64)
+    return np.asarray((reader.read(windows) == LV).sum((2, 3)), np.float64)

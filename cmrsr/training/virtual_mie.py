@@ -13,9 +13,9 @@ from cmrsr.phantom.patient import Group, draw_patient
 from cmrsr.phantom.plane import FINE, Plane
 from cmrsr.phantom.render import Pose, Section
 from cmrsr.phantom.scanner import BREATH_HOLD, Scanner, acquire, draw_scanner, with_coil
-from cmrsr.phantom.scans import MOLLI, STILL, molli_times
+from cmrsr.phantom.scans import MOLLI, STILL, late_inversion_ms, molli_times
 from cmrsr.phantom.truth import maps_at
-from cmrsr.physics.signal import bssfp, inversion_recovery_gre, null_time
+from cmrsr.physics.signal import bssfp, inversion_recovery_gre
 from cmrsr.training.cache import FULL_SCALE
 
 Generator = np.random.Generator
@@ -74,8 +74,7 @@ class InfarctSet:
         ratio = float(rng.uniform(*LOOK_LOCKER)) if rng.random() < 0.5 else 2.0
         m = exam.chest.materials
         beat = patient.cycle.beat_ms
-        healthy = float(np.median(m.late_t1_ms[(m.segment > 0) & ~m.scar]))
-        late_ti = float(null_time(healthy, beat_ms=beat)) + float(rng.normal(0, 8))
+        _, late_ti = late_inversion_ms(rng, m, beat)
         depth = float(rng.choice([0.0, 0.0, 0.0, 1.5, 5.0]))
         phases = patient.cycle.activation(np.arange(self.n_phases) / self.n_phases * beat)
         still = float(patient.cycle.activation(STILL * beat))

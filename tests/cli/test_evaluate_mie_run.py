@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cmrsr.cli.evaluate_mie import enhancers, load_engines
+from cmrsr.cli.evaluate import load_engines
+from cmrsr.cli.evaluate_mie import enhancers
 from cmrsr.evaluate.mie_baselines import T1_THRESHOLD
 from cmrsr.evaluate.mie_cases import Case, Enhancement
 from cmrsr.evaluate.mie_images import SSIM
@@ -50,7 +51,7 @@ def results(heart_engine: Path, infarct_engine: Path) -> tuple[CaseScore, Swappe
     case = Case(name="p1", t1=T1.series(), cine=HEART.series(), late=enhancement())
     other = replace(case, name="p2", cine=replace(HEART, radius_mm=14.0).series())
     options = MieOptions(steps=1, samples=2, reader=str(heart_engine))
-    bundles = load_engines([str(infarct_engine)])
+    bundles = load_engines([str(infarct_engine)], "mie")
     with enhancers(bundles, options, DeviceChoice(device="cpu")) as enhance:
         (name,) = enhance
         found = evaluate_case(case, enhance)
