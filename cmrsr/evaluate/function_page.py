@@ -24,7 +24,7 @@ from cmrsr.evaluate.function_summary import (
     input_name,
     rows_of,
 )
-from cmrsr.evaluate.page import Picture, duration, figures, signed, table, write_page
+from cmrsr.evaluate.page import Picture, duration, figures, signed, table, warning_list, write_page
 from cmrsr.evaluate.report import ReportRun
 from cmrsr.evaluate.statistics import Comparison
 
@@ -75,7 +75,7 @@ def _page(
         (duration(run.seconds), "total time", "plain"),
     ])  # fmt: skip
     if refused:
-        yield report.warning_list(refused)
+        yield warning_list(refused)
     yield "<h2>Engines</h2>" + _engine_table(results, engines, protocol)
     yield "<h2>Function</h2>" + _agreement_table(rows_of(results, engines, protocol), engines)
     if found := detections(results, engines, protocol):

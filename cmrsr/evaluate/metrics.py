@@ -65,6 +65,11 @@ def ssim(sr: NDArray[Any], hr: NDArray[Any], data_range: float | None = None) ->
     are not averaged. ``data_range`` None takes the range of each reference. Raises as ``nrmse``, and for images
     smaller than the window.
     """
+    return np.asarray(ssim_map(sr, hr, data_range).mean(axis=(-2, -1)))
+
+
+def ssim_map(sr: NDArray[Any], hr: NDArray[Any], data_range: float | None = None) -> NDArray[np.float64]:
+    """The similarity about every pixel whose window lies within the image: the outer 5 are left out. See ``ssim``."""
     from scipy.ndimage import gaussian_filter
 
     test, reference, own_range = _pair(sr, hr, n_axes=2)
@@ -85,7 +90,7 @@ def ssim(sr: NDArray[Any], hr: NDArray[Any], data_range: float | None = None) ->
     similarity = ((2 * mean_test * mean_ref + c1) * (2 * covariance + c2)) / (
         (mean_test**2 + mean_ref**2 + c1) * (var_test + var_ref + c2)
     )
-    return np.asarray(similarity.mean(axis=(-2, -1)))
+    return np.asarray(similarity)
 
 
 def temporal_nrmse(sr_curve: NDArray[Any], hr_curve: NDArray[Any]) -> NDArray[np.float64]:

@@ -5,9 +5,10 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter, minimum_filter
 
 from cmrsr.errors import UnusableError
-from cmrsr.evaluate.metrics import SSIM_RADIUS, ssim
+from cmrsr.evaluate.metrics import SSIM_RADIUS, ssim, ssim_map
 from cmrsr.physics.infarct_signs import enhancement_scale, heart_crop
 from cmrsr.tasks.function_window import READING_MM
 from cmrsr.tasks.mie_grid import Shift
@@ -62,10 +63,9 @@ def local_ssim(ours: Array, truth: Array, where: Mask) -> Array:
     Left out: windows that leave the image, and those that are all one value in the reference, which have no structure.
     """
     size = 2 * SSIM_RADIUS + 1
-    inner = where[SSIM_RADIUS:-SSIM_RADIUS, SSIM_RADIUS:-SSIM_RADIUS]
-    a, b = (np.lib.stride_tricks.sliding_window_view(image, (size, size))[inner] for image in (ours, truth))
-    varied = np.ptp(b, axis=(1, 2)) > 0
-    return ssim(a[varied], b[varied], data_range=1.0) if varied.any() else np.zeros(0)
+    inner = np.s_[SSIM_RADIUS:-SSIM_RADIUS, SSIM_RADIUS:-SSIM_RADIUS]
+    varied = (maximum_filter(truth, size) > minimum_filter(truth, size))[inner]
+    return np.asarray(ssim_map(ours, truth, data_range=1.0)[where[inner] & varied])
 
 
 def find_shift(image: NDArray[Any], reference: NDArray[Any], heart: Mask) -> Shift | None:

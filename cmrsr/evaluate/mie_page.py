@@ -24,7 +24,7 @@ from cmrsr.evaluate.mie_summary import (
     strain_agreement,
     swap_row,
 )
-from cmrsr.evaluate.page import Picture, duration, figures, signed, table, write_page
+from cmrsr.evaluate.page import Picture, duration, figures, signed, table, warning_list, write_page
 from cmrsr.evaluate.report import ReportRun
 from cmrsr.evaluate.statistics import Comparison, format_p
 from cmrsr.physics.infarct_signs import HEART_CROP, SCALE_QUANTILE
@@ -73,7 +73,7 @@ def _page(
     ])  # fmt: skip
     yield f"<p>{SYNTHETIC}</p>"
     if refused:
-        yield report.warning_list(refused)
+        yield warning_list(refused)
     yield "<h2>Methods</h2>" + _method_table(results, engines)
     if rows := scar_rows(results, engines):
         yield "<h2>Scar</h2>" + _detection_table(rows) + "<h3>Extent</h3>" + _agreement_table(rows)

@@ -62,3 +62,13 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def items(texts: Sequence[str]) -> str:
+    """Of a list, a line each."""
+    return "".join(f"<li>{escape(text)}</li>" for text in texts)
+
+
+def warning_list(texts: Sequence[str]) -> str:
+    """Below the head of an evaluation: what was refused or left out."""
+    return f'<ul class="warnings" style="margin-top:16px">{items(texts)}</ul>'

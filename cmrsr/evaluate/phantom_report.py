@@ -9,7 +9,7 @@ from typing import Any
 
 from cmrsr.evaluate import style
 from cmrsr.evaluate.image_statistics import WINDOW, ImageStatistics
-from cmrsr.evaluate.page import NOTICE, Picture, duration, figures, signed, table, write_page
+from cmrsr.evaluate.page import NOTICE, Picture, duration, figures, signed, table, warning_list, write_page
 from cmrsr.evaluate.phantom_figures import KIND_NAMES, disease_figure, population_figure, realism_figure
 from cmrsr.evaluate.population import (
     ACDC_SOURCE,
@@ -120,8 +120,7 @@ def _page(evaluation: PhantomEvaluation, drawn: Mapping[str, Picture]) -> Iterat
     rows, meeting = summarise(evaluation.healthy), confusion(evaluation.mixed)
     yield _head(evaluation, rows, meeting)
     if evaluation.skipped:
-        listed = "".join(f"<li>Left out: {escape(text)}</li>" for text in evaluation.skipped)
-        yield f'<ul class="warnings" style="margin-top:16px">{listed}</ul>'
+        yield warning_list([f"Left out: {text}" for text in evaluation.skipped])
     yield "<h2>Size and function</h2>"
     yield _paragraph(
         "Healthy virtual subjects are drawn from the seed and measured as they truly are, without an image. Published "

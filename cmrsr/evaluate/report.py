@@ -12,7 +12,7 @@ from html import escape
 from pathlib import Path
 
 from cmrsr.evaluate.facts import Fact, counted
-from cmrsr.evaluate.page import NOTICE, Picture, duration, figures, signed, table, write_page
+from cmrsr.evaluate.page import NOTICE, Picture, duration, figures, items, signed, table, write_page
 from cmrsr.evaluate.statistics import Comparison, Paired, Summary, format_p
 from cmrsr.evaluate.style import PAGE_CSS
 from cmrsr.tasks.batch import CaseResult, Status
@@ -164,9 +164,9 @@ def _section(n: int, case: ReportCase, pictures: Sequence[Picture]) -> Iterator[
     if case.message:
         yield f'<p class="message">{escape(case.message)}</p>'
     if case.cautions:
-        yield f'<div class="warnings cautions"><strong>{CAUTION}</strong><ul>{_items(case.cautions)}</ul></div>'
+        yield f'<div class="warnings cautions"><strong>{CAUTION}</strong><ul>{items(case.cautions)}</ul></div>'
     if case.warnings:
-        yield f'<ul class="warnings">{_items(case.warnings)}</ul>'
+        yield f'<ul class="warnings">{items(case.warnings)}</ul>'
     if case.headline:
         yield _tiles((value, what, "plain") for what, value in case.headline)
     for one in case.tables:
@@ -180,7 +180,7 @@ def _section(n: int, case: ReportCase, pictures: Sequence[Picture]) -> Iterator[
     for one in case.tables_below:
         yield from _fact_table(one)
     if case.notes:
-        yield f"<details><summary>{len(case.notes)} note(s)</summary><ul>{_items(case.notes)}</ul></details>"
+        yield f"<details><summary>{len(case.notes)} note(s)</summary><ul>{items(case.notes)}</ul></details>"
     if case.outputs:
         listed = "".join(f"<li><code>{escape(output)}</code></li>" for output in case.outputs)
         yield f"<details><summary>{len(case.outputs)} output(s)</summary><ul>{listed}</ul></details>"
@@ -318,15 +318,6 @@ def _tiles(tiles: Iterable[tuple[str, str, str]]) -> str:
         for value, what, kind in tiles
     )
     return f'<div class="tiles">{boxes}</div>'
-
-
-def warning_list(texts: Sequence[str]) -> str:
-    """Below the head of an evaluation: what was refused, a line each."""
-    return f'<ul class="warnings" style="margin-top:16px">{_items(texts)}</ul>'
-
-
-def _items(texts: Sequence[str]) -> str:
-    return "".join(f"<li>{escape(text)}</li>" for text in texts)
 
 
 def page_foot(run: ReportRun) -> str:
