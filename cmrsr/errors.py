@@ -37,6 +37,10 @@ class DeviceError(CmrsrError):
     exit_code = 6
 
 
+class OutOfMemoryError(DeviceError):
+    """The device's memory does not hold the batch: a smaller one may do."""
+
+
 class OutputError(CmrsrError):
     """The output cannot be written, or would lie inside or over the input."""
 

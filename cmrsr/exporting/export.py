@@ -1,10 +1,8 @@
 """From trained weights to an engine bundle: ONNX graphs, parity against torch, manifest with digests."""
 
-import json
 import shutil
 import tempfile
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,38 +11,16 @@ import onnx
 import onnxruntime
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
-from cmrsr.errors import EngineError, UsageError
-from cmrsr.exporting.function_graph import function_graphs
-from cmrsr.exporting.graph import sr_step
-from cmrsr.exporting.interp4d_graph import clip_step, volume
-from cmrsr.exporting.mie_graph import mie_graphs
+from cmrsr.errors import EngineError
+from cmrsr.exporting.checkpoint import SMALL, SUMMARY, VOLUME_SUMMARY, VOLUME_WEIGHTS, WEIGHTS, read_source
 from cmrsr.exporting.recipe import ExportRecipe
 from cmrsr.exporting.shared_weights import places, point_into
 from cmrsr.exporting.spec import LARGEST, GraphSpec
 from cmrsr.io.outputs import sha256_file, write_json_atomic
-from cmrsr.models import Model, build_model
-from cmrsr.models.causal import Causal
-from cmrsr.models.cpkdm import Cpkdm
-from cmrsr.models.mamba_volume import MambaVolume
-from cmrsr.models.vdt import Vdt
 from cmrsr.runtime.bundle import MANIFEST, Diffusion, Graph, Manifest, Port, Task
-from cmrsr.training.recipe import (
-    ClipRecipe,
-    FunctionRecipe,
-    MieRecipe,
-    Recipe,
-    SrRecipe,
-    VolumeRecipe,
-    first_problem,
-    parse_recipe,
-)
+from cmrsr.training.recipe import ClipRecipe, VolumeRecipe
 
-WEIGHTS = "weights.safetensors"
-SMALL = 1024  # tensors with fewer entries stay float32
 NORMALISATION: dict[Task, str] = {
     "sr": "lr and result are divided by the 0.995 quantile of the positive values of the whole series",
     "function": "lr and result are divided by the 0.995 quantile of the positive values of the whole series",
@@ -59,36 +35,15 @@ def export(recipe: ExportRecipe, out: Path) -> Manifest:
     UsageError: a checkpoint is not a folder of ``cmrsr train``, or not of the right stage.
     EngineError: an ONNX graph, run by ONNX Runtime in float32, leaves the tolerance against torch.
     """
-    first = _read_checkpoint(recipe.checkpoint, "training.json", WEIGHTS, recipe.half_weights)
-    trained = first.recipe
-    if isinstance(trained, VolumeRecipe):
-        raise UsageError(
-            f"{recipe.checkpoint} is stage 2 of interp4d: name it as volume_checkpoint beside stage 1 in a recipe"
-        )
-    residual_std: float | None = first.summary["residual_std"]
-    training = first.summary
-    second: _Checkpoint | None = None
-    if isinstance(trained, SrRecipe):
-        specs = {"step": sr_step(first.model, residual=residual_std is not None)}
-    elif isinstance(trained, FunctionRecipe):
-        assert isinstance(first.model, Causal)
-        specs = function_graphs(first.model, residual=residual_std is not None)
-    elif isinstance(trained, MieRecipe):
-        assert isinstance(first.model, Cpkdm)
-        specs = mie_graphs(first.model)
-    else:
-        second = _read_second(recipe)
-        training = {**training, "volume": second.summary}
-        if not isinstance(first.model, Vdt):
-            raise UsageError(f"{recipe.checkpoint}: {trained.model.name} works on latents and has no engine")
-        assert isinstance(second.model, MambaVolume)
-        specs = {"step": clip_step(first.model), "volume": volume(second.model)}
+    source = read_source(recipe.checkpoint, recipe.volume_checkpoint, half=recipe.half_weights)
+    first, second, trained = source.first, source.second, source.first.recipe
+    assert not isinstance(trained, VolumeRecipe)
     with tempfile.TemporaryDirectory(dir=_parent(out), prefix=".export-") as temporary:
         folder = Path(temporary)
-        first.save(folder, "training.json", WEIGHTS)
-        graphs = {name: _export_graph(spec, folder, recipe) for name, spec in specs.items()}
+        first.save(folder, SUMMARY, WEIGHTS)
+        graphs = {name: _export_graph(spec, folder, recipe) for name, spec in source.specs.items()}
         if second:
-            second.save(folder, "volume.json", "volume.safetensors")
+            second.save(folder, VOLUME_SUMMARY, VOLUME_WEIGHTS)
         manifest = Manifest(
             format=1,
             name=recipe.name,
@@ -98,14 +53,14 @@ def export(recipe: ExportRecipe, out: Path) -> Manifest:
             normalisation=NORMALISATION[trained.system],
             diffusion=Diffusion(
                 schedule=trained.diffusion.schedule, prediction=trained.diffusion.prediction,
-                n_train=trained.diffusion.n_train, residual_std=residual_std,
+                n_train=trained.diffusion.n_train, residual_std=source.residual_std,
                 residual_weight=trained.residual_weight if isinstance(trained, ClipRecipe) else None,
             ),
             defaults=recipe.defaults,
             trained=recipe.trained,
             spread=recipe.spread,
             expected_error=recipe.expected_error,
-            training=training,
+            training=source.training,
             metrics=recipe.metrics,
             licence=recipe.licence,
             intended_use=recipe.intended_use,
@@ -221,60 +176,6 @@ def count_flops(spec: GraphSpec) -> float:
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         spec.module(*spec.example(spec.fitting(spec.flops), 0))
     return float(counter.get_total_flops())
-
-
-@dataclass(frozen=True, slots=True)
-class _Checkpoint:
-    """What ``cmrsr train`` wrote: the summary, the recipe in it, the weights as they are stored, the network."""
-
-    summary: dict[str, Any]
-    recipe: Recipe
-    weights: dict[str, torch.Tensor]
-    model: Model
-
-    def save(self, folder: Path, summary: str, weights: str) -> None:
-        save_file({k: v.contiguous() for k, v in self.weights.items()}, folder / weights)
-        (folder / summary).write_text(json.dumps(self.summary, indent=2) + "\n")
-
-
-def _read_checkpoint(folder: Path, summary_name: str, weights_name: str, half: bool) -> _Checkpoint:
-    try:
-        summary: dict[str, Any] = json.loads((folder / summary_name).read_text())
-        recipe = parse_recipe(summary["recipe"])
-        weights = load_file(folder / weights_name)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        reason = first_problem(error) if isinstance(error, ValidationError) else error
-        raise UsageError(
-            f"{folder}: {reason}; expected {summary_name} and {weights_name} as `cmrsr train` writes them"
-        ) from error
-    if half:
-        weights = {k: v.half() if v.numel() >= SMALL else v for k, v in weights.items()}
-    model = build_model(recipe.model.model_dump())
-    try:
-        model.load_state_dict({k: v.float() for k, v in weights.items()})
-    except RuntimeError as error:
-        raise UsageError(
-            f"{folder}: {weights_name} does not fit the model of its {summary_name}: train again"
-        ) from error
-    return _Checkpoint(summary, recipe, weights, model)
-
-
-def _read_second(recipe: ExportRecipe) -> _Checkpoint:
-    """Stage 2 of interp4d, from the folder that it was trained in or from a bundle."""
-    folder = recipe.volume_checkpoint
-    if folder is None:
-        raise UsageError(
-            f"{recipe.checkpoint} is stage 1 of interp4d, whose engine needs stage 2 as well: write an export recipe "
-            "(TOML) with checkpoint and volume_checkpoint"
-        )
-    in_bundle = (folder / "volume.json").is_file()
-    names = ("volume.json", "volume.safetensors") if in_bundle else ("training.json", "weights.safetensors")
-    second = _read_checkpoint(folder, *names, recipe.half_weights)
-    if not isinstance(second.recipe, VolumeRecipe):
-        raise UsageError(f"volume_checkpoint {folder} is of {second.recipe.system}, expected interp4d-volume")
-    stage_one = Path(second.summary["recipe"]["stage_one"]).name  # its folder is the trainer's own affair
-    second.summary["recipe"]["stage_one"] = stage_one
-    return second
 
 
 def _parent(out: Path) -> Path:

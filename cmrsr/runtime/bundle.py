@@ -50,6 +50,13 @@ class Port(_Strict):
     shape: tuple[int | str, ...]
 
 
+class Variant(_Strict):
+    """The same graph in another arithmetic: typed inside, float32 in and out."""
+
+    file: str
+    parity: float = Field(description="max relative error against torch float32, measured at export (ONNX Runtime)")
+
+
 class Graph(_Strict):
     """One ONNX file; ``stride``: height and width must be multiples of it."""
 
@@ -66,6 +73,7 @@ class Graph(_Strict):
     parity: float = Field(description="max relative error against torch float32, measured at export (ONNX Runtime)")
     tolerance: float = Field(description="max relative error that a full-precision backend may have")
     tolerance_low_precision: float
+    variants: dict[Literal["f16", "bf16"], Variant] = {}
 
 
 class Diffusion(_Strict):
@@ -222,8 +230,9 @@ def _parse(record: Any) -> Manifest:
         graph: Graph | None = getattr(manifest, name)
         if graph is None:
             raise ValueError(f"no graph {name}, which an engine for {manifest.task} needs")
-        if graph.file not in manifest.sha256:
-            raise ValueError(f"no sha256 for {graph.file}")
+        for file in (graph.file, *(variant.file for variant in graph.variants.values())):
+            if file not in manifest.sha256:
+                raise ValueError(f"no sha256 for {file}")
         for kind, ports, names in (("inputs", graph.inputs, inputs), ("outputs", graph.outputs, outputs)):
             if tuple(port.name for port in ports) != names:
                 raise ValueError(f"{kind} {', '.join(port.name for port in ports)}, expected {', '.join(names)}")

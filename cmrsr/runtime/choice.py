@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from cmrsr.errors import UsageError
 
 Array = NDArray[np.float32]
-BackendName = Literal["auto", "openvino", "onnxruntime"]
-Precision = Literal["auto", "bf16", "f32"]
+BackendName = Literal["auto", "openvino", "onnxruntime", "tensorrt"]
+Precision = Literal["auto", "bf16", "f16", "f32"]
+OnStep = Callable[[], None] | None
 
 
 class Engine(Protocol):
@@ -25,6 +26,18 @@ class Engine(Protocol):
 
     def __call__(self, *inputs: Array) -> tuple[Array, ...]:
         """The graph's outputs, both in the order of its manifest."""
+        ...
+
+    def start(
+        self, x_t: Array, given: Mapping[str, Array], coefficients: Sequence[Array], on_step: OnStep = None
+    ) -> Callable[[], Array]:
+        """Of a step graph: begin the DDIM loop from the noise ``x_t``, and return what waits for its last x_next.
+
+        given: the graph's other inputs by name, the same at every step. coefficients: of each step. Both have to stay
+        as they are until the result is there; a caller prepares the next batch meanwhile and starts it too, so that
+        there is never a gap: results come in the order of the starts. on_step: called once for every step, from any
+        thread; a device that loops by itself calls it when all are done.
+        """
         ...
 
     def close(self) -> None: ...
@@ -47,6 +60,8 @@ class DeviceChoice:
             raise UsageError(
                 f"--device {self.device} with --backend openvino, which runs on the CPU: leave one of them out"
             )
+        if self.device == "cpu" and self.backend == "tensorrt":
+            raise UsageError("--device cpu with --backend tensorrt, which runs on a GPU: leave one of them out")
         if self.threads is not None and self.threads < 1:
             raise UsageError(f"--threads {self.threads}: expected at least 1")
 

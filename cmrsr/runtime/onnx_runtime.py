@@ -1,5 +1,6 @@
 """A graph on ONNX Runtime: float32, the portable second and the oracle of the other backends."""
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ from numpy.typing import NDArray
 
 from cmrsr.errors import DeviceError, EngineError
 from cmrsr.runtime.bundle import Graph
-from cmrsr.runtime.choice import default_threads, first_line
+from cmrsr.runtime.choice import OnStep, default_threads, first_line
+from cmrsr.runtime.host_loop import HostLoop
 
 Array = NDArray[np.float32]
 
@@ -36,6 +38,7 @@ class OnnxRuntimeGraph:
             ) from error
         self._inputs = [port.name for port in graph.inputs]
         self._outputs = [port.name for port in graph.outputs]
+        self._loop = HostLoop(graph, self)
         # Without the libraries or the device that CUDA needs, the session is made on the CPU without a word.
         if cuda_device is not None and "CUDAExecutionProvider" not in self._session.get_providers():
             raise DeviceError(f"ONNX Runtime cannot use {self.device}: check the driver and the CUDA libraries")
@@ -48,5 +51,11 @@ class OnnxRuntimeGraph:
                 f"ONNX Runtime failed on {self.device}: {first_line(error)}; use a smaller --batch-size"
             ) from error
 
+    def start(
+        self, x_t: Array, given: Mapping[str, Array], coefficients: Sequence[Array], on_step: OnStep = None
+    ) -> Callable[[], Array]:
+        return self._loop.start(x_t, given, coefficients, on_step)
+
     def close(self) -> None:
+        self._loop.close()
         del self._session

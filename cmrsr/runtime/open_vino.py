@@ -1,6 +1,6 @@
 """A graph on OpenVINO: static shapes, bf16 where the processor computes in it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +8,10 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from cmrsr.errors import DeviceError, EngineError
+from cmrsr.errors import DeviceError, EngineError, OutOfMemoryError
 from cmrsr.runtime.bundle import Graph
-from cmrsr.runtime.choice import Precision, default_threads, described, first_line
+from cmrsr.runtime.choice import OnStep, Precision, default_threads, described, first_line
+from cmrsr.runtime.host_loop import HostLoop
 
 Array = NDArray[np.float32]
 
@@ -37,13 +38,14 @@ class OpenVinoGraph:
             compiled = core.compile_model(model, "CPU", settings)
         except RuntimeError as error:
             if "memory" in str(error).lower():
-                raise DeviceError(f"out of memory for {described(shapes)}: use --batch-size 1") from error
+                raise OutOfMemoryError(f"out of memory for {described(shapes)}: use --batch-size 1") from error
             raise EngineError(f"{path} cannot be compiled by OpenVINO {_version()}: {first_line(error)}") from error
         # what the processor does, not what was asked for
         self.precision = "bf16" if compiled.get_property("INFERENCE_PRECISION_HINT") == ov.Type.bf16 else "f32"
         self._request = compiled.create_infer_request()
         self._inputs = [port.name for port in graph.inputs]
         self._outputs = [port.name for port in graph.outputs]
+        self._loop = HostLoop(graph, self)
 
     def __call__(self, *inputs: Array) -> tuple[Array, ...]:
         try:
@@ -52,7 +54,13 @@ class OpenVinoGraph:
             raise DeviceError(f"OpenVINO failed: {first_line(error)}; use a smaller --batch-size") from error
         return tuple(self._request.get_tensor(name).data.copy() for name in self._outputs)
 
+    def start(
+        self, x_t: Array, given: Mapping[str, Array], coefficients: Sequence[Array], on_step: OnStep = None
+    ) -> Callable[[], Array]:
+        return self._loop.start(x_t, given, coefficients, on_step)
+
     def close(self) -> None:
+        self._loop.close()
         del self._request
 
 
