@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -150,6 +151,13 @@ class Pages:
     def __init__(self, bundle: "Bundle", task: BatchTask[Any]) -> None:
         self.cases: list[ReportCase] = []
         self._bundle, self._task = bundle, task
+        self._preparing: threading.Thread | None = None
+
+    def prepare(self) -> None:
+        """Import what draws, which takes long, while the first case is computed."""
+        if self._preparing is None:
+            self._preparing = threading.Thread(target=self._task.report_case, name="report")
+            self._preparing.start()
 
     def add(self, result: "CaseResult") -> None:
         from cmrsr.evaluate.report import MAX_ILLUSTRATED
@@ -165,6 +173,11 @@ class ReportingConsole(BatchConsole):
     def __init__(self, n_cases: int, pages: Pages | None, *, quiet: bool, verbose: bool) -> None:
         super().__init__(n_cases, quiet=quiet, verbose=verbose)
         self._pages = pages
+
+    def case_started(self, name: str, n_evaluations: int) -> None:
+        super().case_started(name, n_evaluations)
+        if self._pages:
+            self._pages.prepare()
 
     def case_ended(self, result: "CaseResult") -> None:
         super().case_ended(result)

@@ -128,6 +128,6 @@ def _read_second(stage_one: Path, folder: Path | None, half: bool) -> Checkpoint
     second = _read(folder, *names, half)
     if not isinstance(second.recipe, VolumeRecipe):
         raise UsageError(f"volume_checkpoint {folder} is of {second.recipe.system}, expected interp4d-volume")
-    stage_one = Path(second.summary["recipe"]["stage_one"]).name  # its folder is the trainer's own affair
-    second.summary["recipe"]["stage_one"] = stage_one
+    # the folder of stage 1 is the trainer's own affair
+    second.summary["recipe"]["stage_one"] = Path(second.summary["recipe"]["stage_one"]).name
     return second

@@ -73,7 +73,7 @@ class Graph(_Strict):
     parity: float = Field(description="max relative error against torch float32, measured at export (ONNX Runtime)")
     tolerance: float = Field(description="max relative error that a full-precision backend may have")
     tolerance_low_precision: float
-    variants: dict[Literal["f16", "bf16"], Variant] = {}
+    variants: dict[str, Variant] = Field(default={}, description="by precision, f16 or bf16")
 
 
 class Diffusion(_Strict):
@@ -171,6 +171,11 @@ class Bundle:
     @property
     def step_path(self) -> Path:
         return self.path / self.manifest.step.file
+
+    def graph_path(self, graph: Graph, precision: str = "f32") -> Path:
+        """The ONNX file of a graph, or of its variant where it has one in that precision."""
+        variant = graph.variants.get(precision)
+        return self.path / (variant.file if variant else graph.file)
 
     def spread_factor(self, n_steps: int) -> float | None:
         """The calibration of the samples' spread for the nearest number of steps that has one; None without any."""

@@ -36,7 +36,7 @@ class Engine(Protocol):
         given: the graph's other inputs by name, the same at every step. coefficients: of each step. Both have to stay
         as they are until the result is there; a caller prepares the next batch meanwhile and starts it too, so that
         there is never a gap: results come in the order of the starts. on_step: called once for every step, from any
-        thread; a device that loops by itself calls it when all are done.
+        thread, and ends the loop with what it raises; a device that loops by itself calls it when all are done.
         """
         ...
 

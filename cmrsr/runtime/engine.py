@@ -4,11 +4,17 @@ import importlib.util
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cmrsr.errors import CmrsrWarning, DeviceError
+from cmrsr.errors import CmrsrWarning, DeviceError, EngineError, OutOfMemoryError
 from cmrsr.runtime.bundle import Bundle, Graph
 from cmrsr.runtime.choice import BackendName, DeviceChoice, Engine
+from cmrsr.runtime.smaller_batches import Shapes, SmallerBatches
+
+if TYPE_CHECKING:
+    from cmrsr.runtime.cuda import Gpu
+
+TENSORRT = ("tensorrt", "tensorrt_lean")  # the second runs plans that the first has built
 
 
 def load_step(bundle: Bundle, shape: tuple[int, int, int], choice: DeviceChoice) -> Engine:
@@ -21,58 +27,103 @@ def load_step(bundle: Bundle, shape: tuple[int, int, int], choice: DeviceChoice)
 def load_graph(bundle: Bundle, graph: Graph, shapes: Mapping[str, tuple[int, ...]], choice: DeviceChoice) -> Engine:
     """A graph of a bundle for inputs of ``shapes`` (of the dynamic ones), on the device and backend of ``choice``.
 
-    What is absent is replaced with a CmrsrWarning. DeviceError: it is absent and ``strict`` is set, or nothing is
-    installed that could run the graph. EngineError: the graph cannot be loaded.
+    What is absent is replaced with a CmrsrWarning, and a batch that memory does not hold is divided with one.
+    DeviceError: something is absent and ``strict`` is set, or nothing is installed that could run the graph, or memory
+    ran out for a batch of one. EngineError: the graph cannot be loaded.
     """
-    if choice.device.startswith("cuda") or (choice.device == "auto" and choice.backend == "onnxruntime"):
-        on_gpu = _on_cuda(bundle.path / graph.file, graph, choice)
-        if on_gpu:
-            return on_gpu
-    backend: BackendName = choice.backend if choice.backend != "auto" else "openvino"
-    if importlib.util.find_spec(backend) is None:
-        other: BackendName = "onnxruntime" if backend == "openvino" else "openvino"
-        if importlib.util.find_spec(other) is None:
-            raise DeviceError("neither openvino nor onnxruntime is installed: pip install openvino")
-        if choice.backend != "auto":
-            _absent(f"--backend {backend} is not installed: pip install {backend}", f"{other} is used", choice.strict)
-        backend = other
-    engine: Engine
-    path = bundle.path / graph.file
-    if backend == "openvino":
-        from cmrsr.runtime.open_vino import OpenVinoGraph
+    return SmallerBatches(lambda sizes: _load(bundle, graph, sizes, choice), graph, shapes, strict=choice.strict)
 
-        engine = OpenVinoGraph(path, graph, shapes, threads=choice.threads, precision=choice.precision)
-    else:
-        from cmrsr.runtime.onnx_runtime import OnnxRuntimeGraph
 
-        engine = OnnxRuntimeGraph(path, graph, threads=choice.threads, cuda_device=None)
+def _load(bundle: Bundle, graph: Graph, shapes: Shapes, choice: DeviceChoice) -> Engine:
+    engine = None
+    if choice.device != "cpu" and choice.backend != "openvino":
+        engine = _on_gpu(bundle, graph, shapes, choice)
+    if engine is None:
+        engine = _on_cpu(bundle, graph, shapes, choice)
     if choice.precision not in ("auto", engine.precision):
         _absent(
-            f"--precision {choice.precision}: not with {backend} on this processor",
+            f"--precision {choice.precision}: not with {engine.backend} on {engine.device} for this engine",
             f"{engine.precision} is used",
             choice.strict,
         )
     return engine
 
 
-def _on_cuda(path: Path, graph: Graph, choice: DeviceChoice) -> Engine | None:
+def _on_gpu(bundle: Bundle, graph: Graph, shapes: Shapes, choice: DeviceChoice) -> Engine | None:
     """The graph on a GPU; None where that cannot be and the CPU is to be used."""
-    asked = choice.device != "auto"
-    if cuda_provider():
-        from cmrsr.runtime.onnx_runtime import OnnxRuntimeGraph
-
+    asked = choice.device.startswith("cuda") or choice.backend == "tensorrt"
+    number = int(choice.device.partition(":")[2] or 0)
+    problems = []
+    for backend in ("tensorrt", "onnxruntime"):
+        if choice.backend not in ("auto", backend):
+            continue
         try:
-            number = int(choice.device.partition(":")[2] or 0)
-            return OnnxRuntimeGraph(path, graph, threads=choice.threads, cuda_device=number)
-        except DeviceError as error:
-            _absent(str(error), "the CPU is used", choice.strict and asked)
-    elif asked:
-        _absent(
-            f"--device {choice.device}: no CUDA backend here, install onnxruntime-gpu beside an NVIDIA driver",
-            "the CPU is used",
-            choice.strict,
-        )
+            if backend == "tensorrt":
+                return _tensorrt(bundle, graph, shapes, choice, number)
+            return _cuda_provider(bundle, graph, choice, number)
+        except OutOfMemoryError:
+            raise
+        except (DeviceError, EngineError) as error:
+            problems.append(str(error))
+    if asked:
+        wanted = f"--device {choice.device}" if choice.device != "auto" else f"--backend {choice.backend}"
+        _absent(f"{wanted}: {'; '.join(problems)}", "the CPU is used", choice.strict)
     return None
+
+
+def _tensorrt(bundle: Bundle, graph: Graph, shapes: Shapes, choice: DeviceChoice, number: int) -> Engine:
+    if not any(map(importlib.util.find_spec, TENSORRT)):
+        raise DeviceError("TensorRT is not installed: pip install 'cmrsr[tensorrt]'")
+    gpu = find_gpu(number)
+    from cmrsr.runtime.tensor_rt import TensorRtGraph
+    from cmrsr.runtime.tensor_rt_plan import plan_source
+
+    precision = choice.precision if choice.precision != "auto" else "f16"
+    found = precision if precision in graph.variants else "f32"
+    return TensorRtGraph(plan_source(bundle, graph, found), graph, shapes, gpu=gpu, precision=found)
+
+
+def _cuda_provider(bundle: Bundle, graph: Graph, choice: DeviceChoice, number: int) -> Engine:
+    if not cuda_provider():
+        raise DeviceError("ONNX Runtime has no CUDA here, install onnxruntime-gpu beside an NVIDIA driver")
+    return _onnx_runtime(bundle, graph, choice, number)
+
+
+def _onnx_runtime(bundle: Bundle, graph: Graph, choice: DeviceChoice, cuda_device: int | None) -> Engine:
+    from cmrsr.runtime.onnx_runtime import OnnxRuntimeGraph
+
+    precision = "f16" if choice.precision == "f16" and "f16" in graph.variants else "f32"
+    path = bundle.graph_path(graph, precision)
+    return OnnxRuntimeGraph(path, graph, precision=precision, threads=choice.threads, cuda_device=cuda_device)
+
+
+def find_gpu(number: int) -> "Gpu":
+    """A GPU of this machine; DeviceError: there is none of that number, and why."""
+    from cmrsr.runtime.cuda import gpus, why_no_gpu
+
+    found = gpus()
+    if not found:
+        raise DeviceError(why_no_gpu() or "no GPU")
+    if number >= len(found):
+        raise DeviceError(f"there is no GPU {number}, only 0 to {len(found) - 1}")
+    return found[number]
+
+
+def _on_cpu(bundle: Bundle, graph: Graph, shapes: Shapes, choice: DeviceChoice) -> Engine:
+    backend: BackendName = choice.backend if choice.backend in ("openvino", "onnxruntime") else "openvino"
+    if importlib.util.find_spec(backend) is None:
+        other: BackendName = "onnxruntime" if backend == "openvino" else "openvino"
+        if importlib.util.find_spec(other) is None:
+            raise DeviceError("neither openvino nor onnxruntime is installed: pip install openvino")
+        if choice.backend == backend:
+            _absent(f"--backend {backend} is not installed: pip install {backend}", f"{other} is used", choice.strict)
+        backend = other
+    if backend == "onnxruntime":
+        return _onnx_runtime(bundle, graph, choice, None)
+    from cmrsr.runtime.open_vino import OpenVinoGraph
+
+    precision = "auto" if choice.precision == "f16" else choice.precision
+    return OpenVinoGraph(bundle.path / graph.file, graph, shapes, threads=choice.threads, precision=precision)
 
 
 def _absent(problem: str, instead: str, strict: bool) -> None:
@@ -105,4 +156,12 @@ def backends() -> list[dict[str, Any]]:
         devices = [p.removesuffix("ExecutionProvider").lower() for p in onnxruntime.get_available_providers()]
         version = onnxruntime.__version__
         found.append({"name": "onnxruntime", "version": version, "devices": devices, "precision": "f32"})
+    name = next(filter(importlib.util.find_spec, TENSORRT), None)
+    if name:
+        from importlib import import_module
+
+        from cmrsr.runtime.cuda import gpus
+
+        devices = [f"cuda:{gpu.number} {gpu.name}" for gpu in gpus()]
+        found.append({"name": name, "version": import_module(name).__version__, "devices": devices, "precision": "f16"})
     return found

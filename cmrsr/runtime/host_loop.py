@@ -11,7 +11,6 @@ from cmrsr.runtime.choice import OnStep
 
 Array = NDArray[np.float32]
 COEFFICIENTS = "coefficients"
-IN_FLIGHT = 2  # loops: one computes, one waits for it, and the caller prepares the next
 
 
 class HostLoop:

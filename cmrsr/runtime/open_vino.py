@@ -38,7 +38,7 @@ class OpenVinoGraph:
             compiled = core.compile_model(model, "CPU", settings)
         except RuntimeError as error:
             if "memory" in str(error).lower():
-                raise OutOfMemoryError(f"out of memory for {described(shapes)}: use --batch-size 1") from error
+                raise OutOfMemoryError(f"out of memory for {described(shapes)}: use a smaller --batch-size") from error
             raise EngineError(f"{path} cannot be compiled by OpenVINO {_version()}: {first_line(error)}") from error
         # what the processor does, not what was asked for
         self.precision = "bf16" if compiled.get_property("INFERENCE_PRECISION_HINT") == ov.Type.bf16 else "f32"
@@ -51,6 +51,8 @@ class OpenVinoGraph:
         try:
             self._request.infer(dict(zip(self._inputs, inputs, strict=True)), share_inputs=True)
         except RuntimeError as error:
+            if "alloc" in str(error).lower():
+                raise OutOfMemoryError(f"OpenVINO: {first_line(error)}") from error
             raise DeviceError(f"OpenVINO failed: {first_line(error)}; use a smaller --batch-size") from error
         return tuple(self._request.get_tensor(name).data.copy() for name in self._outputs)
 

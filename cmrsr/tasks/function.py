@@ -138,9 +138,8 @@ class FunctionRun:
             x_t = np.stack([
                 keyed_noise(self.options.seed, self.plan.digest, t, z, k, padded) for z in range(len(lr))
             ])[:, None]  # fmt: skip
-            for coefficients in self._steps:
-                x_t = self._stepped(x_t, shown, told, coefficients)
-                said(len(lr))
+            x_t = self._sampled(x_t, shown, told)
+            said(len(lr) * len(self._steps))
             std = self._residual_std
             image = (x_t + 1) / 2 if std is None else shown + np.float32(std) * x_t
             image = np.maximum(image[:, 0, :height, :width] * np.float32(self.scale), 0)
@@ -151,11 +150,13 @@ class FunctionRun:
         factor = self.engines.bundle.spread_factor(self.options.steps) or 1.0
         return mean.astype(np.float32), None if spread is None else (factor * spread).astype(np.float32)
 
-    def _stepped(self, x_t: Array, shown: Array, told: Array, coefficients: Array) -> Array:
-        def step(x: Array, lr: Array, context: Array) -> tuple[Array, ...]:
-            return self.engines.step(x, lr, context, coefficients)[:1]
+    def _sampled(self, x_t: Array, shown: Array, told: Array) -> Array:
+        """The end of the DDIM loop."""
 
-        return self.engines.in_batches(step, x_t, shown, told)[0]
+        def loop(x: Array, lr: Array, context: Array) -> tuple[Array, ...]:
+            return (self.engines.step.start(x, {"lr": lr, "context": context}, self._steps)(),)
+
+        return self.engines.in_batches(loop, x_t, shown, told)[0]
 
     def _find(self) -> tuple[ReadingWindow, float]:
         """The window around the heart and the scale of its brightness."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from cmrsr.physics.optical_flow import estimate
 from cmrsr.runtime.bundle import Bundle
 from cmrsr.runtime.choice import DeviceChoice, Engine, default_threads
 from cmrsr.runtime.engine import load_graph
+from cmrsr.tasks.ahead import Ahead
 from cmrsr.tasks.interp4d_error import expected_error
 from cmrsr.tasks.interp4d_plan import InterpOptions, InterpPlan, Interval, plan_interp
 from cmrsr.tasks.noise import keyed_noise
@@ -209,24 +211,27 @@ class _Sampler:
         m2 = np.zeros_like(mean) if k > 1 else None
         gain = self.residual.gain(np.asarray(tau, np.float32))[:, None, None]
         taus = np.tile(np.asarray(tau, np.float32), (batch, 1))
-        for start in range(0, len(items), batch):
-            some = items[start : start + batch]
-            full = [*some, *[some[-1]] * (batch - len(some))]  # a full tail: the batch size is static
-            given = [self._padded(part[[z for z, _ in full]]) for part in (known, guess, bend)]
-            x_t = np.stack([
-                [keyed_noise(self.options.seed, self.plan.digest, t, z, s, matrix) for t in place] for z, s in full
-            ])  # fmt: skip
-            for coefficients in self.coefficients:
-                x_t = engine(x_t, *given, taus, coefficients)[0]
-                if self.on_evaluation:
-                    self.on_evaluation(len(some) * n)
-            y, x = self.plan.matrix
-            for (z, sample), residual in zip(some, x_t, strict=False):
+        y, x = self.plan.matrix
+
+        def add(some: list[tuple[int, int]], residuals: Array) -> None:
+            for (z, sample), residual in zip(some, residuals, strict=False):
                 value = guess[z] + gain * residual[:, :y, :x]
                 delta = value - mean[z]
                 mean[z] += delta / (sample + 1)
                 if m2 is not None:
                     m2[z] += delta * (value - mean[z])
+
+        with Ahead(self.on_evaluation) as ahead:
+            for start in range(0, len(items), batch):
+                some = items[start : start + batch]
+                full = [*some, *[some[-1]] * (batch - len(some))]  # a full tail: the batch size is static
+                shown, base, curved = (self._padded(part[[z for z, _ in full]]) for part in (known, guess, bend))
+                x_t = np.stack([
+                    [keyed_noise(self.options.seed, self.plan.digest, t, z, s, matrix) for t in place] for z, s in full
+                ])  # fmt: skip
+                given = {"known": shown, "base": base, "bend": curved, "tau": taus}
+                ahead.start(engine, x_t, given, self.coefficients, len(some) * n, partial(add, some))
+            ahead.finish()
         spread = None if m2 is None else np.sqrt(m2 / (k - 1)) * self.spread_factor
         return mean.swapaxes(0, 1), None if spread is None else spread.swapaxes(0, 1)
 

@@ -67,14 +67,17 @@ class MieEngines:
         channels, rows, columns = (int(n) for n in self.bundle.manifest.step.inputs[0].shape[1:])
         return channels, rows, columns
 
-    def run(self, name: str, *inputs: Array, fixed: tuple[Array, ...] = ()) -> tuple[Array, ...]:
-        """Inputs (n, ...) through a graph of static batch, the tail filled up; ``fixed`` go with every batch."""
-        engine = self._graphs[name]
+    def run(self, name: str, *inputs: Array) -> tuple[Array, ...]:
+        """Inputs (n, ...) through a graph of static batch, the tail filled up."""
+        return self.reader.in_batches(self._graphs[name], *inputs)
 
-        def one(*batch: Array) -> tuple[Array, ...]:
-            return engine(*batch, *fixed)
+    def sample(self, x_t: Array, morphology: Array, motion: Array, steps: Sequence[Array]) -> Array:
+        """The end of the DDIM loop from noise (n, c, y, x)."""
 
-        return self.reader.in_batches(one, *inputs)
+        def loop(x: Array, shape: Array, beat: Array) -> tuple[Array, ...]:
+            return (self.step.start(x, {"morphology": shape, "motion": beat}, steps)(),)
+
+        return self.reader.in_batches(loop, x_t, morphology, motion)[0]
 
     def close(self) -> None:
         self.reader.close()
@@ -210,9 +213,8 @@ class MieRun:
             for s in looked for j in range(k)
         ]).reshape(n * k, channels, rows, columns)  # fmt: skip
         each = np.repeat(np.arange(n), k)
-        for coefficients in self._steps:
-            x_t = engines.run("step", x_t, morphology[each], motion[each], fixed=(coefficients,))[0]
-            said(n * k)
+        x_t = engines.sample(x_t, morphology[each], motion[each], self._steps)
+        said(n * k * len(self._steps))
         image, probability = engines.run("decoder", x_t, morphology[each])
         said(n * k)
         shape = (n, k, WINDOW, WINDOW)

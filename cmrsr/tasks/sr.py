@@ -17,6 +17,7 @@ from cmrsr.physics.kspace import band_window, low_pass_matrix, n_lines, zero_fil
 from cmrsr.runtime.bundle import Bundle
 from cmrsr.runtime.choice import DeviceChoice, Engine
 from cmrsr.runtime.engine import load_step
+from cmrsr.tasks.ahead import Ahead
 from cmrsr.tasks.geometry import Window, cropped, window_around, zero_filled
 from cmrsr.tasks.heart import heart_centre
 from cmrsr.tasks.magnitude import refuse_maps
@@ -224,7 +225,7 @@ def run_sr(
     *,
     on_evaluation: Callable[[int], None] | None = None,
 ) -> Iterator[SrFrame]:
-    """Super-resolve the frames in order; memory holds one batch and one frame, whatever the length of the series.
+    """Super-resolve the frames in order; memory holds a few batches, whatever the length of the series.
 
     ``on_evaluation`` is told how many images went through one evaluation of the network.
     """
@@ -234,19 +235,20 @@ def run_sr(
             CmrsrWarning,
             stacklevel=2,
         )
-    sampler = _Sampler(plan, bundle, engine, options, on_evaluation)
-    waiting: list[_Pending] = []
-    for t in range(series.n_frames):
-        image = prepare(series.frame(t), plan)
-        pending = _Pending(image, options.samples, plan.shape_yx)
-        waiting.append(pending)
-        for z in range(len(image)):
-            shown = _to_network(image[z], plan)
-            for k in range(options.samples):
-                sampler.add(pending, t, z, k, shown)
-        while waiting and waiting[0].done:
-            yield _finish(waiting.pop(0), plan, bundle, options)
-    sampler.flush()
+    with Ahead(on_evaluation) as ahead:
+        sampler = _Sampler(plan, bundle, engine, options, ahead)
+        waiting: list[_Pending] = []
+        for t in range(series.n_frames):
+            image = prepare(series.frame(t), plan)
+            pending = _Pending(image, options.samples, plan.shape_yx)
+            waiting.append(pending)
+            for z in range(len(image)):
+                shown = _to_network(image[z], plan)
+                for k in range(options.samples):
+                    sampler.add(pending, t, z, k, shown)
+            while waiting and waiting[0].done:
+                yield _finish(waiting.pop(0), plan, bundle, options)
+        sampler.finish()
     for pending in waiting:
         yield _finish(pending, plan, bundle, options)
 
@@ -300,47 +302,37 @@ class _Pending:
 class _Sampler:
     """Collects (frame, plane, sample) images to batches of one static size and runs the DDIM loop on each batch."""
 
-    def __init__(
-        self,
-        plan: SrPlan,
-        bundle: Bundle,
-        engine: Engine,
-        options: SrOptions,
-        on_evaluation: Callable[[int], None] | None,
-    ) -> None:
-        self.plan, self.engine, self.options, self.on_evaluation = plan, engine, options, on_evaluation
+    def __init__(self, plan: SrPlan, bundle: Bundle, engine: Engine, options: SrOptions, ahead: Ahead) -> None:
+        self.plan, self.engine, self.options, self.ahead = plan, engine, options, ahead
         diffusion = bundle.manifest.diffusion
         self.residual_std = diffusion.residual_std
         self.coefficients = [step.array() for step in ddim_coefficients(diffusion.build(), options.steps)]
         self.items: list[tuple[_Pending, int, Array]] = []
-        batch = (options.batch_size, 1, *plan.padded)
-        self.x_t = np.zeros(batch, np.float32)
-        self.lr = np.zeros(batch, np.float32)
+        self.noise: list[Array] = []
 
     def add(self, pending: _Pending, t: int, z: int, k: int, shown: Array) -> None:
-        slot = len(self.items)
-        self.lr[slot, 0] = shown
-        self.x_t[slot, 0] = keyed_noise(self.options.seed, self.plan.digest, t, z, k, self.plan.padded)
+        self.noise.append(keyed_noise(self.options.seed, self.plan.digest, t, z, k, self.plan.padded))
         self.items.append((pending, z, shown))
         if len(self.items) == self.options.batch_size:
-            self.flush()
+            self._start()
 
-    def flush(self) -> None:
-        if not self.items:
-            return
-        n = len(self.items)
-        self.lr[n:], self.x_t[n:] = self.lr[n - 1], self.x_t[n - 1]  # a full tail: the batch size is static
-        x_t = self.x_t.copy()
-        for coefficients in self.coefficients:
-            x_t = self.engine(x_t, self.lr, coefficients, self.plan.low_pass)[0]
-            if self.on_evaluation:
-                self.on_evaluation(n)
-        for i, (pending, z, shown) in enumerate(self.items):
-            image = (
-                (x_t[i, 0] + 1) / 2 if self.residual_std is None else shown + np.float32(self.residual_std) * x_t[i, 0]
-            )
+    def finish(self) -> None:
+        if self.items:
+            self._start()
+        self.ahead.finish()
+
+    def _start(self) -> None:
+        items, n = self.items, len(self.items)
+        full = [*range(n), *[n - 1] * (self.options.batch_size - n)]  # a full tail: the batch size is static
+        x_t = np.stack([self.noise[i] for i in full])[:, None]
+        given = {"lr": np.stack([items[i][2] for i in full])[:, None], "low_pass": self.plan.low_pass}
+        self.ahead.start(self.engine, x_t, given, self.coefficients, n, lambda result: self._done(items, result))
+        self.items, self.noise = [], []
+
+    def _done(self, items: list[tuple[_Pending, int, Array]], result: Array) -> None:
+        for (pending, z, shown), x_0 in zip(items, result[:, 0], strict=False):
+            image = (x_0 + 1) / 2 if self.residual_std is None else shown + np.float32(self.residual_std) * x_0
             pending.add(z, _from_network(image, self.plan))
-        self.items.clear()
 
 
 def _finish(pending: _Pending, plan: SrPlan, bundle: Bundle, options: SrOptions) -> SrFrame:
