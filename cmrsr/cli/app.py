@@ -46,11 +46,13 @@ class Backend(StrEnum):
     auto = "auto"
     openvino = "openvino"
     onnxruntime = "onnxruntime"
+    tensorrt = "tensorrt"
 
 
 class Precision(StrEnum):
     auto = "auto"
     bf16 = "bf16"
+    f16 = "f16"
     f32 = "f32"
 
 

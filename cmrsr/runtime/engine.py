@@ -14,6 +14,7 @@ from cmrsr.runtime.smaller_batches import Shapes, SmallerBatches
 if TYPE_CHECKING:
     from cmrsr.runtime.cuda import Gpu
 
+NO_DRIVER = "no NVIDIA driver is installed here"
 TENSORRT = ("tensorrt", "tensorrt_lean")  # the second runs plans that the first has built
 
 
@@ -67,7 +68,7 @@ def _on_gpu(bundle: Bundle, graph: Graph, shapes: Shapes, choice: DeviceChoice) 
             problems.append(str(error))
     if asked:
         wanted = f"--device {choice.device}" if choice.device != "auto" else f"--backend {choice.backend}"
-        _absent(f"{wanted}: {'; '.join(problems)}", "the CPU is used", choice.strict)
+        _absent(f"{wanted}: {'; '.join(problems) if _driver() else NO_DRIVER}", "the CPU is used", choice.strict)
     return None
 
 
@@ -136,11 +137,15 @@ def cuda_provider() -> bool:
     """Whether ONNX Runtime has its CUDA provider and a driver to go with it."""
     if importlib.util.find_spec("onnxruntime") is None:
         return False
-    if not any(Path(p).exists() for p in ("/dev/nvidiactl", "/dev/dxg", "/proc/driver/nvidia/version")):
+    if not _driver():
         return False
     import onnxruntime
 
     return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+
+
+def _driver() -> bool:
+    return any(Path(p).exists() for p in ("/dev/nvidiactl", "/dev/dxg", "/proc/driver/nvidia/version"))
 
 
 def backends() -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ __all__ = ["interp_engine"]
 Array = NDArray[np.float32]
 F32 = 1e-5  # relative: float32 sums of a few dozen products
 BF16 = 5e-2  # relative: eight bits of mantissa, the tolerance of the bundles
-CPU_BACKENDS = ("openvino", "onnxruntime")
+CPU_BACKENDS: tuple[Any, ...] = ("openvino", "onnxruntime")
 
 
 @pytest.fixture(scope="module")
@@ -118,9 +118,11 @@ def test_memory_that_ran_out_and_graphs_that_do_not_compile_name_their_sizes(
     given = clip()
     monkeypatch.setattr(openvino.Core, "compile_model", compile_model)
     with pytest.raises(
-        DeviceError, match=r"out of memory for x_t 2x3x16x24, known 2x2x16x24, .*tau 2x3: use --batch-size 1"
+        DeviceError, match=r"out of memory for x_t 2x3x16x24, known 2x2x16x24, .*tau 2x3: use a smaller --batch-size"
     ):
-        load_graph(interp_bundle, interp_bundle.manifest.step, sizes_of(given), DeviceChoice(backend="openvino"))
+        load_graph(
+            interp_bundle, interp_bundle.manifest.step, sizes_of(given), DeviceChoice(backend="openvino", strict=True)
+        )
 
 
 def test_bf16_is_within_the_tolerance(bundle: Bundle) -> None:
@@ -142,6 +144,35 @@ def test_a_batch_is_its_single_images_bit_for_bit(bundle: Bundle, backend: Any, 
     together = whole(x_t, lr, coefficients, low_pass)[0]
     alone = [single(x_t[i : i + 1], lr[i : i + 1], coefficients, low_pass)[0] for i in range(3)]
     np.testing.assert_array_equal(together, np.concatenate(alone))
+
+
+@pytest.mark.parametrize("backend", CPU_BACKENDS)
+@pytest.mark.parametrize("n_steps", [1, 2, 5])
+def test_a_loop_is_its_steps_one_by_one(bundle: Bundle, backend: Any, n_steps: int) -> None:
+    x_t, lr, coefficients, low_pass = inputs()
+    step = load_step(bundle, (3, 24, 20), DeviceChoice(backend=backend, precision="f32"))
+    steps = [coefficients * np.float32(1 - 0.1 * i) for i in range(n_steps)]
+    kept, said = x_t.copy(), []
+    wait = step.start(x_t, {"lr": lr, "low_pass": low_pass}, steps, lambda: said.append(1))
+    other = step.start(-x_t, {"lr": lr, "low_pass": low_pass}, steps)  # queued behind the first
+    found = wait()
+    np.testing.assert_array_equal(x_t, kept)
+    assert len(said) == n_steps
+    for one in steps:
+        kept = step(kept, lr, one, low_pass)[0]
+    np.testing.assert_array_equal(found, kept)
+    assert not np.array_equal(other(), found)
+    step.close()
+
+
+def test_what_goes_wrong_in_a_loop_reaches_who_waits(bundle: Bundle) -> None:
+    x_t, lr, coefficients, low_pass = inputs()
+    for backend in CPU_BACKENDS:
+        step = load_step(bundle, (3, 24, 20), DeviceChoice(backend=backend))
+        wait = step.start(x_t, {"lr": lr[:, :, :-1], "low_pass": low_pass}, [coefficients])
+        with pytest.raises(DeviceError, match="failed"):
+            wait()
+        step.close()
 
 
 def test_outputs_are_not_overwritten_by_the_next_call(bundle: Bundle) -> None:
@@ -168,19 +199,19 @@ def test_contradictions_are_refused() -> None:
 
 @pytest.fixture
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "cuda_provider", lambda: False)
+    monkeypatch.setattr(runtime, "_driver", lambda: False)
 
 
 @pytest.mark.usefixtures("no_gpu")
 def test_an_absent_gpu_falls_back_and_says_so(bundle: Bundle) -> None:
-    with pytest.warns(CmrsrWarning, match="--device cuda: no CUDA backend here.*the CPU is used"):
+    with pytest.warns(CmrsrWarning, match="--device cuda: no NVIDIA driver is installed here; the CPU is used"):
         step = load_step(bundle, (1, 8, 8), DeviceChoice(device="cuda"))
     assert (step.backend, step.device) == ("openvino", "cpu")
 
 
 @pytest.mark.usefixtures("no_gpu")
 def test_an_absent_gpu_is_an_error_when_strict(bundle: Bundle) -> None:
-    with pytest.raises(DeviceError, match="--device cuda:0: no CUDA backend here"):
+    with pytest.raises(DeviceError, match="--device cuda:0: no NVIDIA driver is installed here"):
         load_step(bundle, (1, 8, 8), DeviceChoice(device="cuda:0", strict=True))
 
 
@@ -192,6 +223,7 @@ def test_a_gpu_that_onnx_runtime_cannot_use_is_no_silent_cpu(bundle: Bundle, mon
         pytest.skip("this ONNX Runtime may really have a GPU")
     session = onnxruntime.InferenceSession
     monkeypatch.setattr(runtime, "cuda_provider", lambda: True)
+    monkeypatch.setattr(runtime, "_driver", lambda: True)
     monkeypatch.setattr(
         onnxruntime, "InferenceSession",
         lambda path, options, providers: session(path, options, providers=["CPUExecutionProvider"]),
