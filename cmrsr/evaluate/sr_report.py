@@ -1,5 +1,6 @@
 """The pictures of one ``cmrsr sr`` case: before and after, movie, x-t profile, curves, spectrum."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -46,10 +47,22 @@ def report_case(result: CaseResult, bundle: Bundle, options: SrOptions, *, illus
 
 
 def _pictures(details: SrDetails) -> list[Picture]:
+    before, after = details.shown.input, details.shown.output
+    _, spacing_y, spacing_x = details.plan.spacing_mm
+    aspect = spacing_y / spacing_x
+    with ThreadPoolExecutor(1) as pool:  # a movie is encoded mostly outside the interpreter's lock
+        movie = pool.submit(figures.movie, before, after, aspect=aspect) if len(before) > 2 else None
+        first, *others = _figures(details, aspect)
+        if movie is None:
+            return [first, *others]
+        film = Picture(title="Movie", caption="Input and result side by side.", data=movie.result())
+        return [first, film, *others]
+
+
+def _figures(details: SrDetails, aspect: float) -> list[Picture]:
     plan, shown, series = details.plan, details.shown, details.series
     before, after = shown.input, shown.output
     _, spacing_y, spacing_x = plan.spacing_mm
-    aspect = spacing_y / spacing_x
     pools = blood_pools(before)
     curves = roi_curves(before, pools)
     if curves:
@@ -68,8 +81,6 @@ def _pictures(details: SrDetails) -> list[Picture]:
         )
     ]
     if len(before) > 2:
-        movie = figures.movie(before, after, aspect=aspect)
-        pictures.append(Picture(title="Movie", caption="Input and result side by side.", data=movie))
         line = _busiest_line(after, plan.axis)
         strips = {
             name: (stack[:, :, line] if plan.axis == "y" else stack[:, line, :])

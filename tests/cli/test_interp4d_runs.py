@@ -320,9 +320,9 @@ def test_a_fallback_is_recorded_for_every_case(
     interp4d(study / "sub", "--device", "cuda", "-o", tmp_path / "out")
     for name in ("c10", "c11"):
         record = read(tmp_path / "out" / f"{name}_cine_interp4d.json")
-        assert [w for w in record["warnings"] if "--device cuda: no CUDA backend here" in w]
+        assert [w for w in record["warnings"] if "--device cuda: no NVIDIA driver is installed here" in w]
         assert record["device"]["device"] == "cpu"
-    assert capfd.readouterr().err.count("no CUDA backend here") == 2
+    assert capfd.readouterr().err.count("no NVIDIA driver is installed here") == 2
 
 
 def test_a_real_cine_of_one_series_a_slice(interp4d: Cli, real_data: Path, tmp_path: Path) -> None:

@@ -192,7 +192,7 @@ def test_a_strict_device_that_is_absent(
     monkeypatch.setattr("cmrsr.runtime.engine.cuda_provider", lambda: False)
     before = tree(tmp_path)
     assert run(["sr", str(good), "--engine", str(engine), "--device", "cuda", "--strict-device"]) == 6
-    assert "--device cuda: no CUDA backend here" in only_line(capfd)
+    assert "--device cuda: no NVIDIA driver is installed here" in only_line(capfd)
     assert tree(tmp_path) == before
 
 

@@ -189,9 +189,9 @@ def test_a_fallback_is_recorded_for_every_case(
     sr(study, "--device", "cuda", "-o", tmp_path / "out", "--no-report")
     for sidecar in (tmp_path / "out").rglob("*_sr.json"):
         record = read(sidecar)
-        assert any("--device cuda: no CUDA backend here" in w for w in record["warnings"])
+        assert any("--device cuda: no NVIDIA driver is installed here" in w for w in record["warnings"])
         assert record["device"]["device"] == "cpu"
-    assert capfd.readouterr().err.count("no CUDA backend here") == 3
+    assert capfd.readouterr().err.count("no NVIDIA driver is installed here") == 3
 
 
 def test_the_record_of_the_run(sr: Cli, study: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from cmrsr.io.series import Series
 from cmrsr.io.survey import survey
 from cmrsr.physics.optical_flow import curvature, estimate
 from cmrsr.runtime.bundle import Bundle, load
-from cmrsr.runtime.choice import DeviceChoice
+from cmrsr.runtime.choice import DeviceChoice, Engine
 from cmrsr.tasks import interp4d
 from cmrsr.tasks.interp4d import Engines, InterpFrame, interpolate, n_evaluations, run_interp
 from cmrsr.tasks.interp4d_error import expected_error
@@ -139,12 +139,21 @@ def test_what_the_networks_are_given(engines: Engines, monkeypatch: pytest.Monke
     """The tiny graphs do not look at everything, so here is what reaches them, in units of the scale."""
     given: dict[str, list[tuple[Array, ...]]] = {"step": [], "volume": []}
 
-    def spy(name: str) -> Any:
-        load = getattr(Engines, name)
-        return lambda self, *sizes: lambda *inputs: given[name].append(inputs) or load(self, *sizes)(*inputs)
+    step, volume = Engines.step, Engines.volume
 
-    for name in given:
-        monkeypatch.setattr(Engines, name, spy(name))
+    class SpiedStep:
+        def __init__(self, engine: Engine) -> None:
+            self._engine = engine
+
+        def start(self, x_t: Array, fixed: dict[str, Array], coefficients: list[Array], *rest: Any) -> Any:
+            given["step"].append((x_t, *fixed.values(), *coefficients))
+            return self._engine.start(x_t, fixed, coefficients, *rest)
+
+    def spied_volume(self: Engines, shape: tuple[int, int, int]) -> Any:
+        return lambda *inputs: given["volume"].append(inputs) or volume(self, shape)(*inputs)
+
+    monkeypatch.setattr(Engines, "step", lambda self, *sizes: SpiedStep(step(self, *sizes)))
+    monkeypatch.setattr(Engines, "volume", spied_volume)
     series = series_of(beating_frames(4, 3, 21, 24))
     plan, _ = run(series, engines, factor=3, batch_size=2, seed=5, cyclic=False)
     noise, known, base, bend, tau, coefficients = given["step"][
