@@ -1,18 +1,17 @@
 """The choice of what runs an engine, and what there is to choose from."""
 
+import importlib
 import importlib.util
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cmrsr.errors import CmrsrWarning, DeviceError, EngineError, OutOfMemoryError
 from cmrsr.runtime.bundle import Bundle, Graph
 from cmrsr.runtime.choice import BackendName, DeviceChoice, Engine
+from cmrsr.runtime.cuda import find_gpu, gpus
 from cmrsr.runtime.smaller_batches import Shapes, SmallerBatches
-
-if TYPE_CHECKING:
-    from cmrsr.runtime.cuda import Gpu
 
 NO_DRIVER = "no NVIDIA driver is installed here"
 TENSORRT = ("tensorrt", "tensorrt_lean")  # the second runs plans that the first has built
@@ -53,6 +52,8 @@ def _load(bundle: Bundle, graph: Graph, shapes: Shapes, choice: DeviceChoice) ->
 def _on_gpu(bundle: Bundle, graph: Graph, shapes: Shapes, choice: DeviceChoice) -> Engine | None:
     """The graph on a GPU; None where that cannot be and the CPU is to be used."""
     asked = choice.device.startswith("cuda") or choice.backend == "tensorrt"
+    if not asked and not _driver():
+        return None
     number = int(choice.device.partition(":")[2] or 0)
     problems = []
     for backend in ("tensorrt", "onnxruntime"):
@@ -75,13 +76,12 @@ def _on_gpu(bundle: Bundle, graph: Graph, shapes: Shapes, choice: DeviceChoice) 
 def _tensorrt(bundle: Bundle, graph: Graph, shapes: Shapes, choice: DeviceChoice, number: int) -> Engine:
     if not any(map(importlib.util.find_spec, TENSORRT)):
         raise DeviceError("TensorRT is not installed: pip install 'cmrsr[tensorrt]'")
-    gpu = find_gpu(number)
+    gpu = find_gpu(number)  # before anything of TensorRT is touched
     from cmrsr.runtime.tensor_rt import TensorRtGraph
     from cmrsr.runtime.tensor_rt_plan import plan_source
 
-    precision = choice.precision if choice.precision != "auto" else "f16"
-    found = precision if precision in graph.variants else "f32"
-    return TensorRtGraph(plan_source(bundle, graph, found), graph, shapes, gpu=gpu, precision=found)
+    source = plan_source(bundle, graph, choice.precision)
+    return TensorRtGraph(source, graph, shapes, gpu=gpu, precision=source.precision)
 
 
 def _cuda_provider(bundle: Bundle, graph: Graph, choice: DeviceChoice, number: int) -> Engine:
@@ -96,18 +96,6 @@ def _onnx_runtime(bundle: Bundle, graph: Graph, choice: DeviceChoice, cuda_devic
     precision = "f16" if choice.precision == "f16" and "f16" in graph.variants else "f32"
     path = bundle.graph_path(graph, precision)
     return OnnxRuntimeGraph(path, graph, precision=precision, threads=choice.threads, cuda_device=cuda_device)
-
-
-def find_gpu(number: int) -> "Gpu":
-    """A GPU of this machine; DeviceError: there is none of that number, and why."""
-    from cmrsr.runtime.cuda import gpus, why_no_gpu
-
-    found = gpus()
-    if not found:
-        raise DeviceError(why_no_gpu() or "no GPU")
-    if number >= len(found):
-        raise DeviceError(f"there is no GPU {number}, only 0 to {len(found) - 1}")
-    return found[number]
 
 
 def _on_cpu(bundle: Bundle, graph: Graph, shapes: Shapes, choice: DeviceChoice) -> Engine:
@@ -163,10 +151,7 @@ def backends() -> list[dict[str, Any]]:
         found.append({"name": "onnxruntime", "version": version, "devices": devices, "precision": "f32"})
     name = next(filter(importlib.util.find_spec, TENSORRT), None)
     if name:
-        from importlib import import_module
-
-        from cmrsr.runtime.cuda import gpus
-
         devices = [f"cuda:{gpu.number} {gpu.name}" for gpu in gpus()]
-        found.append({"name": name, "version": import_module(name).__version__, "devices": devices, "precision": "f16"})
+        version = importlib.import_module(name).__version__
+        found.append({"name": name, "version": version, "devices": devices, "precision": "f16"})
     return found

@@ -1,5 +1,6 @@
 """A graph on OpenVINO: static shapes, bf16 where the processor computes in it."""
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,15 +47,17 @@ class OpenVinoGraph:
         self._inputs = [port.name for port in graph.inputs]
         self._outputs = [port.name for port in graph.outputs]
         self._loop = HostLoop(graph, self)
+        self._lock = threading.Lock()
 
     def __call__(self, *inputs: Array) -> tuple[Array, ...]:
-        try:
-            self._request.infer(dict(zip(self._inputs, inputs, strict=True)), share_inputs=True)
-        except RuntimeError as error:
-            if "alloc" in str(error).lower():
-                raise OutOfMemoryError(f"OpenVINO: {first_line(error)}") from error
-            raise DeviceError(f"OpenVINO failed: {first_line(error)}; use a smaller --batch-size") from error
-        return tuple(self._request.get_tensor(name).data.copy() for name in self._outputs)
+        with self._lock:  # a loop runs in a thread of its own
+            try:
+                self._request.infer(dict(zip(self._inputs, inputs, strict=True)), share_inputs=True)
+            except RuntimeError as error:
+                if "alloc" in str(error).lower():
+                    raise OutOfMemoryError(f"OpenVINO: {first_line(error)}") from error
+                raise DeviceError(f"OpenVINO failed: {first_line(error)}; use a smaller --batch-size") from error
+            return tuple(self._request.get_tensor(name).data.copy() for name in self._outputs)
 
     def start(
         self, x_t: Array, given: Mapping[str, Array], coefficients: Sequence[Array], on_step: OnStep = None
