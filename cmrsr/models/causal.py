@@ -224,9 +224,11 @@ class JointDecoder(nn.Module):
                 h = down(h)
         h = self.middle(h, e)
         # each cell says how much of its BLOCK x BLOCK pixels is what; only as many are counted as in training, because
-        # a little in each of the others adds up
-        inner_y, inner_x = (_inner(n, self.counted, h) for n in h.shape[2:])
-        areas = BLOCK**2 * (torch.sigmoid(self.density(h)) * inner_y[:, None] * inner_x).sum((2, 3))
+        # a little in each of the others adds up; cut out, because OpenVINO 2026.4 gets a sum of masked cells wrong
+        n_y, n_x = h.shape[2:]
+        top, left = (torch.sym_max(0, (n - self.counted + 1) // 2) for n in (n_y, n_x))
+        inner = self.density(h)[:, :, top : n_y - top, left : n_x - left]
+        areas = BLOCK**2 * torch.sigmoid(inner).sum((2, 3))
         for up, merge, block, skip in zip(self.up, self.merge, self.ascend, reversed(skips), strict=True):
             h = block(merge(torch.cat([F.pixel_shuffle(up(h), 2), skip], 1)), e)
         return Reading(F.pixel_shuffle(self.head(F.silu(h)), 2), areas)
@@ -234,12 +236,6 @@ class JointDecoder(nn.Module):
     def abnormality(self, whole: Tensor, ef: Tensor) -> Tensor:
         """Logit (batch,) of abnormal function, of G (batch, m) and the regressed ejection fraction (batch,), 0..1."""
         return abnormality(self.abnormal, whole, ef)
-
-
-def _inner(n: int, counted: int, like: Tensor) -> Tensor:
-    """1 for the ``counted`` cells in the middle of ``n``, 0 for the others."""
-    at = torch.arange(n, device=like.device, dtype=like.dtype)
-    return ((at - (n - 1) / 2).abs() < counted / 2).to(like.dtype)
 
 
 def abnormality(layer: nn.Module, whole: Tensor, ef: Tensor) -> Tensor:
