@@ -2,10 +2,13 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from cmrsr.cli.batch_command import BatchRequest, BatchTask, MakeReportCase, run_batch_command
 from cmrsr.errors import UsageError
+
+if TYPE_CHECKING:
+    from cmrsr.tasks.sr import SrOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,15 +22,21 @@ class SrRequest(BatchRequest):
 
 def run_sr_command(request: SrRequest) -> int:
     """Find the series, super-resolve each, write ``run.json`` and ``report.html``; the exit code of the batch."""
-    from cmrsr.tasks.sr import SrOptions
     from cmrsr.tasks.sr_files import SrFiles
 
-    options = SrOptions(
+    options = sr_options(request)
+    task = BatchTask(title="Perfusion super-resolution", files=SrFiles, options=options, report_case=_report_case)
+    return run_batch_command(request, task)
+
+
+def sr_options(request: SrRequest) -> "SrOptions":
+    """What of the command line decides the result."""
+    from cmrsr.tasks.sr import SrOptions
+
+    return SrOptions(
         steps=request.steps, samples=request.samples, seed=request.seed, phase_axis=cast(Any, request.phase_axis),
         consistency=parse_consistency(request.consistency), roi=parse_roi(request.roi), batch_size=request.batch_size,
     )  # fmt: skip
-    task = BatchTask(title="Perfusion super-resolution", files=SrFiles, options=options, report_case=_report_case)
-    return run_batch_command(request, task)
 
 
 def _report_case() -> MakeReportCase:

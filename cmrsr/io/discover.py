@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _LABEL = re.compile(r"(^|[_\-. ])(label|mask|seg|gt$)", re.IGNORECASE)
 # "truth": everything that is known of a virtual patient, of which much looks like a scan.
-_LABEL_FOLDER = re.compile(r"^truth$|(^|[_\-. ])(labels?|masks?|segmentations?)(Tr|Ts)?$", re.IGNORECASE)
+LABEL_FOLDER = re.compile(r"^truth$|(^|[_\-. ])(labels?|masks?|segmentations?)(Tr|Ts)?$", re.IGNORECASE)
 _TASKS = ("sr", "interp4d", "mie", "function")
 _RESULT = re.compile(r"(?P<case>.+)_(sr|interp4d|mie|function|masks|scar|scar_probability|t1map|strain|std)$")
 _DICOM_SUFFIXES = {".dcm", ".dicom", ".ima"}
@@ -97,7 +97,7 @@ def discover(
     if found.dicom:
         instances, skipped = _read_dicom(found.dicom, progress)
         for skip in skipped:
-            if error := _damage(skip, skip.path in found.explicit):
+            if error := damage(skip, skip.path in found.explicit):
                 refused.append(_refuse(skip.path, error))
             elif skip.unreadable:
                 found.left_out[f"file that is {skip.reason}"] += 1
@@ -130,8 +130,8 @@ def _search(named: Sequence[Path]) -> _Found:
             seen.add(path.resolve())
             if path == entry:
                 found.explicit.add(path)
-            in_labels = any(_LABEL_FOLDER.search(part) for part in path.relative_to(entry).parts[:-1])
-            kind = _kind(path, explicit=path == entry, in_labels=in_labels)
+            in_labels = any(LABEL_FOLDER.search(part) for part in path.relative_to(entry).parts[:-1])
+            kind = file_kind(path, explicit=path == entry, in_labels=in_labels)
             if kind == "nifti":
                 found.nifti.append(path)
             elif kind == "dicom":
@@ -163,7 +163,7 @@ def _walk(folder: Path, left_out: Counter[str]) -> Iterator[Path]:
                 yield path
 
 
-def _kind(path: Path, *, explicit: bool, in_labels: bool) -> str:
+def file_kind(path: Path, *, explicit: bool, in_labels: bool) -> str:
     """ "nifti", "dicom" (possibly), or in words what it is that is left out."""
     suffix = path.suffix.lower()
     is_nifti = path.name.lower().endswith((".nii", ".nii.gz"))
@@ -216,7 +216,7 @@ def _read_dicom(
     return instances, skipped
 
 
-def _damage(skip: "Skipped", explicit: bool) -> CmrsrError | None:
+def damage(skip: "Skipped", explicit: bool) -> CmrsrError | None:
     """The error of a file that should have been an image, None for one that is rightly left out of a batch."""
     harmless = not skip.unreadable or _HARMLESS.match(skip.reason) is not None
     pretends = skip.reason.startswith("not a DICOM") and skip.path.suffix.lower() in _DICOM_SUFFIXES

@@ -129,10 +129,6 @@ def plan_sr(series: Series, found: Survey, bundle: Bundle, options: SrOptions) -
     x, y, width, height = window
     if options.roi == "heart":
         notes.append(f"heart found from the {heart_source}: window x {x}, y {y}, {width} x {height} pixels")
-    affine = series.affine
-    if fill:
-        column = 0 if fill[0] == "x" else 1
-        affine = zero_filled(affine, column, series.shape[3 - column], fill[1])
     weight = bundle.manifest.defaults.consistency if options.consistency is None else options.consistency
     stride = bundle.manifest.step.stride
     along, across = (width, height) if axis == "x" else (height, width)
@@ -145,8 +141,8 @@ def plan_sr(series: Series, found: Survey, bundle: Bundle, options: SrOptions) -
         low_pass[:along, :along] = weight * whole[:along, :along]  # circulant: the same wherever the window lies
     return SrPlan(
         axis=axis, axis_source=axis_source, band=band, matrix=matrix, zero_fill=fill, window=window, heart=heart,
-        affine=cropped(affine, x, y), scale=found.scale, digest=found.digest, consistency=weight, low_pass=low_pass,
-        padded=padded, notes=tuple(notes),
+        affine=result_affine(series, fill, window), scale=found.scale, digest=found.digest, consistency=weight,
+        low_pass=low_pass, padded=padded, notes=tuple(notes),
     )  # fmt: skip
 
 
@@ -214,6 +210,15 @@ def _window(
             f"{n_x}x{n_y} of {name}"
         )
     return left, top, width, height
+
+
+def result_affine(series: Series, fill: tuple[Axis, int] | None, window: Window) -> NDArray[np.float64]:
+    """Of the result of a series that is zero-filled (see ``SrPlan.zero_fill``) and cropped."""
+    affine = series.affine
+    if fill:
+        column = 0 if fill[0] == "x" else 1
+        affine = zero_filled(affine, column, series.shape[3 - column], fill[1])
+    return cropped(affine, *window[:2])
 
 
 def run_sr(

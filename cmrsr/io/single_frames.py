@@ -1,0 +1,120 @@
+"""One file as one frame of a series that is not there as a whole yet: a DICOM image, or a NIfTI file of one frame."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmrsr.errors import UnreadableError, UnusableError
+from cmrsr.io.dicom_geometry import SPACING_TOLERANCE
+from cmrsr.io.dicom_join import COSINE_TOLERANCE
+from cmrsr.io.discover import damage
+from cmrsr.io.nifti import read_nifti
+from cmrsr.io.nifti_header import file_shape, read_header
+from cmrsr.io.outputs import sha256_file
+from cmrsr.io.series import Series
+
+WHOLE_SERIES = "a stream takes one frame a file: leave out --stream"
+
+
+class LeftOutError(Exception):
+    """An image that is rightly of no use here, or, as long as it has not changed for a while, no image at all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SingleFrame:
+    """series: of one frame, in memory. digest: of the file's bytes.
+
+    uid: what names the frame: its SOP Instance UID, else the file's name.
+    scope: what names the series: its UID and what one series may mix besides planes and grids, or the folder.
+    """
+
+    series: Series
+    digest: str
+    uid: str
+    scope: str
+
+    def belongs_with(self, other: "SingleFrame") -> bool:
+        """Whether both are of one series: the same scope, matrix, pixel size and plane."""
+        a, b = self.series, other.series
+        return (
+            self.scope == other.scope
+            and a.shape == b.shape
+            and bool(np.allclose(a.spacing_mm, b.spacing_mm, rtol=SPACING_TOLERANCE, atol=0))
+            and bool(np.allclose(_directions(a), _directions(b), rtol=0, atol=COSINE_TOLERANCE))
+        )
+
+    def grid(self) -> str:
+        """Matrix and plane in words that stay the same when last digits differ."""
+        numbers = np.round(_directions(self.series), 1) + 0.0  # minus zero is zero
+        return f"{self.series.shape} {numbers.ravel().tolist()}"
+
+
+def _directions(series: Series) -> NDArray[np.float64]:
+    columns = series.affine[:3, :3]
+    return np.asarray(columns / np.linalg.norm(columns, axis=0))
+
+
+def read_single_frame(path: Path, name: Path, *, explicit: bool) -> SingleFrame:
+    """The frame in a file, ``name`` below what is followed.
+
+    UnreadableError: not a whole image, or not yet. UnusableError: an image that cannot be used. LeftOutError: of no use
+    and not ``explicit``, named by the user; where only part of it may be there, from an UnreadableError.
+    """
+    if path.is_dir():
+        raise UnusableError(f"{path}: a folder, expected a file; follow it with `cmrsr sr FOLDER --stream`")
+    with _opening(path):
+        before = _state(path)
+        digest = sha256_file(path)
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        series = _read_nifti(path)
+        uid, scope = name.name, str(name.parent)
+    else:
+        series, uid, scope = _read_dicom(path, explicit=explicit)
+    series = series.with_frames(series.array())
+    with _opening(path):
+        if _state(path) != before:
+            raise UnreadableError(f"{path}: is being written")
+    return SingleFrame(series=series, digest=digest, uid=uid, scope=scope)
+
+
+@contextmanager
+def _opening(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UnreadableError(f"{path}: cannot be opened ({error.strerror})") from error
+
+
+def _state(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def _read_nifti(path: Path) -> Series:
+    shape = file_shape(path, read_header(path))
+    if len(shape) > 3 and shape[3] > 1:
+        raise UnusableError(f"{path}: {shape[3]} frames; {WHOLE_SERIES}")
+    return read_nifti(path, time_axis="none")
+
+
+def _read_dicom(path: Path, *, explicit: bool) -> tuple[Series, str, str]:
+    from cmrsr.io.dicom_group import assemble, group
+    from cmrsr.io.dicom_read import read_headers
+
+    instances, skipped = read_headers([path])
+    for skip in skipped:
+        error = damage(skip, explicit)
+        if error:
+            raise error
+        left_out = LeftOutError(f"DICOM file that is of no use: {skip.reason}")
+        raise left_out from UnreadableError(skip.reason) if skip.unreadable else None
+    if len(instances) != 1:
+        raise UnusableError(f"{path}: {len(instances)} frames; {WHOLE_SERIES}")
+    (one,) = instances
+    series = assemble(group(instances)[0])
+    kind = "derived " * one.derived + one.component
+    return series, one.sop_instance_uid or path.name, f"{one.study_uid} {one.series_uid} {kind}"
