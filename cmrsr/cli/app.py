@@ -118,6 +118,18 @@ def sr(
         str, typer.Option("--consistency", help="Weight of the projection on acquired k-space: auto, off or 0 to 1.")
     ] = "auto",
     roi: Annotated[str, typer.Option("--roi", help="full, heart (found by itself), or X,Y,W,H in pixels.")] = "full",
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream",
+            help="Follow one folder, or file names on standard input (INPUT -): each file is a frame, each result is "
+            "written at once; no report.",
+        ),
+    ] = False,
+    idle: Annotated[
+        float | None,
+        typer.Option("--idle", help="With --stream: end after so many seconds without a new file; default never."),
+    ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Images at a time; does not change the result.")] = 8,
     format_: FormatOption = Format.same,
     time_axis: TimeAxisOption = None,
@@ -136,15 +148,22 @@ def sr(
     """Super-resolve first-pass perfusion series (PerfGen)."""
     from cmrsr.cli.sr import SrRequest, run_sr_command
 
-    return run_sr_command(
-        SrRequest(
-            arguments=context.obj, inputs=inputs, out=out, steps=steps, samples=samples, seed=seed, engine=engine,
-            phase_axis=phase_axis.value, consistency=consistency, roi=roi, batch_size=batch_size, format=format_.value,
-            time_axis=time_axis, on_missing=on_missing.value, device=device, backend=backend.value,
-            precision=precision.value, threads=threads, strict_device=strict_device, force=force, shard=shard,
-            report=not no_report, quiet=quiet, verbose=verbose,
-        )
+    request = SrRequest(
+        arguments=context.obj, inputs=inputs, out=out, steps=steps, samples=samples, seed=seed, engine=engine,
+        phase_axis=phase_axis.value, consistency=consistency, roi=roi, batch_size=batch_size, format=format_.value,
+        time_axis=time_axis, on_missing=on_missing.value, device=device, backend=backend.value,
+        precision=precision.value, threads=threads, strict_device=strict_device, force=force, shard=shard,
+        report=not no_report, quiet=quiet, verbose=verbose,
     )  # fmt: skip
+    if stream:
+        from cmrsr.cli.sr_stream import run_sr_stream_command
+
+        return run_sr_stream_command(request, idle)
+    if idle is not None:
+        from cmrsr.errors import UsageError
+
+        raise UsageError(f"--idle {idle:g} without --stream, which it is for")
+    return run_sr_command(request)
 
 
 @app.command()
@@ -333,15 +352,66 @@ def train(
     run_train_command(recipe, out, data, set_ or [], resume, device, cache, quiet)
 
 
+class ExportPrecision(StrEnum):
+    f32 = "f32"
+    f16 = "f16"
+    bf16 = "bf16"
+    int8 = "int8"
+
+
+class Layout(StrEnum):
+    bundle = "bundle"
+    triton = "triton"
+
+
 @app.command()
 def export(
-    source: Annotated[Path, typer.Argument(help="An export recipe (TOML), or a folder written by `cmrsr train`.")],
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Bundle folder; default engines/NAME here.")] = None,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="An export recipe (TOML), a folder written by `cmrsr train`, or an engine's name or folder.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--out", help="Bundle folder, default engines/NAME here; of --layout triton, default triton."
+        ),
+    ] = None,
+    precision: Annotated[
+        ExportPrecision | None,
+        typer.Option(
+            "--precision",
+            help="f16, bf16: beside f32, and of plans; int8: an engine of its own; default as in the recipe.",
+        ),
+    ] = None,
+    tensorrt: Annotated[
+        bool, typer.Option("--tensorrt", help="Build the TensorRT plans of the engine for this GPU, into the cache.")
+    ] = False,
+    portable: Annotated[
+        bool, typer.Option("--portable", help="Plans that the smaller tensorrt_lean runs too.")
+    ] = False,
+    device: Annotated[str, typer.Option("--device", help="Of --tensorrt and --verify: cuda or cuda:N.")] = "cuda",
+    layout: Annotated[
+        Layout, typer.Option("--layout", help="triton: a model repository for Triton Inference Server.")
+    ] = Layout.bundle,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare all backends of this machine; too large an error: exit 5.")
+    ] = False,
 ) -> None:
-    """Compile trained weights to an engine bundle: ONNX, parity check, manifest (needs the extra `train`)."""
-    from cmrsr.cli.export import run_export_command
+    """Compile trained weights to an engine bundle: ONNX, parity check, manifest (needs the extra `train`).
 
-    run_export_command(source, out)
+    An engine that exists gets TensorRT plans, a check on every backend, or a model repository.
+    """
+    from cmrsr.cli.export import ExportRequest, run_export_command
+
+    run_export_command(
+        ExportRequest(
+            source=source, out=out, precision=precision.value if precision else None, tensorrt=tensorrt,
+            portable=portable, device=device, triton=layout is Layout.triton, verify=verify,
+        )
+    )  # fmt: skip
 
 
 class PhantomKind(StrEnum):
@@ -649,9 +719,25 @@ def evaluate_phantom(
 
 @app.command()
 def info(
-    json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-) -> None:
-    """Version, devices, backends, and the engines with their digests."""
-    from cmrsr.cli.info import run_info_command
+    selftest: Annotated[
+        bool, typer.Option("--selftest", help="Check engines, backends and tasks against what was released.")
+    ] = False,
+    bench: Annotated[bool, typer.Option("--bench", help="Measure how fast the engines are here.")] = False,
+    engines: Annotated[
+        list[str] | None,
+        typer.Option("--engine", help="Of --selftest and --bench: a name or folder, may be repeated; default all."),
+    ] = None,
+    device: Device = "auto",
+    backend: BackendOption = Backend.auto,
+    threads: Threads = None,
+    json_: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+) -> int:
+    """Version, devices, backends, and the engines with their digests; whether all works, and how fast."""
+    from cmrsr.cli.info import InfoRequest, run_info_command
 
-    run_info_command(json_)
+    return run_info_command(
+        InfoRequest(
+            selftest=selftest, bench=bench, engines=engines or [], device=device, backend=backend.value,
+            threads=threads, as_json=json_,
+        )
+    )  # fmt: skip

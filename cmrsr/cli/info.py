@@ -2,40 +2,117 @@
 
 import json
 import platform
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from cmrsr.errors import UsageError
 
-def run_info_command(as_json: bool) -> None:
-    """Print what is installed and what is shipped."""
-    record = gather()
-    if as_json:
-        print(json.dumps(record, indent=2))
-        return
+WIDTH = 100  # columns where the output is no terminal: the same table in every log
+GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InfoRequest:
+    """The command line of ``info``. engines, device, backend and threads are those of --selftest and --bench."""
+
+    as_json: bool = False
+    selftest: bool = False
+    bench: bool = False
+    engines: list[str] = field(default_factory=list)
+    device: str = "auto"
+    backend: str = "auto"
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        from cmrsr.runtime.choice import DeviceChoice
+
+        DeviceChoice(device=self.device, backend=cast(Any, self.backend), threads=self.threads)  # refuses what is wrong
+        narrowed = self.engines or (self.device, self.backend, self.threads) != ("auto", "auto", None)
+        if narrowed and not (self.selftest or self.bench):
+            raise UsageError("--engine, --device, --backend and --threads are for --selftest or --bench: add one")
+
+
+def run_info_command(request: InfoRequest) -> int:
+    """Print what is installed and what is shipped, whether it works and how fast it is; the exit code."""
     console = Console(highlight=False)
-    console.print(f"cmrsr {record['version']}, Python {record['python']}, {record['processors']} processors")
+    if not console.is_terminal:
+        console = Console(highlight=False, width=WIDTH)
+    shown = None if request.as_json else console
+    record, code = gather(), 0
+    if shown:
+        print_machine(record, console)
+        if not (request.selftest or request.bench):
+            print_installed(record, console)
+    what = (request.engines, request.device, request.backend, request.threads)
+    if request.selftest:
+        from cmrsr.cli.selftest import run_selftest
+
+        record["selftest"], code = run_selftest(*what, shown)
+    if request.bench and code == 0:  # of what does not work, no one wants the speed
+        from cmrsr.cli.bench import run_bench
+
+        record["bench"] = run_bench(*what, request.as_json)
+    if request.as_json:
+        print(json.dumps(record, indent=2))
+    return code
+
+
+def print_machine(record: dict[str, Any], console: Console) -> None:
+    processor = next((b["processor"] for b in record["backends"] if "processor" in b), "")
+    console.print(f"[bold]cmrsr {record['version']}[/]  Python {record['python']}")
     console.print("Research software, not a medical device.")
-    backends = Table("backend", "version", "devices", "precision")
+    rows = [("processors", f"{record['processors']}  {processor}".strip())]
+    for gpu in record["gpus"]:
+        capability = ".".join(map(str, gpu["capability"]))
+        memory = f"{gpu['memory_bytes'] / GIB:.0f} GiB, compute capability {capability}"
+        rows.append((f"cuda:{gpu['number']}", f"{gpu['name']}, {memory}"))
+    if record["no_gpu"]:
+        rows.append(("GPU", f"none: {record['no_gpu']}"))
+    rows.append(("cache", record["cache"] or "none: set CMRSR_CACHE to a folder that can be written"))
+    table = Table(box=None, show_header=False, padding=(0, 1), pad_edge=False)
+    table.add_column(style="dim")
+    for name, value in rows:
+        table.add_row(name, escape(value))
+    console.print(table)
+    console.print()
+
+
+def print_installed(record: dict[str, Any], console: Console) -> None:
+    backends = _plain("backend", "version", "devices", "precision")
     for b in record["backends"]:
-        backends.add_row(b["name"], b["version"], ", ".join(b["devices"]), b["precision"])
+        backends.add_row(*map(escape, (b["name"], b["version"], ", ".join(b["devices"]), b["precision"])))
     console.print(backends)
-    engines = Table("engine", "task", "version", "parameters", "sha256", "state")
+    console.print()
+    engines = _plain("engine", "task", "version", "parameters", "precisions", "sha256", "state")
     for e in record["engines"]:
         engines.add_row(
-            e["name"], e.get("task", ""), e.get("version", ""), f"{e.get('parameters', 0) / 1e6:.1f} M",
-            e.get("digest", "")[:12], e["state"],
+            escape(e["name"]), e.get("task", ""), escape(e.get("version", "")), f"{e.get('parameters', 0) / 1e6:.1f} M",
+            ", ".join(e.get("precisions", ())), e.get("digest", "")[:12], escape(e["state"]),
         )  # fmt: skip
     console.print(engines)
 
 
+def _plain(*columns: str) -> Table:
+    table = Table(box=None, header_style="dim", padding=(0, 1), pad_edge=False)
+    for name in columns:
+        table.add_column(name, justify="right" if name == "parameters" else "left")
+    return table
+
+
 def gather() -> dict[str, Any]:
-    """Version, Python, processors, backends and engines (each checked against its digests)."""
+    """Version, Python, processors, GPUs, cache, backends and engines (each checked against its digests)."""
+    from dataclasses import asdict
+
     from cmrsr import __version__
     from cmrsr.errors import EngineError
     from cmrsr.runtime.bundle import load, shipped
+    from cmrsr.runtime.cache_folder import cache_folder
     from cmrsr.runtime.choice import default_threads
+    from cmrsr.runtime.cuda import gpus, why_no_gpu
     from cmrsr.runtime.engine import backends
 
     engines: list[dict[str, Any]] = []
@@ -46,14 +123,25 @@ def gather() -> dict[str, Any]:
             engines.append({"name": folder.name, "state": str(error)})
             continue
         m = bundle.manifest
+        variants = {name: [k for k, g in _graphs(m) if name in g.variants] for name in ("f16", "bf16")}
         engines.append(
             {
                 "name": m.name, "task": m.task, "version": m.version,
                 "parameters": sum(graph.parameters for graph in m.graphs), "gflop_96": m.step.gflop_96,
+                "precisions": ["f32", *(name for name, graphs in variants.items() if graphs)],
+                "variants": {name: graphs for name, graphs in variants.items() if graphs},
                 "digest": bundle.digest, "licence": m.licence, "state": "ok",
             }
         )  # fmt: skip
+    cache = cache_folder("")
     return {
         "version": __version__, "python": platform.python_version(), "processors": default_threads(),
+        "gpus": [asdict(gpu) for gpu in gpus()], "no_gpu": why_no_gpu(), "cache": str(cache) if cache else None,
         "backends": backends(), "engines": engines,
     }  # fmt: skip
+
+
+def _graphs(manifest: Any) -> list[tuple[str, Any]]:
+    from cmrsr.runtime.bundle import PORTS
+
+    return [(name, manifest.named(name)) for name in PORTS[manifest.task]]

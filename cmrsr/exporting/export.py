@@ -2,24 +2,28 @@
 
 import shutil
 import tempfile
-import warnings
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime
-import torch
-from onnx import TensorProto, helper, numpy_helper
 
 from cmrsr.errors import EngineError
-from cmrsr.exporting.checkpoint import SMALL, SUMMARY, VOLUME_SUMMARY, VOLUME_WEIGHTS, WEIGHTS, read_source
-from cmrsr.exporting.recipe import ExportRecipe
-from cmrsr.exporting.shared_weights import places, point_into
-from cmrsr.exporting.spec import LARGEST, GraphSpec
+from cmrsr.exporting.calibration import calibration
+from cmrsr.exporting.checkpoint import SUMMARY, VOLUME_SUMMARY, VOLUME_WEIGHTS, WEIGHTS, read_source
+from cmrsr.exporting.measured import Inputs, count_flops, measure_parity
+from cmrsr.exporting.quantised import quantised
+from cmrsr.exporting.recipe import ExportRecipe, Precision
+from cmrsr.exporting.sample import write_sample
+from cmrsr.exporting.shared_weights import Places, gather, places
+from cmrsr.exporting.spec import GraphSpec
+from cmrsr.exporting.to_onnx import store, to_onnx
+from cmrsr.exporting.typed import OPSET, typed
 from cmrsr.io.outputs import sha256_file, write_json_atomic
-from cmrsr.runtime.bundle import MANIFEST, Diffusion, Graph, Manifest, Port, Task
+from cmrsr.runtime.bundle import MANIFEST, Diffusion, Graph, Manifest, Port, Task, Variant
+from cmrsr.runtime.sample import SAMPLE
 from cmrsr.training.recipe import ClipRecipe, VolumeRecipe
+from cmrsr.training.sources import default_cache
 
 NORMALISATION: dict[Task, str] = {
     "sr": "lr and result are divided by the 0.995 quantile of the positive values of the whole series",
@@ -33,7 +37,7 @@ def export(recipe: ExportRecipe, out: Path) -> Manifest:
     """Write the bundle into folder ``out`` and return its manifest.
 
     UsageError: a checkpoint is not a folder of ``cmrsr train``, or not of the right stage.
-    EngineError: an ONNX graph, run by ONNX Runtime in float32, leaves the tolerance against torch.
+    EngineError: an ONNX graph, run by ONNX Runtime, leaves the tolerance of its precision against torch float32.
     """
     source = read_source(recipe.checkpoint, recipe.volume_checkpoint, half=recipe.half_weights)
     first, second, trained = source.first, source.second, source.first.recipe
@@ -41,9 +45,16 @@ def export(recipe: ExportRecipe, out: Path) -> Manifest:
     with tempfile.TemporaryDirectory(dir=_parent(out), prefix=".export-") as temporary:
         folder = Path(temporary)
         first.save(folder, SUMMARY, WEIGHTS)
-        graphs = {name: _export_graph(spec, folder, recipe) for name, spec in source.specs.items()}
         if second:
             second.save(folder, VOLUME_SUMMARY, VOLUME_WEIGHTS)
+        where = places(*sorted(folder.glob("*.safetensors"))) if recipe.shared_weights else {}
+        real = calibration(source, default_cache()) if recipe.precision == "int8" else {}
+        graphs = {
+            name: _export_graph(spec, folder, recipe, where, real.get(name, [])) for name, spec in source.specs.items()
+        }
+        if recipe.shared_weights:
+            gather(folder)
+        write_sample(source.specs, folder / SAMPLE)
         manifest = Manifest(
             format=1,
             name=recipe.name,
@@ -73,109 +84,59 @@ def export(recipe: ExportRecipe, out: Path) -> Manifest:
     return manifest
 
 
-def _export_graph(spec: GraphSpec, folder: Path, recipe: ExportRecipe) -> Graph:
-    path = folder / spec.file
-    _to_onnx(spec, path, recipe)
-    parity = measure_parity(spec, path)
-    if parity > recipe.tolerance:
-        raise EngineError(
-            f"the exported graph {spec.file} differs from torch by {parity:.2g} (tolerance {recipe.tolerance:g})"
-        )
+def _export_graph(spec: GraphSpec, folder: Path, recipe: ExportRecipe, where: Places, real: Inputs) -> Graph:
+    """Of the recipe's precision, with its variants; a graph that is always precise stays in float32.
+
+    real: inputs as they are in use, for int8.
+    """
+    precision: Precision = "f32" if spec.precise else recipe.precision
+    variants = recipe.variants if precision == "f32" and not spec.precise else ()
+    exported = cache(partial(to_onnx, spec))
+
+    def write(file: str, precision: Precision) -> Variant:
+        """One file: exported, put into its precision, checked and compared with torch."""
+        model, path = exported(_opset(recipe, precision)), folder / file
+        if precision == "f16" or precision == "bf16":
+            model = typed(model, precision)
+        elif precision == "int8":
+            model = quantised(model, [dict(zip(spec.inputs, map(np.asarray, one), strict=True)) for one in real])
+        store(model, path, half=recipe.half_weights, where=where)
+        # int8 on what it was calibrated for: the examples are noise, which has other ranges
+        parity = measure_parity(spec, path, precision, real if precision == "int8" else None)
+        limit = _tolerance(recipe, precision)
+        if not parity <= limit:  # nor a NaN
+            raise EngineError(f"the exported graph {file} differs from torch by {parity:.2g} (tolerance {limit:g})")
+        return Variant(file=file, parity=parity)
+
+    main = write(spec.file, precision)
+    found: dict[str, Variant] = {p: write(f"{Path(spec.file).stem}.{p}.onnx", p) for p in variants}
 
     def ports(shapes: Any) -> tuple[Port, ...]:
         return tuple(Port(name=name, dtype="float32", shape=shape) for name, shape in shapes.items())
 
     return Graph(
-        file=path.name,
+        file=main.file,
         inputs=ports(spec.inputs),
         outputs=ports(spec.outputs),
         stride=spec.stride,
-        opset=recipe.opset,
+        opset=_opset(recipe, precision),
         parameters=sum(p.numel() for p in spec.module.parameters()),
         gflop_96=count_flops(spec) / 1e9,
-        parity=parity,
-        tolerance=recipe.tolerance,
-        tolerance_low_precision=recipe.tolerance_low_precision,
+        parity=main.parity,
+        tolerance=_tolerance(recipe, precision),
+        tolerance_low_precision=max(recipe.tolerance_low_precision, _tolerance(recipe, precision)),
+        variants=found,
     )
 
 
-def measure_parity(spec: GraphSpec, path: Path) -> float:
-    """Largest error of the ONNX graph against torch float32, relative to the largest output, over sizes and times."""
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    worst = 0.0
-    for i, sizes in enumerate(spec.parity):
-        inputs = spec.example(spec.fitting(sizes), i)
-        with torch.inference_mode():
-            wanted = spec.module(*inputs)
-        wanted = wanted if isinstance(wanted, tuple) else (wanted,)
-        got = session.run(list(spec.outputs), {k: v.numpy() for k, v in zip(spec.inputs, inputs, strict=True)})
-        for a, b in zip(wanted, got, strict=True):
-            worst = max(worst, float(np.abs(a.numpy() - b).max() / np.abs(a.numpy()).max()))
-    return worst
+def _opset(recipe: ExportRecipe, precision: Precision) -> int:
+    return max(recipe.opset, OPSET[precision]) if precision in OPSET else recipe.opset
 
 
-def _to_onnx(spec: GraphSpec, path: Path, recipe: ExportRecipe) -> None:
-    names = dict.fromkeys(d for shape in spec.inputs.values() for d in shape if isinstance(d, str))
-    dims: dict[str, Any] = {}
-    for name in names:
-        whole = name in ("rows", "columns")
-        dim = torch.export.Dim(name, min=2 if whole else 1, max=LARGEST)
-        dims[name] = spec.stride * dim if whole else dim
-    dynamic = tuple(
-        {axis: dims[d] for axis, d in enumerate(shape) if isinstance(d, str)} or None for shape in spec.inputs.values()
-    )
-    usual = {"batch": 2, "frames": 3, "slices": 6, "rows": 8 * spec.stride, "columns": 6 * spec.stride}
-    with warnings.catch_warnings():
-        # of the exporter's own making: a deprecation, and the names of axes that two inputs share
-        warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)
-        warnings.filterwarnings("ignore", "# The axis name", UserWarning)
-        program = torch.onnx.export(
-            spec.module,
-            spec.example(usual, 0),
-            dynamo=True,
-            opset_version=recipe.opset,
-            input_names=list(spec.inputs),
-            output_names=list(spec.outputs),
-            dynamic_shapes=dynamic,
-            verbose=False,
-        )
-    assert program is not None
-    model = program.model_proto
-    del model.metadata_props[:]
-    del model.graph.metadata_props[:]
-    for node in model.graph.node:
-        del node.metadata_props[:]  # stack traces with the paths of the exporting machine
-        node.doc_string = ""
-    if recipe.half_weights:
-        _halve(model)
-    onnx.checker.check_model(model, full_check=True)
-    if recipe.shared_weights:
-        point_into(model, path.with_name(WEIGHTS), places(path.with_name(WEIGHTS)))
-    onnx.save(model, str(path))
-
-
-def _halve(model: onnx.ModelProto) -> None:
-    """Store large float32 initialisers as float16 behind a Cast, which engines fold when they load the graph."""
-    casts = []
-    for tensor in model.graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < SMALL:
-            continue
-        name = tensor.name
-        half = numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), f"{name}.half")
-        tensor.CopyFrom(half)
-        casts.append(helper.make_node("Cast", [half.name], [name], name=f"{name}.cast", to=TensorProto.FLOAT))
-    nodes = [*casts, *model.graph.node]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-
-
-def count_flops(spec: GraphSpec) -> float:
-    """Operations of one evaluation at the spec's size, two a multiply-add, as torch counts them."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        spec.module(*spec.example(spec.fitting(spec.flops), 0))
-    return float(counter.get_total_flops())
+def _tolerance(recipe: ExportRecipe, precision: Precision) -> float:
+    if precision == "int8":
+        return recipe.tolerance_int8
+    return recipe.tolerance if precision == "f32" else recipe.tolerance_low_precision
 
 
 def _parent(out: Path) -> Path:

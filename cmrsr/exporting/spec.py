@@ -15,7 +15,8 @@ class GraphSpec:
     """inputs, outputs: shapes by name, a dimension is a size or a name; "rows" and "columns" are multiples of stride.
 
     example: inputs of a seed for the sizes of all named dimensions. parity: sizes on which the exported graph is
-    compared with torch. flops: sizes for which the arithmetic is counted.
+    compared with torch. flops: sizes for which the arithmetic is counted. precise: always in float32, see
+    ``cmrsr.tasks.heart_reader``; there are no variants of it.
     """
 
     file: str
@@ -26,6 +27,7 @@ class GraphSpec:
     example: Callable[[Sizes, int], tuple[Tensor, ...]]
     parity: tuple[Sizes, ...]
     flops: Sizes
+    precise: bool = False
 
     def fitting(self, sizes: Sizes) -> dict[str, int]:
         """The sizes with rows and columns raised to the next multiples of the stride."""

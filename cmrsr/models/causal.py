@@ -224,9 +224,10 @@ class JointDecoder(nn.Module):
                 h = down(h)
         h = self.middle(h, e)
         # each cell says how much of its BLOCK x BLOCK pixels is what; only as many are counted as in training, because
-        # a little in each of the others adds up; cut out, because OpenVINO 2026.4 gets a sum of masked cells wrong
+        # a little in each of the others adds up. A mask made of distances would need Abs of a computed constant, which
+        # OpenVINO 2026.4 folds to the constant itself
         n_y, n_x = h.shape[2:]
-        top, left = (torch.sym_max(0, (n - self.counted + 1) // 2) for n in (n_y, n_x))
+        top, left = (torch.sym_max(0, (n - self.counted + 1) // 2) for n in (n_y, n_x))  # type: ignore[no-untyped-call]
         inner = self.density(h)[:, :, top : n_y - top, left : n_x - left]
         areas = BLOCK**2 * torch.sigmoid(inner).sum((2, 3))
         for up, merge, block, skip in zip(self.up, self.merge, self.ascend, reversed(skips), strict=True):

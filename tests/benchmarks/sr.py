@@ -15,66 +15,36 @@ from typing import Any
 
 import numpy as np
 
+from cmrsr.evaluate.ceilings import LayersAlone
+from cmrsr.evaluate.rounds import rounds
+from cmrsr.evaluate.workload import Workload
 from cmrsr.io.nifti import nifti_writer
 from cmrsr.io.series import Series
 from cmrsr.physics.kspace import degrade
 from cmrsr.runtime.bundle import Bundle, load
 from cmrsr.runtime.choice import DeviceChoice, default_threads
-from cmrsr.runtime.engine import load_step
-from tests.benchmarks.measure import command, seconds
+from cmrsr.runtime.engine import load_graph
+from tests.benchmarks.measure import command
 
 SIZE, BATCH = 96, 8
 
 
 def denoiser(bundle: Bundle) -> dict[str, float]:
-    """One evaluation against the sum of its own convolutions run alone, both in OpenVINO at the default precision."""
-    rng = np.random.default_rng(0)
-    engine = load_step(bundle, (BATCH, SIZE, SIZE), DeviceChoice())
-    image = rng.standard_normal((2, BATCH, 1, SIZE, SIZE)).astype(np.float32)
-    coefficients = np.array([0.5, 0.7, -0.7, 0.5, 0.5], np.float32)
-    low_pass = np.zeros((SIZE, SIZE), np.float32)
-    whole = seconds(lambda: engine(image[0], image[1], coefficients, low_pass))
-    layers, flop = layer_seconds(bundle)
-    # measured again after the layers, so that a drift of the machine shows
-    again = seconds(lambda: engine(image[0], image[1], coefficients, low_pass))
-    time_whole = min(whole, again)
+    """One evaluation against its own layers run alone, both in OpenVINO at the default precision, in turns."""
+    one = Workload(bundle, "step", {"batch": BATCH, "rows": SIZE, "columns": SIZE})
+    engine = load_graph(bundle, one.graph, one.shapes, DeviceChoice(device="cpu", backend="openvino"))
+    inputs = one.inputs().values()
+    precision: Any = engine.precision
+    layers = LayersAlone(bundle.step_path, one.shapes, precision=precision, threads=None)
+    times = rounds({"whole": lambda: engine(*inputs), "layers": layers}, seconds=10.0)
+    whole, alone = (float(np.median(times[name])) for name in ("whole", "layers"))
     return {
-        "ms_per_image": 1000 * time_whole / BATCH,
-        "ms_per_image_layers_alone": 1000 * layers / BATCH,
-        "share_of_layers_ceiling": layers / time_whole,
-        "tflop_s": bundle.manifest.step.gflop_96 * BATCH / time_whole / 1000,
-        "tflop_s_layers": flop * BATCH / layers / 1e12,
+        "ms_per_image": 1000 * whole / BATCH,
+        "ms_per_image_layers_alone": 1000 * alone / BATCH,
+        "layers_alone_over_whole": alone / whole,
+        "tflop_s": layers.flop / whole / 1e12,
+        "tflop_s_layers": layers.flop / alone / 1e12,
     }
-
-
-def layer_seconds(bundle: Bundle) -> tuple[float, float]:
-    """Total time and arithmetic (per image) of every convolution of the graph, each compiled and run alone."""
-    import openvino as ov
-    from openvino import opset13 as ops
-
-    core = ov.Core()
-    model = core.read_model(bundle.step_path)
-    image = [BATCH, 1, SIZE, SIZE]
-    model.reshape({"x_t": image, "lr": image, "low_pass": [SIZE, SIZE]})
-    total, flop = 0.0, 0.0
-    for node in model.get_ops():
-        if node.get_type_name() != "Convolution":
-            continue
-        data = list(node.input(0).get_shape())
-        weights = list(node.input(1).get_shape())
-        out = list(node.output(0).get_shape())
-        attributes = node.get_attributes()
-        x = ops.parameter(data, np.float32)
-        w = ops.constant(np.random.default_rng(0).standard_normal(weights).astype(np.float32))
-        convolution = ops.convolution(
-            x, w, attributes["strides"], attributes["pads_begin"], attributes["pads_end"], attributes["dilations"]
-        )
-        hint = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": default_threads()}
-        request = core.compile_model(ov.Model([convolution], [x]), "CPU", hint).create_infer_request()
-        values = np.random.default_rng(1).standard_normal(data).astype(np.float32)
-        total += seconds(lambda request=request, values=values: request.infer([values], share_inputs=True))
-        flop += 2 * float(np.prod(weights)) * out[2] * out[3]
-    return total, flop
 
 
 def truncated_series(n_frames: int, size: int = SIZE) -> Series:

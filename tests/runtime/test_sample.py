@@ -92,8 +92,9 @@ def test_images_are_smooth_and_noise_is_noise(written: Path) -> None:
     assert np.abs(np.diff(lr)).max() < 0.5 < np.abs(np.diff(x_t)).max()
 
 
-def test_inputs_are_those_that_rounding_disturbs_least(tmp_path: Path) -> None:
+def test_inputs_are_those_that_rounding_disturbs_least(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that is calm for a single one of the seeds that are tried."""
+    monkeypatch.setattr(writer, "LARGE", 10**9)  # what is packed bf16 holds exactly
 
     class Wild(Sharpened):
         def forward(self, x_t: Tensor, lr: Tensor, coefficients: Tensor, low_pass: Tensor) -> tuple[Tensor, Tensor]:
