@@ -128,7 +128,7 @@ def gather() -> dict[str, Any]:
             {
                 "name": m.name, "task": m.task, "version": m.version,
                 "parameters": sum(graph.parameters for graph in m.graphs), "gflop_96": m.step.gflop_96,
-                "precisions": ["f32", *(name for name, graphs in variants.items() if graphs)],
+                "precisions": [m.step.precision, *(name for name, graphs in variants.items() if graphs)],
                 "variants": {name: graphs for name, graphs in variants.items() if graphs},
                 "digest": bundle.digest, "licence": m.licence, "state": "ok",
             }

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from cmrsr.errors import UsageError
 from cmrsr.exporting.function_graph import function_graphs
@@ -46,7 +46,8 @@ class Checkpoint:
     model: Model
 
     def save(self, folder: Path, summary: str, weights: str) -> None:
-        save_file({k: v.contiguous() for k, v in self.weights.items()}, folder / weights)
+        # save_file would let nobody else read it
+        (folder / weights).write_bytes(save({k: v.contiguous() for k, v in self.weights.items()}))
         (folder / summary).write_text(json.dumps(self.summary, indent=2) + "\n")
 
 

@@ -118,6 +118,7 @@ def _export_graph(spec: GraphSpec, folder: Path, recipe: ExportRecipe, where: Pl
         file=main.file,
         inputs=ports(spec.inputs),
         outputs=ports(spec.outputs),
+        precision=precision,
         stride=spec.stride,
         opset=_opset(recipe, precision),
         parameters=sum(p.numel() for p in spec.module.parameters()),

@@ -54,7 +54,7 @@ class Variant(_Strict):
     """The same graph in another arithmetic: typed inside, float32 in and out."""
 
     file: str
-    parity: float = Field(description="max relative error against torch float32, measured at export (ONNX Runtime)")
+    parity: float = Field(description="max relative error against torch float32, with all roundings of the type")
 
 
 class Graph(_Strict):
@@ -63,6 +63,7 @@ class Graph(_Strict):
     file: str
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    precision: Literal["f32", "f16", "bf16", "int8"] = Field(default="f32", description="of the file's arithmetic")
     stride: int = Field(ge=1)
     opset: int
     parameters: int
