@@ -24,9 +24,9 @@ def seconds(call: Callable[[], Any], repeats: int = 5, warm_up: int = 2) -> floa
 def command(*arguments: str) -> tuple[float, float]:
     """Wall seconds and peak memory (MB) of one ``cmrsr`` process."""
     code = (
-        "import resource, sys, cmrsr.cli; code = cmrsr.cli.run(sys.argv[1:]); "
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss); sys.exit(code)"
+        "import sys, cmrsr.cli; code = cmrsr.cli.run(sys.argv[1:]); "
+        "from cmrsr.evaluate.cold_start import peak_mb; print(peak_mb()); sys.exit(code)"
     )
     start = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
-    return time.perf_counter() - start, int(done.stdout.split()[-1]) / 1024
+    return time.perf_counter() - start, float(done.stdout.split()[-1])
