@@ -84,13 +84,14 @@ def _check(request: ExportRequest) -> None:
 
 def _existing(request: ExportRequest) -> "Bundle | None":
     """The bundle that is named; None where the source is a recipe or a trained folder."""
-    from cmrsr.runtime.bundle import MANIFEST, load
+    from cmrsr.runtime.bundle import MANIFEST, load, shipped
 
     path = Path(request.source)
     if path.is_file() or (path.is_dir() and not (path / MANIFEST).is_file()):
         return None
-    if not path.exists() and (path.suffix == ".toml" or len(path.parts) > 1):
-        raise UsageError(f"no such recipe or folder: {path}")
+    names = [folder.name for folder in shipped()]
+    if not path.exists() and request.source not in names:
+        raise UsageError(f"no such recipe or folder: {path}, nor an engine of that name ({', '.join(names)})")
     bundle = load(request.source)
     name = bundle.manifest.name
     if not (request.tensorrt or request.verify or request.triton):

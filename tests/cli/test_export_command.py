@@ -33,7 +33,7 @@ def test_requests_that_make_no_sense(engine: Path, capfd: Capture, options: list
 @pytest.mark.parametrize(
     ("source", "code", "message"),
     [
-        ("nothing", 5, "no engine 'nothing'"),
+        ("nothing", 2, "no such recipe or folder: nothing, nor an engine"),
         ("nothing.toml", 2, "no such recipe or folder: nothing.toml"),
         ("runs/nothing", 2, "no such recipe or folder: runs/nothing"),
     ],
