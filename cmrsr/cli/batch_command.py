@@ -5,6 +5,7 @@ import shlex
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,8 @@ from cmrsr.cli.console import BatchConsole, searching
 from cmrsr.errors import UsageError
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from cmrsr.evaluate.page import Picture
     from cmrsr.evaluate.report import ReportCase
     from cmrsr.io.discover import Candidate, Refused
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from cmrsr.tasks.case_files import CaseFiles
 
 Options = TypeVar("Options")
+REPORT_THREAD = "report"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,8 +160,17 @@ class Pages:
     def prepare(self) -> None:
         """Import what draws, which takes long, while the first case is computed."""
         if self._preparing is None:
-            self._preparing = threading.Thread(target=self._task.report_case, name="report")
+            self._preparing = threading.Thread(target=self._load, name=REPORT_THREAD)
             self._preparing.start()
+
+    def _load(self) -> None:
+        with suppress(Exception):  # what fails here fails again where it is needed, with a message
+            self._task.report_case()
+
+    def settle(self) -> None:
+        """Wait for that: nothing may still be imported when the process ends."""
+        if self._preparing:
+            self._preparing.join()
 
     def add(self, result: "CaseResult") -> None:
         from cmrsr.evaluate.report import MAX_ILLUSTRATED
@@ -173,6 +186,13 @@ class ReportingConsole(BatchConsole):
     def __init__(self, n_cases: int, pages: Pages | None, *, quiet: bool, verbose: bool) -> None:
         super().__init__(n_cases, quiet=quiet, verbose=verbose)
         self._pages = pages
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: "TracebackType | None"
+    ) -> None:
+        super().__exit__(kind, error, traceback)
+        if self._pages:
+            self._pages.settle()
 
     def case_started(self, name: str, n_evaluations: int) -> None:
         super().case_started(name, n_evaluations)

@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 
 import cmrsr
 from cmrsr.cli import run
+from cmrsr.cli.batch_command import REPORT_THREAD
 from cmrsr.io.discover import discover
 from cmrsr.io.outputs import sha256_file
 from cmrsr.io.series import Series
@@ -179,6 +182,16 @@ def test_the_sidecar_is_enough_to_repeat_the_run(sr: Cli, one: Path, tmp_path: P
     assert sidecar["plan"]["phase_axis"] == "y"
     assert set(sidecar["seconds"]) == {"survey", "engine", "frames", "total"}
     assert sidecar["outputs"] == {"p1_sr.nii.gz": sha256_file(tmp_path / "out" / "p1_sr.nii.gz")}
+
+
+def test_nothing_is_still_loading_when_a_run_has_failed(
+    sr: Cli, one: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Capture
+) -> None:
+    """What draws the report is imported beside the first case; an interpreter that ends meanwhile says so at length."""
+    monkeypatch.setattr("cmrsr.cli.sr._report_case", lambda: time.sleep(0.5))
+    sr(one, "-o", tmp_path / "out", "--device", "cuda", "--strict-device", code=6)
+    assert REPORT_THREAD not in [thread.name for thread in threading.enumerate()]
+    assert len(capfd.readouterr().err.splitlines()) == 1
 
 
 def test_a_fallback_is_recorded_for_every_case(
