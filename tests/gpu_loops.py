@@ -29,7 +29,7 @@ def shapes(batch: int = BATCH) -> dict[str, tuple[int, ...]]:
 
 def loaded(bundle: Bundle, batch: int = BATCH, gpu: Gpu | None = None) -> TensorRtGraph:
     step = bundle.manifest.step
-    return TensorRtGraph(plan_source(bundle, step, "f32"), step, shapes(batch), gpu=gpu or gpus()[0], precision="f32")
+    return TensorRtGraph(plan_source(bundle, step, "f32"), step, shapes(batch), gpu=gpu or gpus()[0])
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cmrsr.io.discover import Candidate, Refused
     from cmrsr.io.nifti_header import TimeAxis
     from cmrsr.runtime.bundle import Bundle
+    from cmrsr.runtime.choice import DeviceChoice
     from cmrsr.tasks.batch import CaseResult
     from cmrsr.tasks.case_files import CaseFiles
 
@@ -54,6 +55,16 @@ class BatchRequest:
     report: bool
     quiet: bool
     verbose: bool
+
+    @property
+    def choice(self) -> "DeviceChoice":
+        """UsageError: the device options contradict each other."""
+        from cmrsr.runtime.choice import DeviceChoice
+
+        return DeviceChoice(
+            device=self.device, backend=cast(Any, self.backend), precision=cast(Any, self.precision),
+            threads=self.threads, strict=self.strict_device,
+        )  # fmt: skip
 
 
 class MakeReportCase(Protocol):
@@ -92,14 +103,10 @@ def run_batch_command(request: BatchRequest, task: BatchTask[Any]) -> int:
     from cmrsr.io.discover import Candidate, Refused, discover
     from cmrsr.io.outputs import refuse_overwriting
     from cmrsr.runtime.bundle import load
-    from cmrsr.runtime.choice import DeviceChoice
     from cmrsr.tasks.batch import exit_code, mine, output_folder, parse_shard, run_batch, shard_file
 
     started, clock = datetime.now(UTC), time.monotonic()
-    choice = DeviceChoice(
-        device=request.device, backend=cast(Any, request.backend), precision=cast(Any, request.precision),
-        threads=request.threads, strict=request.strict_device,
-    )  # fmt: skip
+    choice = request.choice
     shard = parse_shard(request.shard, os.environ)
     time_axis = parse_time_axis(request.time_axis)
     bundle = load(request.engine, task.files.task)

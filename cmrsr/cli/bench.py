@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
+from cmrsr.cli.tables import tables
 from cmrsr.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from cmrsr.runtime.bundle import Bundle
 
 SECONDS = 4.0  # of measuring an engine; loading it and starting it afresh come on top
-WIDTH = 100
 GPU_SIDE = 8192  # of the matrices that a GPU multiplies
 
 
@@ -112,9 +112,7 @@ def gpu_ceilings(found: "Sequence[Contender]") -> "list[Ceiling]":
 
 
 def print_comparisons(results: "Sequence[Comparison]", threads: int) -> None:
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=WIDTH)
+    console = tables()
     for one in results:
         size = "x".join(map(str, next(iter(one.shapes.values()), ())))
         what = f"{one.images} image{'s' * (one.images > 1)}, {one.gflop:.1f} GFLOP an evaluation"

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from cmrsr.cli.console import messages
 from cmrsr.cli.extras import need
+from cmrsr.cli.tables import tables
 from cmrsr.errors import EngineError, OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from cmrsr.runtime.tensor_rt_plan import PlanRecord
 
 REPOSITORY = Path("triton")
+WIDE = 120  # columns: plans say their sizes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +169,7 @@ def _plans(bundle: "Bundle", request: ExportRequest) -> "list[PlanRecord]":
         size = _megabytes(plan.path) if plan.path else "not stored"
         how = "built" if plan.built else "from cache"
         table.add_row(plan.graph, plan.precision, str(plan.profile), size, f"{plan.seconds:.1f}", how)
-    _print(table)
+    tables(WIDE).print(table)
     return plans
 
 
@@ -186,7 +188,7 @@ def _verify(bundle: "Bundle", request: ExportRequest) -> None:
     table = Table("graph", "on", "error", "allowed", "", title=f"{bundle.manifest.name} against onnxruntime f32")
     for one in results:
         table.add_row(one.graph, one.backend, f"{one.error:.1e}", f"{one.allowed:g}", "" if one.passed else "too large")
-    _print(table)
+    tables(WIDE).print(table)
     wrong = [f"{one.graph} on {one.backend}" for one in results if not one.passed]
     if wrong:
         raise EngineError(
@@ -206,11 +208,6 @@ def _repository(bundle: "Bundle", plans: "list[PlanRecord]", out: Path) -> None:
     console = Console(highlight=False, soft_wrap=True)
     for model in write_repository(bundle, out, widest):
         console.print(f"{model}: {_megabytes(next((model / '1').iterdir()))}")
-
-
-def _print(table: Table) -> None:
-    console = Console(highlight=False)
-    (console if console.is_terminal else Console(highlight=False, width=120)).print(table)
 
 
 def _megabytes(*paths: Path) -> str:

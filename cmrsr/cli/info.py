@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cmrsr.cli.tables import tables
 from cmrsr.errors import UsageError
 
-WIDTH = 100  # columns where the output is no terminal: the same table in every log
 GIB = 2**30
 
 
@@ -38,9 +38,7 @@ class InfoRequest:
 
 def run_info_command(request: InfoRequest) -> int:
     """Print what is installed and what is shipped, whether it works and how fast it is; the exit code."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=WIDTH)
+    console = tables()
     shown = None if request.as_json else console
     record, code = gather(), 0
     if shown:

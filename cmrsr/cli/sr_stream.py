@@ -36,17 +36,13 @@ def run_sr_stream_command(request: SrRequest, idle_s: float | None) -> int:
     from cmrsr.io.arrivals import Arrivals, FolderArrivals
     from cmrsr.io.arrivals_listed import ListedArrivals
     from cmrsr.runtime.bundle import load
-    from cmrsr.runtime.choice import DeviceChoice
     from cmrsr.tasks.batch import output_folder
     from cmrsr.tasks.sr_stream import SrStream
     from cmrsr.tasks.stream_files import StreamFiles
 
     source = _check(request, idle_s)
     options = sr_options(request)
-    choice = DeviceChoice(
-        device=request.device, backend=cast(Any, request.backend), precision=cast(Any, request.precision),
-        threads=request.threads, strict=request.strict_device,
-    )  # fmt: skip
+    choice = request.choice
     bundle = load(request.engine, "sr")
     listed = source == STANDARD_INPUT
     command = shlex.join(["cmrsr", *request.arguments])

@@ -185,7 +185,9 @@ def compare(
 
 
 def relative_error(found: Sequence[Array], wanted: Sequence[Array]) -> float:
-    """Largest error over all outputs, each relative to the largest value of that output."""
+    """Largest error over all outputs, each relative to the largest value of that output; infinite for no number."""
+    if not all(np.isfinite(output).all() for output in found):
+        return float("inf")
     return max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(found, wanted, strict=True))
 
 

@@ -1,6 +1,5 @@
 """Does everything on this machine agree with what was released? Files, graphs on every backend, tasks end to end."""
 
-import importlib.util
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -9,12 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cmrsr.errors import CmrsrError, DeviceError, EngineError
-from cmrsr.evaluate.contenders import Contender, contenders, runtime_contender
+from cmrsr.evaluate.contenders import Contender, contenders, installed, runtime_contender
 from cmrsr.evaluate.selftest_runs import Outcome, VirtualScans, run_task
 from cmrsr.runtime.bundle import Bundle, Graph, load
 from cmrsr.runtime.choice import BackendName, DeviceChoice, Engine
 from cmrsr.runtime.cuda import find_gpu
-from cmrsr.runtime.engine import TENSORRT, cuda_provider
+from cmrsr.runtime.engine import cuda_provider
 from cmrsr.runtime.sample import GraphSample, read_sample
 
 Say = Callable[[str], None]
@@ -80,8 +79,7 @@ def run_checks(test: SelfTest, say: Say = lambda what: None) -> Iterator[Check]:
 
 def missing_device(test: SelfTest) -> str:
     """What is wrong with the device or backend that was asked for by name; empty where nothing is."""
-    packages = TENSORRT if test.backend == "tensorrt" else (test.backend,)
-    if test.backend != "auto" and not any(map(importlib.util.find_spec, packages)):
+    if test.backend != "auto" and not installed(test.backend):
         what = "'cmrsr[tensorrt]'" if test.backend == "tensorrt" else test.backend
         return f"--backend {test.backend} is not installed: pip install {what}"
     by_cuda = test.device.startswith("cuda") and test.backend != "tensorrt" and cuda_provider()

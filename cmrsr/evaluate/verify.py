@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from cmrsr.diffusion.ddim import ddim_coefficients
+from cmrsr.evaluate.bench import relative_error
 from cmrsr.evaluate.contenders import Contender, any_gpu, cpu_precisions, installed, runtime_contender
 from cmrsr.evaluate.selftest import allowed
 from cmrsr.runtime.bundle import PORTS, Bundle, Graph
@@ -51,7 +52,7 @@ def verify(
         wanted, _ = _run(oracle, bundle, graph, given)
         for way in (*others, *_ways(graph, device, precision)):
             found, limit = _run(way, bundle, graph, given)
-            results.append(Verified(name, way.name, _error(found, wanted), limit))
+            results.append(Verified(name, way.name, relative_error(found, wanted), limit))
             on_result(results[-1])
     return results
 
@@ -104,9 +105,3 @@ def _run(way: Contender, bundle: Bundle, graph: Graph, given: dict[str, Array]) 
         return engine(*given.values()), allowed(graph, engine)
     finally:
         engine.close()
-
-
-def _error(found: Sequence[Array], wanted: Sequence[Array]) -> float:
-    if not all(np.isfinite(output).all() for output in found):
-        return float("inf")
-    return max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(found, wanted, strict=True))

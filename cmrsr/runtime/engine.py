@@ -80,8 +80,7 @@ def _tensorrt(bundle: Bundle, graph: Graph, shapes: Shapes, choice: DeviceChoice
     from cmrsr.runtime.tensor_rt import TensorRtGraph
     from cmrsr.runtime.tensor_rt_plan import plan_source
 
-    source = plan_source(bundle, graph, choice.precision)
-    return TensorRtGraph(source, graph, shapes, gpu=gpu, precision=source.precision)
+    return TensorRtGraph(plan_source(bundle, graph, choice.precision), graph, shapes, gpu=gpu)
 
 
 def _cuda_provider(bundle: Bundle, graph: Graph, choice: DeviceChoice, number: int) -> Engine:

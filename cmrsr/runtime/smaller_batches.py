@@ -115,7 +115,7 @@ class SmallerBatches:
             except OutOfMemoryError as error:
                 self._shrink(error)
 
-    def _parts(self, given: Mapping[str, Array]) -> "Sequence[dict[str, Array]]":
+    def _parts(self, given: Mapping[str, Array]) -> Sequence[dict[str, Array]]:
         """The inputs in batches of the present size, the tail filled up with its last row."""
         divided = {port.name for port in self._graph.inputs if _divided(port.shape)}
         out = []

@@ -13,7 +13,7 @@ from cmrsr.runtime.choice import OnStep, described
 from cmrsr.runtime.cuda import Gpu, find_gpu, use
 from cmrsr.runtime.cuda_objects import DeviceBuffer, Stream
 from cmrsr.runtime.device_loop import DeviceLoop
-from cmrsr.runtime.tensor_rt_build import PlanPrecision, library
+from cmrsr.runtime.tensor_rt_build import library
 from cmrsr.runtime.tensor_rt_plan import PlanSource, open_plan
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Context:
 class TensorRtGraph:
     """One plan for one set of input shapes.
 
-    source: the ONNX file. precision: its arithmetic. DeviceError: there is no such GPU, or no plan for it;
+    source: the ONNX file and its arithmetic. DeviceError: there is no such GPU, or no plan for it;
     OutOfMemoryError: its memory does not hold the batch.
     """
 
@@ -98,12 +98,11 @@ class TensorRtGraph:
         shapes: Shapes,
         *,
         gpu: Gpu,
-        precision: PlanPrecision,
     ) -> None:
         find_gpu(gpu.number)  # without a driver, TensorRT ends the process
         use(gpu.number)
         self.device = f"cuda:{gpu.number}"
-        self.precision: str = precision
+        self.precision: str = source.precision
         inputs = {port.name: _sized(port.name, shapes.get(port.name, port.shape)) for port in graph.inputs}
         outputs = [port.name for port in graph.outputs]
         with ExitStack() as made:

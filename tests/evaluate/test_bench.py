@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from cmrsr.cli import bench as command
+from cmrsr.cli.tables import WIDTH
 from cmrsr.errors import DeviceError
 from cmrsr.evaluate import bench
 from cmrsr.evaluate.bench import LOOP, compare, relative_error
@@ -217,7 +218,7 @@ def test_the_command_prints_a_table_and_gives_its_record(
     assert json.loads(json.dumps(record))["processors"] == 1
     assert "onnxruntime f32" in printed
     assert "oracle" in printed
-    assert max(map(len, printed.splitlines())) <= command.WIDTH
+    assert max(map(len, printed.splitlines())) <= WIDTH
 
 
 def test_with_json_the_command_prints_nothing(

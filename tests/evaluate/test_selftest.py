@@ -1,5 +1,6 @@
 """The self-test: what agrees passes, and each thing that does not fails its own line with its own exit code."""
 
+import importlib.util
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -152,8 +153,8 @@ def test_a_backend_that_fails_is_one_line(
 def test_what_is_asked_for_and_absent_ends_it(
     asked: dict[str, str], message: str, tested: Callable[..., list[Check]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    there = selftest.importlib.util.find_spec
-    monkeypatch.setattr(selftest.importlib.util, "find_spec", lambda name: None if "tensorrt" in name else there(name))
+    there = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if "tensorrt" in name else there(name))
     monkeypatch.setattr(selftest, "cuda_provider", lambda: False)
     monkeypatch.setattr("cmrsr.runtime.cuda._look", lambda: ([], "no NVIDIA driver"))
     (check,) = tested("any", **asked)

@@ -114,7 +114,7 @@ def test_any_graph_of_a_bundle_runs(gpu: FakeGpu, interp_engine: Path) -> None:
     sizes = {"x_t": frames.shape} | {name: value.shape for name, value in given.items()}
     for graph, n_slots, inputs in ((manifest.step, 2, sizes), (manifest.volume, 1, {"volume": (1, 3, 4, 12, 8)})):
         assert graph
-        engine = TensorRtGraph(plan_source(bundle, graph, "f32"), graph, inputs, gpu=gpus()[0], precision="f32")
+        engine = TensorRtGraph(plan_source(bundle, graph, "f32"), graph, inputs, gpu=gpus()[0])
         oracle = OnnxRuntimeGraph(bundle.path / graph.file, graph, threads=1, cuda_device=None)
         assert gpu.cuda.live["pinned"] == n_slots
         if graph is manifest.step:
@@ -147,7 +147,7 @@ def test_other_shapes_are_refused_by_name(fake_gpu: FakeGpu, bundle: Bundle, hos
     with pytest.raises(EngineError, match="no size was given for input low_pass"):
         TensorRtGraph(
             plan_source(bundle, bundle.manifest.step, "f32"), bundle.manifest.step,
-            {k: v for k, v in shapes().items() if k != "low_pass"}, gpu=gpus()[0], precision="f32",
+            {k: v for k, v in shapes().items() if k != "low_pass"}, gpu=gpus()[0],
         )  # fmt: skip
 
 
