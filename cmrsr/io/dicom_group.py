@@ -14,7 +14,8 @@ from cmrsr.io.dicom_geometry import acquired_fraction_of, affine_of, check_one_g
 from cmrsr.io.dicom_join import join, split
 from cmrsr.io.dicom_kind import kind_of, text_kind
 from cmrsr.io.dicom_missing import complete
-from cmrsr.io.dicom_read import DicomInstance, read_pixels
+from cmrsr.io.dicom_pixels import read_pixels
+from cmrsr.io.dicom_read import DicomInstance
 from cmrsr.io.dicom_time import OnMissing, arrange
 from cmrsr.io.series import Series, Source
 

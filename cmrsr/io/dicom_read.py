@@ -1,4 +1,4 @@
-"""DICOM files to plain records, headers only; and the pixels of one record when they are wanted."""
+"""DICOM files to plain records, headers only."""
 
 import re
 from collections.abc import Iterable
@@ -9,10 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 import pydicom
-from numpy.typing import NDArray
 from pydicom import config
 from pydicom.dataset import Dataset
-from pydicom.pixels.utils import pixel_array
 
 from cmrsr.errors import UnreadableError
 from cmrsr.io.dicom_enhanced import classic_view
@@ -87,27 +85,6 @@ def read_headers(paths: Iterable[Path]) -> tuple[list[DicomInstance], list[Skipp
         else:
             instances.extend(found)
     return instances, skipped
-
-
-def read_pixels(instance: DicomInstance) -> NDArray[np.float32]:
-    """The image ``(y, x)`` in the units of the file: rescale slope and intercept applied, nothing inverted."""
-    try:
-        # From a path, pydicom reads no more than the frame, but it takes twice as long and cannot inflate.
-        source = instance.path if instance.n_frames > 1 else pydicom.dcmread(instance.path)
-        stored = pixel_array(source, index=instance.frame, raw=True)
-    except Exception as error:  # the decoders raise anything from struct.error to their own classes
-        reason = " ".join(str(error).split())
-        raise UnreadableError(
-            f"cannot decode the pixel data of {instance.path} ({reason}); check the file, or decompress it first"
-        ) from error
-    if stored.shape != instance.matrix:
-        raise UnreadableError(
-            f"expected {instance.matrix} pixels as in the header, decoded {stored.shape} in {instance.path}"
-        )
-    pixels = stored.astype(np.float32)
-    pixels *= np.float32(instance.slope)
-    pixels += np.float32(instance.intercept)
-    return pixels
 
 
 def _read_file(path: Path) -> list[DicomInstance] | Skipped:

@@ -19,7 +19,8 @@ from pydicom.uid import (
 
 from cmrsr.errors import UnreadableError
 from cmrsr.io.dicom_group import assemble, group
-from cmrsr.io.dicom_read import DicomInstance, clock_ms, read_headers, read_pixels
+from cmrsr.io.dicom_pixels import read_pixels
+from cmrsr.io.dicom_read import DicomInstance, clock_ms, read_headers
 
 PIXELS = images(y=48, x=40)[0, 0]
 
