@@ -26,6 +26,7 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; messages go to standard error."""
     from cmrsr.cli.app import app
+    from cmrsr.cli.font_cache import font_cache
 
     log = logging.getLogger("cmrsr")
     if not log.handlers:
@@ -38,7 +39,8 @@ def run(arguments: list[str]) -> int:
         arguments = [a for a in arguments if a != "--debug"]
         os.environ[DEBUG] = "1"
     try:
-        result = app(arguments, prog_name="cmrsr", standalone_mode=False, obj=arguments)
+        with font_cache():
+            result = app(arguments, prog_name="cmrsr", standalone_mode=False, obj=arguments)
         if result == INTERRUPTED:  # what Typer makes of a KeyboardInterrupt
             return _interrupted()
         return result if isinstance(result, int) else 0
