@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 from tests.beating_heart import UNIT, Heart
-from tests.cli.test_architecture import imported
 from tests.cine import beating_frames, write_interp_engine
+from tests.cli.test_architecture import imported
 from tests.conftest import perfusion_frames, save_nifti
 from tests.engines import acquired_frames, write_engine
 from tests.heart_engine import TISSUE, write_heart_engine
