@@ -78,8 +78,8 @@ def problem_of(found: Codestream | None, shape: tuple[int, int]) -> str | None:
     return None
 
 
-def decode(data: bytes, shape: tuple[int, int], itemsize: int) -> NDArray[Any]:
-    """The samples ``(y, x)`` as the codestream has them. Raises UnreadableError.
+def decode(data: bytes, shape: tuple[int, int], itemsize: int) -> tuple[NDArray[Any], int | None]:
+    """The samples ``(y, x)`` as the codestream has them, and of how many bits (None: RLE). Raises UnreadableError.
 
     itemsize: bytes of a stored pixel, which a codestream of kind RLE does not say.
     """
@@ -105,7 +105,7 @@ def decode(data: bytes, shape: tuple[int, int], itemsize: int) -> NDArray[Any]:
         raise UnreadableError(f"damaged {found.kind} image ({' '.join(str(error).split())})") from None
     if samples.shape != shape:
         raise UnreadableError(f"expected {shape} pixels as in the header, decoded {samples.shape}")
-    return samples
+    return samples, found.precision
 
 
 def _rle(data: bytes, shape: tuple[int, int], itemsize: int) -> NDArray[Any]:

@@ -58,6 +58,7 @@ GE_BIG_PIXELS = "1.2.840.113619.5.2"  # private: a header in implicit little end
 MAX_DEFLATION = 1032  # no deflated byte becomes more
 MAX_INFLATED = 64 << 20  # bytes of a deflated dataset up to its pixel data
 Raw = dict[BaseTag, DataElement | RawDataElement]
+SIZES = {"AT": 4, "FD": 8, "FL": 4, "SL": 4, "SS": 2, "SV": 8, "UL": 4, "US": 2, "UV": 8}  # bytes of a number
 _WANTED = frozenset(tag for keyword in TAGS if (tag := tag_for_keyword(keyword)) is not None)
 LAYOUT = frozenset({0x00280008, 0x00280010, 0x00280011, 0x00280100, 0x00280101, 0x00280103})  # what pixels need
 
@@ -66,8 +67,8 @@ LAYOUT = frozenset({0x00280008, 0x00280010, 0x00280011, 0x00280100, 0x00280101, 
 class Header:
     """A dataset without its pixel data, and the offset of the pixel data element (None: there is none).
 
-    ``encoding`` is how the dataset is really written, ``syntax`` what the file says of it (None: nothing). Offsets are in
-    the file; of a deflated dataset in what it inflates to, and ``deflated_at`` is then where it starts in the file.
+    ``encoding`` is how the dataset is really written, ``syntax`` what the file says of it (None: nothing). Offsets are
+    in the file; of a deflated dataset in what it inflates to, and ``deflated_at`` is then where it starts in the file.
     """
 
     dataset: FileDataset
@@ -90,7 +91,7 @@ def read_header(path: Path, *, all_tags: bool = False) -> Header:
     except OSError as error:
         raise UnreadableError(f"cannot be opened ({error.strerror})") from None
     except CutOffError:
-        raise UnreadableError("cut off in its header; copy the file again") from None
+        raise UnreadableError("cut off in its header") from None
 
 
 def header_in(file: BinaryIO, path: Path, wanted: frozenset[int] | None) -> Header:
@@ -127,7 +128,8 @@ def _file_meta(window: Window) -> tuple[Raw, int]:
     meta: Raw = {}
     while window.has(start + 8) and window.read(start, 2) == b"\2\0":
         element = element_at(window, start, encoding)
-        meta[BaseTag(element.tag)] = _raw(window, element, encoding, element.value + element.length)
+        if (vr := _fitting(element, element.length)) != "":
+            meta[BaseTag(element.tag)] = _raw(window, element._replace(vr=vr), encoding, element.value + element.length)
         start = element.value + element.length
     return meta, start
 
@@ -159,11 +161,21 @@ def _elements(window: Window, offset: int, encoding: Encoding, wanted: frozenset
         except CutOffError:
             end = following = 1 << 62
         if not window.has(following):
-            raise UnreadableError(f"cut off in its header, in {name_of(element.tag)}; copy the file again")
-        if keep:
-            raw[BaseTag(element.tag)] = _raw(window, element, encoding, end)
+            raise UnreadableError(f"cut off in its header, in {name_of(element.tag)}")
+        if keep and (vr := _fitting(element, end - element.value)) != "":
+            raw[BaseTag(element.tag)] = _raw(window, element._replace(vr=vr), encoding, end)
         offset = following
     return raw, None
+
+
+def _fitting(element: Element, length: int) -> str | None:
+    """The VR as written (None: not at all) or, if its numbers do not fill the value, the standard's; "": neither."""
+    if length % SIZES.get(element.vr or "", 1) == 0 and element.vr is not None:
+        return element.vr
+    known = (standard_vr(element.tag) or "UN")[:2]
+    if length % SIZES.get(known, 1):
+        return ""
+    return known if element.vr is not None else None
 
 
 def _raw(window: Window, element: Element, encoding: Encoding, end: int) -> RawDataElement:
@@ -207,9 +219,10 @@ def stored_pixels(header: Header, file: BinaryIO) -> Stored:
     else:
         window = Inflated(file, header.deflated_at, header.pixels_at + n_bytes + MAX_INFLATED)
     element = element_at(window, header.pixels_at, header.encoding)
-    named = header.syntax is None or header.syntax == GE_BIG_PIXELS or header.syntax in AllTransferSyntaxes
+    named = header.syntax is None or header.syntax in AllTransferSyntaxes
+    named = named or (header.syntax == GE_BIG_PIXELS and header.encoding == IMPLICIT)
     if not named and element.length != UNDEFINED:
-        raise UnreadableError(f"unknown transfer syntax {header.syntax!r}; convert the file to a standard one first")
+        raise UnreadableError(f"unknown transfer syntax {header.syntax!r}; convert it to a standard one first")
     return Stored(window=window, element=element, little=header.little_pixels, layout=layout)
 
 

@@ -20,11 +20,11 @@ def read_pixels(instance: DicomInstance) -> NDArray[np.float32]:
             header = header_in(file, instance.path, LAYOUT)
             stored = frame(stored_pixels(header, file), instance.frame)
     except UnreadableError as error:
-        raise UnreadableError(f"cannot decode the pixel data of {instance.path} ({error}); check the file") from error
+        raise UnreadableError(f"cannot decode the pixel data of {instance.path} ({error})") from error
     except OSError as error:
         raise UnreadableError(f"cannot decode the pixel data of {instance.path} ({error.strerror})") from error
     except CutOffError as error:
-        raise UnreadableError(f"cannot decode the pixel data of {instance.path} (cut off); check the file") from error
+        raise UnreadableError(f"cannot decode the pixel data of {instance.path} (cut off)") from error
     if stored.shape != instance.matrix:
         raise UnreadableError(
             f"expected {instance.matrix} pixels as in the header, decoded {stored.shape} in {instance.path}"

@@ -44,7 +44,7 @@ def layout_of(ds: Dataset) -> Layout:
     stored, sign = _count(ds, "BitsStored", allocated), _count(ds, "PixelRepresentation", 0)
     n_frames = _count(ds, "NumberOfFrames", 1) or 1
     if min(rows, columns) < 1 or rows * columns > MAX_PIXELS or n_frames < 1:
-        raise UnreadableError(f"{n_frames} frames of {rows} x {columns} pixels in its header")
+        raise UnreadableError(f"{n_frames} x {rows} x {columns} pixels, as its header says, are no image")
     if allocated not in (8, 16, 32, 64):
         raise UnreadableError(f"BitsAllocated (0028,0100) is {allocated}, expected 8, 16 or 32")
     stored = stored if 1 <= stored <= allocated else allocated
@@ -95,14 +95,18 @@ def missing(stored: Stored) -> str | None:
 
 def frame(stored: Stored, index: int) -> NDArray[np.generic]:
     """One frame (0-based), samples as numbers ``(y, x)``. Raises UnreadableError."""
-    layout, element = stored.layout, stored.element
+    layout, element, used = stored.layout, stored.element, stored.layout.stored
     if not 0 <= index < layout.n_frames:
         raise UnreadableError(f"no frame {index + 1} in it")
     kind = FLOATS.get(element.tag, f"u{layout.allocated // 8}")
     if stored.compressed:
         pieces = fragments_of_frames(stored)[index]
         data = b"".join([stored.window.read(at, length) for at, length in pieces])
-        samples = decode(data, layout.shape, layout.allocated // 8)
+        samples, precision = decode(data, layout.shape, layout.allocated // 8)
+        # A codestream knows how many bits its samples have, but not that they have a sign.
+        used = min(precision or layout.stored, layout.stored)
+        if precision is not None and not layout.signed:
+            used = layout.allocated
     else:
         if (problem := missing(stored)) is not None:
             raise UnreadableError(problem)
@@ -110,13 +114,10 @@ def frame(stored: Stored, index: int) -> NDArray[np.generic]:
         if layout.allocated == 8 and not stored.little and element.vr == "OW":
             data = np.frombuffer(data, ">u2").astype("<u2").tobytes()
         samples = np.frombuffer(data, f"{'<' if stored.little else '>'}{kind}").reshape(layout.shape)
-    return samples if samples.dtype.kind == "f" else _integers(samples, layout)
-
-
-def _integers(samples: NDArray[np.generic], layout: Layout) -> NDArray[np.generic]:
-    """The lowest ``stored`` bits as a number; old files keep an overlay in those above."""
+    if samples.dtype.kind == "f":
+        return samples
     typed = samples.astype(f"{'i' if layout.signed else 'u'}{layout.allocated // 8}")
-    unused = layout.allocated - layout.stored
+    unused = layout.allocated - used  # old files keep an overlay in the bits above
     return (typed << unused) >> unused if unused else typed
 
 
