@@ -102,7 +102,7 @@ def decode(data: bytes, shape: tuple[int, int], itemsize: int) -> tuple[NDArray[
     except UnreadableError:
         raise
     except Exception as error:  # each codec has an error of its own, and some raise ValueError or MemoryError
-        raise UnreadableError(f"damaged {found.kind} image ({' '.join(str(error).split())})") from None
+        raise UnreadableError(f"damaged {found.kind} image ({one_line(error)})") from None
     if samples.shape != shape:
         raise UnreadableError(f"expected {shape} pixels as in the header, decoded {samples.shape}")
     return samples, found.precision
@@ -114,3 +114,9 @@ def _rle(data: bytes, shape: tuple[int, int], itemsize: int) -> NDArray[Any]:
     if samples.size < n:
         raise UnreadableError(f"pixel data cut off: {samples.size} of {n} pixels")
     return samples[:n].reshape(shape)
+
+
+def one_line(error: BaseException) -> str:
+    """What an error of a library says, in one line without control characters."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    return "".join(c if c.isprintable() else "?" for c in said)[:200]

@@ -24,6 +24,7 @@ from pydicom.uid import (
 from pydicom.values import convert_string
 
 from cmrsr.errors import UnreadableError
+from cmrsr.io.dicom_codec import one_line
 from cmrsr.io.dicom_elements import (
     BIG,
     EXPLICIT,
@@ -198,12 +199,6 @@ def _build(ds: FileDataset, tag: BaseTag, *, needed: bool) -> None:
 
 def _text(value: object) -> str:
     return value.decode("latin-1").strip("\0 ") if isinstance(value, bytes) else ""
-
-
-def one_line(error: BaseException) -> str:
-    """What an error of a library says, in one line without control characters."""
-    said = " ".join(str(error).split()) or type(error).__name__
-    return "".join(c if c.isprintable() else "?" for c in said)[:200]
 
 
 def stored_pixels(header: Header, file: BinaryIO) -> Stored:
