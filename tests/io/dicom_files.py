@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage
 
+from cmrsr.io.dicom_group import DicomGroup, assemble, group
+from cmrsr.io.dicom_read import read_headers
+from cmrsr.io.series import Series
+
 ROOT = "1.2.826.0.1.3680043.8.498.7"
 # A short-axis-like plane: oblique to all three axes, exactly orthonormal.
 ROW = np.array([2.0, 1.0, -2.0]) / 3
@@ -161,3 +165,29 @@ def item(**tags: Any) -> Dataset:
     for keyword, value in tags.items():
         setattr(ds, keyword, value)
     return ds
+
+
+def groups_in(folder: Path) -> list[DicomGroup]:
+    """All series in a folder."""
+    instances, _ = read_headers(p for p in sorted(folder.rglob("*")) if p.is_file())
+    return group(instances)
+
+
+def series_in(folder: Path, **options: Any) -> Series:
+    """The one series in a folder."""
+    groups = groups_in(folder)
+    assert len(groups) == 1, [g.name for g in groups]
+    return assemble(groups[0], **options)
+
+
+def cine(folder: Path, frames: NDArray[Any], **options: Any) -> list[Path]:
+    """40 ms a phase, all slices alike."""
+    edit = options.pop("edit", None)
+
+    def phases(ds: Dataset, t: int, z: int) -> None:
+        ds.TriggerTime = str(40 * t)
+        ds.AcquisitionTime = ds.ContentTime = clock(10_000 * z)
+        if edit is not None:
+            edit(ds, t, z)
+
+    return write_series(folder, frames, **{"SeriesDescription": "cine sax", "edit": phases, **options})

@@ -20,7 +20,8 @@ from pydicom.uid import (
 from cmrsr.errors import UnreadableError
 from cmrsr.io.dicom_group import assemble, group
 from cmrsr.io.dicom_pixels import read_pixels
-from cmrsr.io.dicom_read import DicomInstance, clock_ms, read_headers
+from cmrsr.io.dicom_read import DicomInstance, read_headers
+from cmrsr.io.dicom_tags import clock_ms
 
 PIXELS = images(y=48, x=40)[0, 0]
 
@@ -116,8 +117,8 @@ def test_invalid_values_are_taken_as_missing(tmp_path: Path) -> None:
     ("tags", "words"),
     [
         ({"SOPClassUID": CTImageStorage, "Modality": "CT"}, "wrong modality: CT"),
-        ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "localiser"),
-        ({"SeriesDescription": "AAHeart_Scout"}, "localiser"),
+        ({"ImageType": ["DERIVED", "PRIMARY", "M", "MOSAIC"]}, "mosaic"),
+        ({"RescaleSlope": "1;5"}, "RescaleSlope"),
         ({"ImagePositionPatient": None}, "ImagePositionPatient"),
         ({"PixelSpacing": ["0", "1"]}, "PixelSpacing"),
         ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "ImageOrientationPatient"),
