@@ -116,19 +116,18 @@ def geometry_of(slices: Sequence[Sequence[DicomInstance]]) -> StackGeometry:
 def stackable(firsts: Sequence[DicomInstance]) -> bool:
     """Whether images at different places could be slices of one stack, perhaps with some slices missing.
 
-    True when all steps are along one line and multiples of the shortest, within ``STEP_TOLERANCE``; slices at unrelated
-    places are left apart.
+    True when all places are on one line of even steps, within ``STEP_TOLERANCE`` of a step; slices at unrelated places
+    are left apart.
     """
     normal = normal_of(firsts[0])
     places = np.array(sorted((i.position_mm for i in firsts), key=lambda p: float(np.dot(p, normal))))
-    steps = np.diff(places, axis=0)
-    along = steps @ normal
+    along = np.diff(places, axis=0) @ normal
     if along.min() <= POSITION_TOLERANCE_MM:
         return False
-    shortest = steps[int(along.argmin())]
-    multiples = np.round(along / along.min())
-    error = np.linalg.norm(steps - multiples[:, None] * shortest, axis=1)
-    return bool((error <= np.maximum(2 * POSITION_TOLERANCE_MM, STEP_TOLERANCE * multiples * along.min())).all())
+    count = np.cumsum([0, *np.maximum(np.round(along / np.median(along)), 1)])
+    step = (places[-1] - places[0]) / count[-1]
+    error = np.linalg.norm(places - places[0] - count[:, None] * step, axis=1).max()
+    return bool(error <= max(2 * POSITION_TOLERANCE_MM, STEP_TOLERANCE * float(np.linalg.norm(step))))
 
 
 def phase_axis_of(instance: DicomInstance) -> Axis | None:

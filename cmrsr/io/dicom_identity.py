@@ -34,9 +34,13 @@ def identify(instances: Iterable[DicomInstance]) -> list[DicomInstance]:
 def _content(image: DicomInstance) -> Hashable:
     """What all images of one scan share, whatever its identifiers are."""
     return (
-        image.patient_id, image.description.lower(), image.series_number, image.component, image.derived, image.matrix,
+        _person(image), image.description.lower(), image.series_number, image.component, image.derived, image.matrix,
         tuple(round(v, 2) for v in image.spacing_mm),
     )  # fmt: skip
+
+
+def _person(image: DicomInstance) -> str:
+    return f"patient {image.patient_id}" if image.patient_id else f"folder {image.path.parent}"
 
 
 def _useless(images: Sequence[DicomInstance]) -> list[str]:
@@ -73,9 +77,8 @@ def _without(image: DicomInstance, names: set[str]) -> DicomInstance:
     if not names:
         return image
     old = image.identity
-    stand_in = f"patient {image.patient_id}" if image.patient_id else f"folder {image.path.parent}"
     new = Identity(
-        study=stand_in if "StudyInstanceUID" in names else old.study,
+        study=_person(image) if "StudyInstanceUID" in names else old.study,
         series="" if "SeriesInstanceUID" in names else old.series,
         frame_of_reference="" if "FrameOfReferenceUID" in names else old.frame_of_reference,
     )

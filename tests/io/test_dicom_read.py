@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_files import dataset, images, item, put_pixels, save, write_enhanced, write_series
+from dicom_files import dataset, images, item, put_pixels, put_unchecked, save, write_enhanced, write_series
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     CTImageStorage,
@@ -118,7 +118,6 @@ def test_invalid_values_are_taken_as_missing(tmp_path: Path) -> None:
     [
         ({"SOPClassUID": CTImageStorage, "Modality": "CT"}, "wrong modality: CT"),
         ({"ImageType": ["DERIVED", "PRIMARY", "M", "MOSAIC"]}, "mosaic"),
-        ({"RescaleSlope": "1;5"}, "RescaleSlope"),
         ({"ImagePositionPatient": None}, "ImagePositionPatient"),
         ({"PixelSpacing": ["0", "1"]}, "PixelSpacing"),
         ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "ImageOrientationPatient"),
@@ -129,6 +128,13 @@ def test_images_of_no_use(tmp_path: Path, tags: dict[str, object], words: str) -
     reason, unreadable = skipped_reason(save(dataset(PIXELS, 0, 0, **tags), tmp_path / "a"))
     assert words in reason
     assert not unreadable
+
+
+@pytest.mark.parametrize("keyword", ["RescaleSlope", "RescaleIntercept"])
+def test_a_garbled_scale_is_no_default(tmp_path: Path, keyword: str) -> None:
+    ds = dataset(PIXELS, 0, 0)
+    put_unchecked(ds, keyword, "1;5")
+    assert skipped_reason(save(ds, tmp_path / "a")) == (f"no usable {keyword} (found '1;5')", False)
 
 
 def test_colour_images(tmp_path: Path) -> None:
