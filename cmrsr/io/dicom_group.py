@@ -20,6 +20,7 @@ from cmrsr.io.dicom_pixels import read_pixels
 from cmrsr.io.dicom_read import DicomInstance
 from cmrsr.io.dicom_split import split
 from cmrsr.io.dicom_time import OnMissing, arrange
+from cmrsr.io.outputs import sha256_file
 from cmrsr.io.series import Series, Source
 
 MAX_NAME = 80
@@ -50,8 +51,12 @@ class DicomStack:
         return np.stack([read_pixels(instance) for instance in self.table[t]])
 
     def uids(self) -> list[str]:
-        """SOP Instance UIDs of all source images, time by time."""
-        return [f"{i.sop_instance_uid}" for row in self.table for i in row]
+        """What names all source images, time by time: SOP Instance UIDs, or digests of the files where these do not."""
+        images = [i for row in self.table for i in row]
+        named = {(i.sop_instance_uid, i.frame) for i in images}
+        if len(named) == len(images) and all(uid for uid, _ in named):
+            return [i.sop_instance_uid for i in images]
+        return [f"{sha256_file(i.path)} {i.frame}" for i in images]
 
 
 def group(instances: Sequence[DicomInstance]) -> list[DicomGroup]:

@@ -1,4 +1,4 @@
-"""Tags are believed as far as they can be true: trigger delays, spans and steps that no heart has, localisers, copies."""
+"""Tags are believed as far as they can be true: trigger delays, impossible beats, localisers, copies, gaps."""
 
 import shutil
 from pathlib import Path
@@ -31,7 +31,7 @@ def jitter(step_ms: float, start_ms: float = 40.0) -> Any:
 def test_a_trigger_delay_does_not_order_beats(
     tmp_path: Path, n_z: int, description: str, step_ms: float, start_ms: float
 ) -> None:
-    """One image a beat, the clock taken away: the numbers of the images say the order, also where no word says perfusion."""
+    """One image a beat, no clock: the image numbers give the order, also where no word says perfusion."""
     edit = jitter(step_ms, start_ms)
     write_series(tmp_path, images(12, n_z), edit=edit, SeriesDescription=description, NominalInterval=850, **NO_CLOCK)
     series = series_in(tmp_path)
