@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
 
+from cmrsr.io.dicom_order import ORDER
 from cmrsr.io.dicom_read import DicomInstance, Identity
 
 MIN_FILES = 3  # fewer files with a UID each may well be that many scans
@@ -65,10 +66,7 @@ def _uid(image: DicomInstance, name: str) -> str:
 
 def _numbered(images: Sequence[DicomInstance]) -> bool:
     """Whether numbers or times tell the images of every place apart: images of one series, not series of one image."""
-    at = Counter(
-        (tuple(round(v, 1) for v in i.position_mm), i.instance_number, i.trigger_time_ms, i.temporal_position)
-        for i in images
-    )
+    at = Counter((tuple(round(v, 1) for v in i.position_mm), *(value(i) for value in ORDER.values())) for i in images)
     return max(at.values()) == 1
 
 
