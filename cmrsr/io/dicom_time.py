@@ -58,12 +58,7 @@ def arrange(slices: Slices, positions_mm: Sequence[float], kind: Kind, on_missin
         elif tag != "InversionTime" or len(ordered[0]) >= MIN_INVERSION_TIMES:
             break
     else:
-        one, where = next((s, z) for s, z in zip(slices, positions_mm, strict=True) if _repeats(s))
-        raise UnusableError(
-            f"{len(one)} images at slice position {where:.1f} mm cannot be put in order of time: no tag of "
-            f"{', '.join(ORDER)} tells all of them apart (duplicates such as {', '.join(_repeats(one))}); "
-            "remove the duplicates"
-        )
+        raise _no_order(slices, positions_mm)
     if tag in ("ContentTime", "InstanceNumber"):
         _refuse_two_beats(ordered, positions_mm, kind)
     holes = [_hole(one, tag) for one in ordered]
@@ -76,6 +71,19 @@ def arrange(slices: Slices, positions_mm: Sequence[float], kind: Kind, on_missin
     in_file = tag == "InstanceNumber" and ordered[0][0].n_frames > 1
     notes = [f"time order from {'the order of the frames in the file' if in_file else tag}, {source}", *notes, *doubts]
     return Arranged(table=tuple(zip(*ordered, strict=True)), times_ms=times, tag=tag, notes=tuple(notes))
+
+
+def _no_order(slices: Slices, positions_mm: Sequence[float]) -> UnusableError:
+    repeated = ((one, where, _repeats(one)) for one, where in zip(slices, positions_mm, strict=True))
+    one, where, files = next((r for r in repeated if r[2]), (slices[0], positions_mm[0], []))
+    if files:
+        why, what = f"tells all of them apart (duplicates such as {', '.join(files)})", "remove the duplicates"
+    else:
+        why, what = "is there for all of them", "export the series again with its InstanceNumber or TriggerTime"
+    return UnusableError(
+        f"{len(one)} images at slice position {where:.1f} mm cannot be put in order of time: no tag of "
+        f"{', '.join(ORDER)} {why}; {what}"
+    )
 
 
 def _all_have(slices: Slices, tag: str) -> bool:
