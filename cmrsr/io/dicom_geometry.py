@@ -88,11 +88,14 @@ def geometry_of(slices: Sequence[Sequence[DicomInstance]]) -> StackGeometry:
     first = slices[0][0]
     row, column = (cosines / np.linalg.norm(cosines) for cosines in np.reshape(first.orientation, (2, 3)))
     for one in slices:
-        away = np.linalg.norm(np.array([i.position_mm for i in one]) - one[0].position_mm, axis=1)
-        if away.max() > POSITION_TOLERANCE_MM:
+        found = np.array([i.position_mm for i in one])
+        away = np.linalg.norm(found - np.median(found, axis=0), axis=1)
+        if np.linalg.norm(np.ptp(found, axis=0)) > POSITION_TOLERANCE_MM:
+            other, usual = one[int(away.argmax())], one[int(away.argmin())]
+            apart = np.linalg.norm(np.subtract(other.position_mm, usual.position_mm))
             raise UnusableError(
-                f"expected one place for all images of a slice, {one[int(away.argmax())].path} lies "
-                f"{away.max():.2f} mm away from {one[0].path.name}; separate them"
+                f"expected one place for all images of a slice, {other.path} is {apart:.2f} mm away from "
+                f"{usual.path.name}; separate them"
             )
     places = np.array([one[0].position_mm for one in slices])
     if len(slices) == 1:

@@ -1,8 +1,10 @@
 """Which image is which time point: the tag that orders them, the times in milliseconds, and what is missing."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -102,13 +104,20 @@ def _sort(slices: Slices, tag: str) -> Slices | None:
 
 
 def _repeats(images: Sequence[DicomInstance]) -> list[str]:
-    """Up to four file names that share the value of the most telling tag."""
+    """Up to four files that share a value of the most telling tag."""
     for tag in reversed(ORDER):
         found = values(images, tag)
         if found is not None and not distinct(found):
-            repeated = {v for v, n in Counter(found.tolist()).items() if n > 1}
-            return [i.path.name for i, v in zip(images, found, strict=True) if v in repeated][:4]
+            repeated = [v for v, n in Counter(found.tolist()).items() if n > 1]
+            return _names([i for i, v in zip(images, found, strict=True) if v == repeated[0]][:4])
     return []
+
+
+def _names(images: Sequence[DicomInstance]) -> list[str]:
+    """The images by their paths below the folder that they share, with the frame where it is one of several."""
+    folder = Path(os.path.commonpath([image.path.parent for image in images]))
+    frames = [f" frame {image.frame + 1}" if image.n_frames > 1 else "" for image in images]
+    return [f"{image.path.relative_to(folder)}{frame}" for image, frame in zip(images, frames, strict=True)]
 
 
 def _refuse_two_beats(slices: Slices, positions_mm: Sequence[float], kind: Kind) -> None:
@@ -125,7 +134,7 @@ def _refuse_two_beats(slices: Slices, positions_mm: Sequence[float], kind: Kind)
         twins = [image for image in one if image.trigger_time_ms == phases[0]]
         raise UnusableError(
             f"{counts[0]} images at each of {len(phases)} trigger times at slice position {where:.1f} mm, such as "
-            f"{' and '.join(image.path.name for image in twins[:2])}: several scans in one series, which differ only "
+            f"{' and '.join(_names(twins[:2]))}: several scans in one series, which differ only "
             f"in {_differences(twins)}; sort their files into folders of their own"
         )
 

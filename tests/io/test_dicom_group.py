@@ -393,7 +393,7 @@ def test_the_same_file_twice(tmp_path: Path) -> None:
 def test_duplicates_under_other_identifiers(tmp_path: Path) -> None:
     write_series(tmp_path / "a", images(4, 1))
     write_series(tmp_path / "b", images(4, 1), edit=lambda ds, t, z: setattr(ds, "SOPInstanceUID", f"{ROOT}.9.{t}"))
-    with pytest.raises(UnusableError, match="duplicates such as I000"):
+    with pytest.raises(UnusableError, match="duplicates such as a/I000, b/I000"):
         series_in(tmp_path)
 
 
