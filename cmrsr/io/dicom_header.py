@@ -11,7 +11,6 @@ from typing import BinaryIO
 
 from pydicom import config
 from pydicom.charset import convert_encodings
-from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.tag import BaseTag
@@ -40,28 +39,17 @@ from cmrsr.io.dicom_elements import (
     standard_vr,
 )
 from cmrsr.io.dicom_stored import Stored, layout_of, missing
+from cmrsr.io.dicom_wanted import TAGS
 from cmrsr.io.dicom_window import CutOffError, Inflated, Window
 
-TAGS = (
-    "SpecificCharacterSet", "ImageType", "SOPClassUID", "SOPInstanceUID", "Modality", "SeriesDescription",
-    "ProtocolName", "SequenceName", "ImageComments", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber",
-    "FrameOfReferenceUID", "ComplexImageComponent", "AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime",
-    "ContentDate", "ContentTime", "InstanceNumber", "TemporalPositionIdentifier", "TriggerTime", "InversionTime",
-    "EchoTime", "NominalInterval", "HeartRate", "SliceThickness", "PixelSpacing",
-    "ImagePositionPatient", "ImageOrientationPatient", "InPlanePhaseEncodingDirection", "AcquisitionMatrix",
-    "PercentPhaseFieldOfView", "RescaleSlope", "RescaleIntercept", "Rows", "Columns", "SamplesPerPixel",
-    "PhotometricInterpretation", "NumberOfFrames", "BitsAllocated", "BitsStored", "PixelRepresentation",
-    "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence",
-)  # fmt: skip
 PIXEL_DATA = (0x7FE00008, 0x7FE00009, 0x7FE00010)  # float, double float, any integer
 GE_BIG_PIXELS = "1.2.840.113619.5.2"  # private: a header in implicit little endian, pixels in big endian
 MAX_DEFLATION = 1032  # no deflated byte becomes more
 MAX_INFLATED = 64 << 20  # bytes of a deflated dataset up to its pixel data
 Raw = dict[BaseTag, DataElement | RawDataElement]
 SIZES = {"AT": 4, "FD": 8, "FL": 4, "SL": 4, "SS": 2, "SV": 8, "UL": 4, "US": 2, "UV": 8}  # bytes of a number
-_WANTED = frozenset(tag for keyword in TAGS if (tag := tag_for_keyword(keyword)) is not None)
 LAYOUT = frozenset({0x00280008, 0x00280010, 0x00280011, 0x00280100, 0x00280101, 0x00280103})  # what pixels need
+_WANTED = frozenset(map(int, TAGS)) | LAYOUT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +73,7 @@ class Header:
 
 
 def read_header(path: Path, *, all_tags: bool = False) -> Header:
-    """The header up to the pixel data: only ``TAGS`` unless ``all_tags``. Raises UnreadableError, and nothing else."""
+    """The header up to the pixel data: only ``dicom_wanted.TAGS`` unless ``all_tags``. Raises UnreadableError, and nothing else."""
     try:
         with path.open("rb") as file:
             return header_in(file, path, None if all_tags else _WANTED)
