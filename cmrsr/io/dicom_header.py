@@ -118,7 +118,8 @@ def _file_meta(window: Window) -> tuple[Raw, int]:
     while window.has(start + 8) and window.read(start, 2) == b"\2\0":
         element = element_at(window, start, encoding)
         if (vr := _fitting(element, element.length)) != "":
-            meta[BaseTag(element.tag)] = _raw(window, element._replace(vr=vr), encoding, element.value + element.length)
+            tag = BaseTag(element.tag)
+            meta[tag] = _raw(window, tag, element, vr, encoding, element.value + element.length)
         start = element.value + element.length
     return meta, start
 
@@ -152,7 +153,8 @@ def _elements(window: Window, offset: int, encoding: Encoding, wanted: frozenset
         if not window.has(following):
             raise UnreadableError(f"cut off in its header, in {name_of(element.tag)}")
         if keep and (vr := _fitting(element, end - element.value)) != "":
-            raw[BaseTag(element.tag)] = _raw(window, element._replace(vr=vr), encoding, end)
+            tag = BaseTag(element.tag)
+            raw[tag] = _raw(window, tag, element, vr, encoding, end)
         offset = following
     return raw, None
 
@@ -167,12 +169,14 @@ def _fitting(element: Element, length: int) -> str | None:
     return known if element.vr is not None else None
 
 
-def _raw(window: Window, element: Element, encoding: Encoding, end: int) -> RawDataElement:
-    vr, implicit, little = element.vr, encoding.implicit, encoding.little
+def _raw(
+    window: Window, tag: BaseTag, element: Element, vr: str | None, encoding: Encoding, end: int
+) -> RawDataElement:
+    implicit, little = encoding.implicit, encoding.little
     if vr == "UN" and element.length == UNDEFINED:
         vr, implicit, little = "SQ", True, True
     value = window.read(element.value, end - element.value)
-    return RawDataElement(BaseTag(element.tag), vr, len(value), value, element.value, implicit, little)
+    return RawDataElement(tag, vr, len(value), value, element.value, implicit, little)
 
 
 def _build(ds: FileDataset, tag: BaseTag, *, needed: bool) -> None:
