@@ -116,7 +116,7 @@ def _rle(data: bytes, shape: tuple[int, int], itemsize: int) -> NDArray[Any]:
     return samples[:n].reshape(shape)
 
 
-def one_line(error: BaseException) -> str:
-    """What an error of a library says, in one line without control characters."""
-    said = " ".join(str(error).split()) or type(error).__name__
-    return "".join(c if c.isprintable() else "?" for c in said)[:200]
+def one_line(said: object) -> str:
+    """What an error says, or holds of a file, in one line without control characters."""
+    words = " ".join(str(said).split()) or type(said).__name__
+    return "".join(c if c.isprintable() else "?" for c in words)[:200]

@@ -38,11 +38,11 @@ from cmrsr.io.dicom_elements import (
     name_of,
     standard_vr,
 )
-from cmrsr.io.dicom_stored import Stored, layout_of, missing
+from cmrsr.io.dicom_stored import FLOATS, Stored, layout_of, missing
 from cmrsr.io.dicom_wanted import TAGS
 from cmrsr.io.dicom_window import CutOffError, Inflated, Window
 
-PIXEL_DATA = (0x7FE00008, 0x7FE00009, 0x7FE00010)  # float, double float, any integer
+PIXEL_DATA = (*FLOATS, 0x7FE00010)
 GE_BIG_PIXELS = "1.2.840.113619.5.2"  # private: a header in implicit little endian, pixels in big endian
 MAX_DEFLATION = 1032  # no deflated byte becomes more
 MAX_INFLATED = 64 << 20  # bytes of a deflated dataset up to its pixel data
@@ -210,6 +210,10 @@ def stored_pixels(header: Header, file: BinaryIO) -> Stored:
     named = named or (header.syntax == GE_BIG_PIXELS and header.encoding == IMPLICIT)
     if not named and element.length != UNDEFINED:
         raise UnreadableError(f"unknown transfer syntax {header.syntax!r}; convert it to a standard one first")
+    if element.tag in FLOATS and layout.allocated != 8 * FLOATS[element.tag]:
+        raise UnreadableError(
+            f"BitsAllocated (0028,0100) is {layout.allocated}, its floats have {8 * FLOATS[element.tag]}"
+        )
     return Stored(window=window, element=element, little=header.little_pixels, layout=layout)
 
 

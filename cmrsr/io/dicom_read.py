@@ -11,6 +11,7 @@ from pydicom import config
 from pydicom.dataset import Dataset
 
 from cmrsr.errors import UnreadableError
+from cmrsr.io.dicom_codec import one_line
 from cmrsr.io.dicom_component import Component, component_of, private_value
 from cmrsr.io.dicom_enhanced import Dimensions, classic_view, dimensions_of
 from cmrsr.io.dicom_header import damage_of, read_header
@@ -32,7 +33,6 @@ _VENDOR_SEPARATING = {
 }
 _DECIMALS = ("PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "RescaleSlope", "RescaleIntercept",
              "SliceThickness", "TriggerTime", "EchoTime", "InversionTime")  # fmt: skip
-_MAX_REASON = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,10 +118,7 @@ def read_headers(paths: Iterable[Path]) -> tuple[list[DicomInstance], list[Skipp
             with config.disable_value_validation():  # values are judged one by one below
                 found = _read_file(path)
         except Exception as error:  # a damaged header makes pydicom raise anything when a value is looked at
-            reason = " ".join(str(error).split())[:_MAX_REASON]
-            found = Skipped(
-                path=path, reason=f"damaged DICOM header ({reason or type(error).__name__})", unreadable=True
-            )
+            found = Skipped(path=path, reason=f"damaged DICOM header ({one_line(error)})", unreadable=True)
         if isinstance(found, Skipped):
             skipped.append(found)
         else:
@@ -131,7 +128,7 @@ def read_headers(paths: Iterable[Path]) -> tuple[list[DicomInstance], list[Skipp
 
 def _read_file(path: Path) -> list[DicomInstance] | Skipped:
     def skip(reason: str, *, unreadable: bool = False) -> Skipped:
-        return Skipped(path=path, reason=reason, unreadable=unreadable)
+        return Skipped(path=path, reason=one_line(reason), unreadable=unreadable)  # values of tags hold anything
 
     try:
         header = read_header(path)
@@ -151,7 +148,7 @@ def _read_file(path: Path) -> list[DicomInstance] | Skipped:
     if "MOSAIC" in words(ds, "ImageType") or private_value(ds, SIEMENS_MOSAIC):
         return skip("a mosaic of several slices in one image; export the series from the scanner without mosaic")
 
-    n_frames = int(number(ds, "NumberOfFrames") or 1)
+    n_frames = max(int(number(ds, "NumberOfFrames") or 1), 1)
     enhanced = "PerFrameFunctionalGroupsSequence" in ds
     if n_frames > 1 and not enhanced:
         return skip("a multi-frame image without a position for each frame")

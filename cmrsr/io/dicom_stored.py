@@ -16,7 +16,7 @@ from cmrsr.io.dicom_codec import ENDS, codestream_of, decode, problem_of
 from cmrsr.io.dicom_elements import ITEM, SEQUENCE_END, UNDEFINED, Element
 from cmrsr.io.dicom_window import Window
 
-FLOATS = {0x7FE00008: "f4", 0x7FE00009: "f8"}
+FLOATS = {0x7FE00008: 4, 0x7FE00009: 8}  # bytes of Float and Double Float Pixel Data
 SNIFFED = 1 << 16  # bytes of a codestream in which it says its size
 MAX_PIXELS = 1 << 28  # of one image: 16384 x 16384
 Fragment = tuple[int, int]  # offset, length
@@ -98,7 +98,7 @@ def frame(stored: Stored, index: int) -> NDArray[np.generic]:
     layout, element, used = stored.layout, stored.element, stored.layout.stored
     if not 0 <= index < layout.n_frames:
         raise UnreadableError(f"no frame {index + 1} in it")
-    kind = FLOATS.get(element.tag, f"u{layout.allocated // 8}")
+    kind = f"{'f' if element.tag in FLOATS else 'u'}{layout.allocated // 8}"
     if stored.compressed:
         pieces = fragments_of_frames(stored)[index]
         data = b"".join([stored.window.read(at, length) for at, length in pieces])

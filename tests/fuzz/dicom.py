@@ -42,7 +42,8 @@ SYNTAXES = [
 ]  # fmt: skip
 VALUES = [
     b"", b"\0", b" ", b"0", b"-1", b"1e400", b"nan", b"inf", b"0,5", b"1\\2\\3\\4\\5\\6\\7", b"\\\\\\", b"abc",
-    b"9" * 40, b"\xff\xff", b"\0\0", b"\xff\xff\xff\x7f", b"\x1b$B\x80\x81", b"19990231", b"256061.9", b"1.02.003", b"\r\n\t\x07",
+    b"9" * 40, b"\xff\xff", b"\0\0", b"\xff\xff\xff\x7f", b"\x1b$B\x80\x81", b"19990231", b"256061.9", b"1.02.003",
+    b"\r\n\t\x07",
 ]  # fmt: skip
 LENGTHS = (0, 1, 2, 3, 7, 8, 64, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFE, 0xFFFFFFFF)
 

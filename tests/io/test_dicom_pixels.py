@@ -64,7 +64,7 @@ ENCODERS: dict[str, tuple[str, Encode]] = {
 
 def native(kind: str, **tags: object) -> pydicom.Dataset:
     bits = KINDS[kind][1]
-    return dataset(image(kind), 0, 0, SOPInstanceUID="1.2.3", BitsStored=bits, HighBit=bits - 1, **tags)
+    return dataset(image(kind), 0, 0, **{"SOPInstanceUID": "1.2.3", "BitsStored": bits, "HighBit": bits - 1} | tags)
 
 
 def compressed(path: Path, kind: str, how: str, n_frames: int = 1, **encapsulation: Any) -> Path:
@@ -255,6 +255,17 @@ def test_a_header_that_lies_about_the_size_takes_no_memory(tmp_path: Path, how: 
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < PLENTY_MB << 20
+
+
+@pytest.mark.parametrize(("keyword", "dtype"), [("FloatPixelData", np.float32), ("DoubleFloatPixelData", np.float64)])
+def test_pixels_that_are_floats(tmp_path: Path, keyword: str, dtype: type[np.floating[Any]]) -> None:
+    ds = native("u16", PixelData=None, BitsStored=None, HighBit=None, PixelRepresentation=None)
+    values = np.random.default_rng(1).normal(size=SHAPE).astype(dtype)
+    setattr(ds, keyword, values.tobytes())
+    ds.BitsAllocated = 8 * values.itemsize
+    np.testing.assert_array_equal(decoded(save(ds, tmp_path / "a")), values)
+    ds.BitsAllocated = 16
+    assert "its floats have" in damage(save(ds, tmp_path / "b"))
 
 
 def test_native_pixels_may_lack_the_padding_byte_alone(tmp_path: Path) -> None:

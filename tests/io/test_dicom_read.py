@@ -137,6 +137,23 @@ def test_a_garbled_scale_is_no_default(tmp_path: Path, keyword: str) -> None:
     assert skipped_reason(save(ds, tmp_path / "a")) == (f"no usable {keyword} (found '1;5')", False)
 
 
+def test_a_number_of_frames_that_is_none_leaves_no_file_unmentioned(tmp_path: Path) -> None:
+    path = write_enhanced(tmp_path / "a", images(2, 2))
+    data = path.read_bytes()
+    old = b"(\0\x08\0IS\x02\x004 "
+    assert old in data
+    for value in (b"-1", b".5"):
+        path.write_bytes(data.replace(old, old[:-2] + value))
+        instances, skipped = read_headers([path])
+        assert len(instances) == 1 or skipped
+
+
+def test_reasons_are_one_line_whatever_a_tag_holds(tmp_path: Path) -> None:
+    path = save(dataset(PIXELS, 0, 0, Modality="CT"), tmp_path / "a")
+    path.write_bytes(path.read_bytes().replace(b"CS\x02\x00CT", b"CS\x02\x00\n\x1b"))
+    assert skipped_reason(path) == ("wrong modality: ?, expected MR", False)
+
+
 def test_colour_images(tmp_path: Path) -> None:
     ds = dataset(PIXELS, 0, 0, SamplesPerPixel=3, PhotometricInterpretation="RGB", PlanarConfiguration=0)
     put_pixels_rgb(ds)
