@@ -39,12 +39,13 @@ def repair(path: Path, header: Any, *, is_pair: bool, notes: list[str]) -> Any:
             raise UnreadableError(f"{path}: damaged NIfTI header (magic word {magic!r})")
         header = _from_analyze(header)
         notes.append("an ANALYZE 7.5 header has no orientation: left and right are not known")
-    _repair_shape(path, header)
-    _repair_type(path, header)
-    _repair_units(header, notes)
-    _repair_sform(header, notes)
-    _repair_sizes(path, header, notes)
-    _repair_qform(header, notes)
+    with np.errstate(all="ignore"):  # any bits may stand for a number
+        _repair_shape(path, header)
+        _repair_type(path, header)
+        _repair_units(header, notes)
+        _repair_sform(header, notes)
+        _repair_sizes(path, header, notes)
+        _repair_qform(header, notes)
     _drop_text(header, notes)
     return header
 
@@ -97,8 +98,7 @@ def _repair_sizes(path: Path, header: Any, notes: list[str]) -> None:
     sizes = np.abs(np.array(header["pixdim"], np.float64))
     sizes[0] = -1 if header["pixdim"][0] == -1 else 1
     axes, to_mm = slice(1, 4), _SPACE_UNITS_MM[int(header["xyzt_units"]) & 7]
-    with np.errstate(invalid="ignore", over="ignore"):
-        sound = (sizes[axes] * to_mm >= _VOXEL_LIMITS_MM[0]) & (sizes[axes] * to_mm <= _VOXEL_LIMITS_MM[1])
+    sound = (sizes[axes] * to_mm >= _VOXEL_LIMITS_MM[0]) & (sizes[axes] * to_mm <= _VOXEL_LIMITS_MM[1])
     if not sound.all() and int(header["sform_code"]) > 0:
         sizes[axes][~sound] = np.linalg.norm(header.get_sform()[:3, :3], axis=0)[~sound]
     elif not sound.all():
@@ -129,8 +129,7 @@ def _repair_units(header: Any, notes: list[str]) -> None:
 
 def _repair_qform(header: Any, notes: list[str]) -> None:
     turn = np.array([header[f"quatern_{axis}"] for axis in "bcd"], np.float64)
-    with np.errstate(over="ignore"):
-        norm = float(np.sqrt((turn**2).sum()))
+    norm = float(np.sqrt((turn**2).sum()))
     stated, code = int(header["qform_code"]), _known_code(header, "qform")
     if norm <= 1 + _QUATERNION_ROUNDING:
         if norm**2 > 1 + header.quaternion_threshold / 2:
@@ -167,7 +166,7 @@ def _known_code(header: Any, form: str) -> int:
 
 
 def _is_geometry(header: Any, matrix: NDArray[np.float64]) -> bool:
-    if not np.isfinite(matrix).all():
+    if not (np.isfinite(matrix).all() and np.isfinite(np.square(matrix)).all()):
         return False
     matrix = matrix.astype(np.float64) * _SPACE_UNITS_MM[int(header["xyzt_units"]) & 7]
     lengths = np.linalg.norm(matrix[:3, :3], axis=0)

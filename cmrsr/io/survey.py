@@ -61,7 +61,8 @@ def survey(series: Series, *, on_frame: Callable[[int], None] | None = None) -> 
 
     for t in range(n_t):
         frame = np.ascontiguousarray(series.frame(t), dtype="<f4")
-        lows[t], highs[t] = frame.min(), frame.max()  # both carry NaN, and one of them any infinity
+        with np.errstate(invalid="ignore"):  # some bit patterns of NaN
+            lows[t], highs[t] = frame.min(), frame.max()  # both carry NaN, and one of them any infinity
         if not (math.isfinite(lows[t]) and math.isfinite(highs[t])):
             count = frame.size - int(np.isfinite(frame).sum())
             raise UnusableError(
