@@ -24,10 +24,8 @@ def find_background(name: str, read: FrameReader, n_frames: int) -> Mask | None:
         return None
     if mask.mean() > _MOST:
         every = n_frames == 1 or bool((~np.isfinite(read(1))).mean() > _MOST)
-        where, do = ("every frame", "make it anew") if every else ("frame 1", "leave out that frame")
-        raise UnusableError(
-            f"{name}: {int(mask.sum())} NaN or infinite of {mask.size} voxels in {where} of {n_frames}; {do}"
-        )
+        where, do = ("every frame", "expected an image") if every else ("frame 1", "leave out that frame")
+        raise UnusableError(f"{name}: {int(mask.sum())} of {mask.size} voxels are NaN or infinite in {where}; {do}")
     return mask
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 from nibabel.nifti1 import Nifti1Extension, Nifti1Header
 from nibabel.nifti2 import Nifti2Header
 
@@ -206,7 +207,7 @@ def find_voxels(path: Path, header: Any, shape: Sequence[int], item_bytes: int, 
 def _offset(data: Path, header: Any, n_bytes: int, paired: bool, notes: list[str]) -> int:
     """The header's own, or where the format puts them when that cannot be."""
     stated = float(header["vox_offset"])
-    known = int(header["vox_offset"]) if abs(stated) < 2**62 else -1  # NaN and infinity compare False
+    known = -1 if np.isnan(stated) else int(header["vox_offset"]) if np.isfinite(stated) else 2**63
     least = 0 if paired else header.single_vox_offset
     length = _plain_size(data)
     end = least if paired else _extensions_end(data, header)
@@ -266,7 +267,8 @@ def reading(path: Path, expected: str) -> Iterator[None]:
         raise UnreadableError(f"{path}: truncated or damaged, expected {expected} ({reason(error)})") from error
     except MemoryError as error:
         raise UnusableError(
-            f"{path}: memory does not hold {expected}; cut the images to the heart, or store them with time last"
+            f"{path}: too little memory for its voxels; cut the images to the heart, or store them with time last, so "
+            f"that one frame is read at a time"
         ) from error
 
 

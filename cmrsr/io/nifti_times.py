@@ -64,7 +64,7 @@ def _stepped_times(
     if any(why):
         why = [text for text in why if text]
         notes.append(
-            f"frame times unknown: the time step {step:g} {unit} {' and '.join(why)}; list them as FrameTimes, in "
+            f"frame times unknown: the time step {step:g} {unit} {', and '.join(why)}; list them as FrameTimes, in "
             f"seconds, in {name}"
         )
         return None
@@ -79,13 +79,13 @@ def _no_frame_time(step_ms: float, n_frames: int, kind: Kind) -> str:
     if step_ms > _STEP_LIMITS_MS[1]:
         return "is none of a cardiac scan"
     if span_ms < _SHORTEST_BEAT_MS and n_frames not in _PART_OF_A_BEAT:
-        return f"makes {n_frames} frames {span_ms:.3g} ms, less than a heart beat"
+        return f"makes {n_frames} frames last {span_ms:.3g} ms, less than a heart beat"
     if step_ms < _STEP_LIMITS_MS[0]:
         return "is shorter than a cardiac frame, and rather a repetition time"
     if kind == "perfusion" and step_ms < _SHORTEST_BEAT_MS:
         return "is less than a heart beat, from one perfusion image to the next"
     if kind == "cine" and step_ms > _SLOWEST_REAL_TIME_MS and span_ms > _LONGEST_BEAT_MS:
-        return f"makes {n_frames} frames {span_ms / 1000:.3g} s, more than the heart beat of a cine"
+        return f"makes {n_frames} frames last {span_ms / 1000:.3g} s, more than the heart beat of a cine"
     return ""
 
 

@@ -1,7 +1,7 @@
 """Many damaged files, one after the other, in a process with limits on memory and time: what becomes of each.
 
-A maker writes one mutant into an empty folder, from a generator of its own seed. A reader does all that a user's command
-would do with the folder: it returns when the mutant was read, and raises a CmrsrError when it was refused.
+A maker writes one mutant into an empty folder, from a generator of its own seed. A reader does all that a command of
+the user's would do with the folder: it returns when the mutant was read, and raises a CmrsrError when it was refused.
 """
 
 import multiprocessing
@@ -87,7 +87,9 @@ def _outcomes(
     done = 0
     while done < number:
         ours, theirs = context.Pipe()
-        worker = context.Process(target=_work, args=(make, read, range(done, number), seed, memory_bytes, folder, theirs))
+        worker = context.Process(
+            target=_work, args=(make, read, range(done, number), seed, memory_bytes, folder, theirs)
+        )
         worker.start()
         theirs.close()
         ours.recv()  # imports are done
@@ -110,7 +112,13 @@ def _outcomes(
 
 
 def _work(
-    make: Maker, read: Reader, numbers: range, seed: int, memory_bytes: int, folder: Path, results: "Connection[Any, Any]"
+    make: Maker,
+    read: Reader,
+    numbers: range,
+    seed: int,
+    memory_bytes: int,
+    folder: Path,
+    results: "Connection[Any, Any]",
 ) -> None:
     size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (size + memory_bytes, resource.RLIM_INFINITY))

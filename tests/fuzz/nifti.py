@@ -23,7 +23,27 @@ Mutation = Callable[[bytearray, Generator], bytearray]
 DTYPES = ("u1", "i2", "u2", "i4", "f4", "f8")
 SHAPES = ((12, 10, 1, 4), (8, 9, 2, 3), (16, 8, 3), (9, 8, 5), (8, 8, 1, 1, 4))
 EXTREMES: dict[str, tuple[Any, ...]] = {
-    "i": (0, 1, -1, 2, 3, 5, 7, 8, 100, 255, 348, 1001, 1007, -(2**15), 2**15 - 1, 2**31 - 1, -(2**31), 2**40, 2**63 - 1),
+    "i": (
+        0,
+        1,
+        -1,
+        2,
+        3,
+        5,
+        7,
+        8,
+        100,
+        255,
+        348,
+        1001,
+        1007,
+        -(2**15),
+        2**15 - 1,
+        2**31 - 1,
+        -(2**31),
+        2**40,
+        2**63 - 1,
+    ),
     "f": (0.0, -0.0, 1.0, -1.0, np.nan, np.inf, -np.inf, 1e38, -1e38, 1e-45, 1e-30, 1e30, 0.5, 351.0, 353.5, 9e9, 2.0),
     "S": (b"", b"\xff" * 80, b"n+1", b"ni1", b"ni2", b"patient name"),
 }
@@ -79,7 +99,7 @@ def bytes_anywhere(raw: bytearray, rng: Generator) -> bytearray:
 def extreme_field(raw: bytearray, rng: Generator) -> bytearray:
     """One number of one field, or several of it."""
     fields = header_fields(raw)
-    assert fields.names is not None and fields.fields is not None
+    assert fields.names is not None
     if len(raw) < fields.itemsize:
         return raw
     header = np.frombuffer(bytes(raw[: fields.itemsize]), fields).copy()
@@ -148,8 +168,8 @@ def other_byte_order(raw: bytearray, rng: Generator) -> bytearray:
 
 
 MUTATIONS: tuple[Mutation, ...] = (
-    bytes_of_header, extreme_field, extreme_field, extreme_field, bad_matrix, bytes_anywhere, cut, longer, bad_extension,
-    bad_voxels, other_byte_order,
+    bytes_of_header, extreme_field, extreme_field, extreme_field, bad_matrix, bytes_anywhere, cut, longer,
+    bad_extension, bad_voxels, other_byte_order,
 )  # fmt: skip
 
 
