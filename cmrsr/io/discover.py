@@ -96,7 +96,11 @@ def discover(
     ]
     unusable: Counter[str] = Counter()
     if found.dicom:
+        from cmrsr.io.dicom_localiser import without_localisers
+
         instances, skipped = _read_dicom(found.dicom, progress)
+        instances, localisers = without_localisers(instances, found.explicit)
+        skipped += localisers
         for skip in skipped:
             if error := damage(skip, skip.path in found.explicit):
                 refused.append(_refuse(skip.path, error))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cmrsr.errors import UnreadableError, UnusableError
 from cmrsr.io.dicom_geometry import SPACING_TOLERANCE
-from cmrsr.io.dicom_join import COSINE_TOLERANCE
+from cmrsr.io.dicom_split import COSINE_TOLERANCE
 from cmrsr.io.discover import damage
 from cmrsr.io.nifti import read_nifti
 from cmrsr.io.nifti_file import is_nifti_name, read_header
@@ -116,6 +116,8 @@ def _read_dicom(path: Path, *, explicit: bool) -> tuple[Series, str, str]:
     if len(instances) != 1:
         raise UnusableError(f"{path}: {len(instances)} frames; {WHOLE_SERIES}")
     (one,) = instances
+    if one.scout and not explicit:
+        raise LeftOutError("DICOM file that is of no use: a localiser")
     series = assemble(group(instances)[0])
     kind = "derived " * one.derived + one.component
     return series, one.sop_instance_uid or path.name, f"{one.study_uid} {one.series_uid} {kind}"

@@ -101,6 +101,8 @@ def _start_digest(series: Series) -> "hashlib._Hash":
     digest.update((series.affine + 0.0).astype("<f8").tobytes())  # + 0.0: minus zero is zero
     if series.source.background is not None:  # it makes another result than zeros do
         digest.update(np.packbits(series.source.background).tobytes())
+    if series.origins_mm is not None:
+        digest.update((series.origins_mm + 0.0).astype("<f8").tobytes())
     digest.update(b"no times" if series.times_ms is None else series.times_ms.astype("<f8").tobytes())
     return digest
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from cmrsr.errors import CmrsrError, DeviceError, UsageError
+from cmrsr.errors import CmrsrError, CmrsrWarning, DeviceError, UsageError
 from cmrsr.io.discover import Candidate, Refused
 from cmrsr.io.outputs import (
     append_audit,
@@ -151,7 +151,7 @@ def _one(candidate: Candidate, process: ProcessCase, listener: Listener, alone: 
                 candidate, f"unexpected {type(error).__name__}: {error}; run again with --debug, report it"
             )
             result = CaseResult(name=candidate.name, status="failed", message=message, exit_code=1)
-    said = dict.fromkeys([*result.warnings, *(str(w.message) for w in caught)])
+    said = dict.fromkeys([*result.warnings, *(str(w.message) for w in caught if issubclass(w.category, CmrsrWarning))])
     return replace(result, seconds=time.monotonic() - started, warnings=tuple(said))
 
 
