@@ -180,7 +180,7 @@ class Voxels:
 
 
 def find_voxels(path: Path, header: Any, shape: Sequence[int], item_bytes: int, notes: list[str]) -> Voxels:
-    """Where the voxels of ``path`` are, by sizes alone: a header that lies is found before memory is taken for it.
+    """Where the voxels of ``path`` are, by sizes alone: a wrong shape is found before memory is taken for it.
 
     UnreadableError: the image file of a pair is missing, or the file cannot hold what the header announces.
     """
@@ -215,7 +215,7 @@ def _offset(data: Path, header: Any, n_bytes: int, paired: bool, notes: list[str
         return known
     offset = end if length is None or length >= end + n_bytes else least
     if known >= least and length != end + n_bytes and not paired:
-        return known  # inside what looks like extensions, and nothing says that it is wrong
+        return known  # inside what may be extensions, and the length of the file does not contradict
     if offset != known and not (known == 0 and paired):
         what = "inside the header or its extensions" if known >= 0 and not paired else "none"
         notes.append(f"the header's offset of the voxels ({stated:g}) is {what}: {offset} was used")

@@ -10,9 +10,9 @@ from cmrsr.io.nifti_file import reason
 def read_sidecar(path: Path, stem: str, notes: list[str] | None = None) -> dict[str, Any]:
     """The sidecar ``<stem>.json`` of the NIfTI file ``path``; empty, with a note, where it cannot be used."""
     file = path.with_name(f"{stem}.json")
-    if not file.is_file():
-        return {}
     try:
+        if not file.is_file():
+            return {}
         content = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         if notes is not None:

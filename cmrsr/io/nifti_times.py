@@ -75,7 +75,7 @@ def _no_frame_time(step_ms: float, n_frames: int, kind: Kind) -> str:
     """Why a step cannot be the time from frame to frame; empty where it can."""
     span_ms = n_frames * step_ms
     if step_ms == 0:
-        return "has no unit of time that can be told"
+        return "has no unit of time"
     if step_ms > _STEP_LIMITS_MS[1]:
         return "is none of a cardiac scan"
     if span_ms < _SHORTEST_BEAT_MS and n_frames not in _PART_OF_A_BEAT:

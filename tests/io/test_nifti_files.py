@@ -118,6 +118,11 @@ def test_the_folder_of_results_is_named_after_the_pair(tmp_path: Path) -> None:
         assert resolve_output([path], None) == tmp_path / "cine_cmrsr"
 
 
+def test_the_longest_name_has_no_sidecar(tmp_path: Path) -> None:
+    path = save(tmp_path / "x.nii", numbers(SHAPE)).rename(tmp_path / f"{'x' * 251}.nii")
+    np.testing.assert_array_equal(frames(path), EXPECTED)
+
+
 # --- where the voxels are ---------------------------------------------------------------------------------------------
 
 
