@@ -4,9 +4,11 @@ import re
 from typing import Literal
 
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+from pydicom.tag import BaseTag
 
 from cmrsr.io.dicom_tags import number, text, words
-from cmrsr.io.dicom_wanted import GE_DATA_TYPE, PHILIPS_TYPE, SIEMENS_TYPE
+from cmrsr.io.dicom_wanted import GE_DATA_TYPE, PHILIPS_TYPE, PRIVATE_BLOCKS, SIEMENS_TYPE
 
 Component = Literal["magnitude", "phase", "real", "imaginary", "map"]
 
@@ -60,17 +62,16 @@ def private_value(ds: Dataset, tag: tuple[str, int, int]) -> str:
     Where the value representation was lost (implicit VR, an archive that did not know the tag) two bytes are a number.
     """
     creator, group, element = tag
-    for block in range(0x10, 0x13):
-        owner = ds.get((group, block))
-        if owner is None or not str(owner.value).strip().startswith(creator):
+    for block in PRIVATE_BLOCKS:
+        owner = BaseTag((group << 16) | block)
+        if owner not in ds or not str(ds[owner].value).strip().startswith(creator):
             continue
-        found = ds.get((group, (block << 8) | element))
-        if found is None or found.value is None:
-            continue
-        value = found.value
+        place = BaseTag((group << 16) | (block << 8) | element)
+        value = ds[place].value if place in ds else None
         if isinstance(value, bytes | bytearray):
             return str(int.from_bytes(value, "little", signed=True)) if len(value) == 2 else _plain(bytes(value))
-        return "\\".join(map(str, value)) if isinstance(value, list | tuple) or hasattr(value, "append") else str(value)
+        if value is not None:
+            return "\\".join(map(str, value)) if isinstance(value, list | tuple | MultiValue) else str(value)
     return ""
 
 

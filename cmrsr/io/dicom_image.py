@@ -96,7 +96,7 @@ def plan_result(
         component = stack.table[0][0].component
         tags = (*PATIENT_AND_STUDY, *SERIES_AND_EQUIPMENT, "ContributingEquipmentSequence")
         shared, notes = copy_tags(original, tags)
-        one_series = len({image.series_uid for row in stack.table for image in row}) == 1
+        one_series = len({image.identity.series for row in stack.table for image in row}) == 1
         if one_series and shape[0] == like.n_frames and times_ms is None and between is None:
             times = None
     else:

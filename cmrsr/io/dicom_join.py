@@ -76,7 +76,8 @@ def _believed(parts: Sequence[Images], bucket: Sequence[int]) -> list[tuple[list
     """The bucket by study and frame of reference, unless these differ from part to part and so say nothing."""
     notes = []
     keys: dict[int, tuple[str, ...]] = dict.fromkeys(bucket, ())
-    named = parts[bucket[0]][0].patient_id != ""
+    places = {parts[k][0].identity.frame_of_reference for k in bucket}
+    named = parts[bucket[0]][0].patient_id != "" or (len(places) == 1 and "" not in places)  # surely one patient
     for name, values, believable in (
         ("StudyInstanceUID", {k: parts[k][0].identity.study for k in bucket}, named),
         ("FrameOfReferenceUID", {k: parts[k][0].identity.frame_of_reference for k in bucket}, True),

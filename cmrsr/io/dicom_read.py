@@ -235,7 +235,7 @@ def _instance(
 
 
 def _separating(ds: Dataset) -> tuple[tuple[str, str], ...]:
-    found = [(key, "\\".join(words(ds, key))) for key in SEPARATING if key in ds]
+    found = [(key, "\\".join(words(ds, key))) for key in SEPARATING]
     for name, tags in _VENDOR_SEPARATING.items():
         found += [(name, value) for tag in tags if (value := private_value(ds, tag))]
     return tuple((key, value) for key, value in found if value)

@@ -4,6 +4,7 @@ A decimal string with a comma is read as with a point: the comma has no other us
 that is no number counts as absent, except in a tag that changes pixel values (``scale``).
 """
 
+import functools
 import re
 from datetime import datetime
 from typing import Any, Literal
@@ -11,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
+from pydicom.tag import BaseTag, Tag
 
 _COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?|[+-]?,\d+")
 _MAX_QUOTED = 40
@@ -20,15 +22,26 @@ class MissingTagError(Exception):
     """A tag without which an image has no place in a series."""
 
 
+@functools.cache
+def _tag(keyword: str) -> BaseTag:
+    return Tag(keyword)
+
+
+def value_of(ds: Dataset, keyword: str) -> Any:
+    """The value, None where absent: as ``ds.get``, in half the time, of which reading thousands of files takes much."""
+    tag = _tag(keyword)
+    return ds[tag].value if tag in ds else None
+
+
 def text(ds: Dataset, keyword: str) -> str:
     """The value as text, "" where absent."""
-    value = ds.get(keyword)
+    value = value_of(ds, keyword)
     return "" if value is None else str(value).strip().strip("\0")
 
 
 def words(ds: Dataset, keyword: str) -> tuple[str, ...]:
     """The values of a multi-valued text tag in capitals, () where absent."""
-    value = ds.get(keyword)
+    value = value_of(ds, keyword)
     if value is None or value == "":
         return ()
     return tuple(str(v).strip().upper() for v in (value if isinstance(value, list | tuple | MultiValue) else [value]))
@@ -36,7 +49,7 @@ def words(ds: Dataset, keyword: str) -> tuple[str, ...]:
 
 def numbers(ds: Dataset, keyword: str) -> tuple[float, ...] | None:
     """All values of a numeric tag, None where absent, empty or not finite numbers."""
-    value: Any = ds.get(keyword)
+    value = value_of(ds, keyword)
     if value is None or isinstance(value, bytes | bytearray):
         return None
     many = isinstance(value, list | tuple | MultiValue | np.ndarray)
@@ -60,7 +73,7 @@ def required(ds: Dataset, keyword: str, count: int) -> tuple[float, ...]:
 
 def scale(ds: Dataset, keyword: str, absent: float) -> float:
     """One number that changes the pixel values: ``absent`` without the tag; MissingTagError where it is garbled."""
-    value = ds.get(keyword)
+    value = value_of(ds, keyword)
     if value is None or str(value).strip() == "":
         return absent
     return required(ds, keyword, 1)[0]
@@ -68,8 +81,14 @@ def scale(ds: Dataset, keyword: str, absent: float) -> float:
 
 def comma_notes(ds: Dataset, keywords: tuple[str, ...]) -> tuple[str, ...]:
     """A note where one of these decimal strings is written with a comma."""
-    with_comma = [k for k in keywords if "," in str(ds.get(k) or "") and _COMMA.search(_joined(ds.get(k)))]
+    with_comma = [k for k in keywords if _COMMA.search(_strings(value_of(ds, k)))]
     return (f"decimal comma in {', '.join(with_comma)}, read as a decimal point",) if with_comma else ()
+
+
+def _strings(value: Any) -> str:
+    """What of a value is no number: a string with a comma stays one when it is read."""
+    values = value if isinstance(value, list | tuple | MultiValue) else [value]
+    return " ".join(v for v in values if isinstance(v, str))
 
 
 def _joined(value: Any) -> str:
@@ -90,7 +109,7 @@ def _number(value: Any) -> float | None:
 
 def _found(ds: Dataset, keyword: str) -> str:
     """What stands there instead, to be quoted in a message; "" where nothing does."""
-    value = ds.get(keyword)
+    value = value_of(ds, keyword)
     if value is None or _joined(value).strip() == "":
         return ""
     return f" (found {_joined(value)[:_MAX_QUOTED]!r})"
@@ -98,7 +117,7 @@ def _found(ds: Dataset, keyword: str) -> str:
 
 def clock_ms(ds: Dataset, event: Literal["Acquisition", "Content"]) -> float | None:
     """Date and time of an event in ms since an arbitrary midnight; the time alone where no date is given."""
-    stamp = text(ds, f"{event}DateTime")
+    stamp = text(ds, "AcquisitionDateTime") if event == "Acquisition" else ""  # the standard has no ContentDateTime
     date, time = (stamp[:8], re.split(r"[+-]", stamp[8:])[0]) if len(stamp) > 8 else ("", "")
     date, time = date or text(ds, f"{event}Date"), (time or text(ds, f"{event}Time")).replace(":", "").replace(",", ".")
     if not (parts := re.fullmatch(r"(\d\d)(\d\d)(\d\d(?:\.\d*)?)", time)):

@@ -22,7 +22,7 @@ PRIVATE = (
     GE_DATA_TYPE, PHILIPS_TYPE, SIEMENS_TYPE, SIEMENS_B_VALUE, SIEMENS_FLOW, SIEMENS_MOSAIC, GE_B_VALUE, GE_VENC,
     PHILIPS_B_VALUE,
 )  # fmt: skip
-_BLOCKS = (0x10, 0x11, 0x12)  # vendors use the first free block; later ones come from archives that renumber
+PRIVATE_BLOCKS = (0x10, 0x11, 0x12)  # vendors use the first free block; later ones come from archives that renumber
 _KEYWORDS = (
     "SpecificCharacterSet", "ImageType", "SOPClassUID", "SOPInstanceUID", "Modality", "SeriesDescription",
     "ProtocolName", "SequenceName", "ImageComments", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber",
@@ -34,8 +34,8 @@ _KEYWORDS = (
     "PhotometricInterpretation", "NumberOfFrames", "BitsAllocated", "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence", "DimensionIndexSequence", "PatientID", "StudyDate",
 )  # fmt: skip
-_PRIVATE_TAGS = {(group << 16) | (block << 8) | element for _, group, element in PRIVATE for block in _BLOCKS}
-_CREATORS = {(group << 16) | block for _, group, _ in PRIVATE for block in _BLOCKS}
+_PRIVATE_TAGS = {(group << 16) | (block << 8) | element for _, group, element in PRIVATE for block in PRIVATE_BLOCKS}
+_CREATORS = {(group << 16) | block for _, group, _ in PRIVATE for block in PRIVATE_BLOCKS}
 TAGS: list[BaseTag] = [
     *(Tag(keyword) for keyword in dict.fromkeys((*_KEYWORDS, *SEPARATING))),
     *(Tag(number) for number in sorted(_PRIVATE_TAGS | _CREATORS)),
