@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from cmrsr.errors import CmrsrError, UnreadableError, UnusableError
 from cmrsr.io.inputs import common_root, expand_lists, natural_key
 from cmrsr.io.nifti import nifti_stem, read_nifti
+from cmrsr.io.nifti_file import is_nifti_name, is_pair, is_pair_name, pair_header
 from cmrsr.io.nifti_header import TimeAxis
 from cmrsr.io.series import Series
 
@@ -127,8 +128,8 @@ def _refuse(path: Path, error: CmrsrError) -> Refused:
 
 def _search(named: Sequence[Path]) -> _Found:
     found, seen = _Found(), set[Path]()
-    for entry in named:
-        for path in [entry] if entry.is_file() else _walk(entry, found.left_out):
+    for entry in map(pair_header, named):
+        for path in map(pair_header, [entry] if entry.is_file() else _walk(entry, found.left_out)):
             if path.resolve() in seen:
                 continue
             seen.add(path.resolve())
@@ -170,15 +171,18 @@ def _walk(folder: Path, left_out: Counter[str]) -> Iterator[Path]:
 def file_kind(path: Path, *, explicit: bool, in_labels: bool) -> str:
     """ "nifti", "dicom" (possibly), or in words what it is that is left out."""
     suffix = path.suffix.lower()
-    is_nifti = path.name.lower().endswith((".nii", ".nii.gz"))
+    is_nifti = is_nifti_name(path) or is_pair(path)
+    half = is_pair_name(path) and not _has_preamble(path)
     if explicit:
-        return "nifti" if is_nifti else "dicom"
+        return "nifti" if is_nifti or half else "dicom"
     if path.name.startswith("."):
         return "hidden file"
     if is_nifti:
         if _is_result(path):
             return "earlier result"
         return "label or mask file" if _LABEL.search(nifti_stem(path)) or in_labels else "nifti"
+    if half:
+        return f"{suffix} file that is no NIfTI image with its header (.hdr)"
     # No suffix, and a number for a suffix (the end of a UID), are what scanners and archives write.
     if suffix in _DICOM_SUFFIXES or not suffix or suffix[1:].isdigit() or _has_preamble(path):
         return "dicom"

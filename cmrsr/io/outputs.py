@@ -18,7 +18,7 @@ import numpy as np
 from cmrsr.errors import OutputError
 from cmrsr.io.inputs import expand_lists
 
-_SUFFIXES = (".nii.gz", ".nii", ".dcm", ".ima", ".txt")
+_SUFFIXES = (".nii.gz", ".hdr.gz", ".img.gz", ".nii", ".hdr", ".img", ".dcm", ".ima", ".txt")
 # Shards share one folder, and a live partial file may rest for long on a slow engine: only an old one is left over.
 _STALE_S = 24 * 3600.0
 

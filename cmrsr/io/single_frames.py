@@ -13,7 +13,8 @@ from cmrsr.io.dicom_geometry import SPACING_TOLERANCE
 from cmrsr.io.dicom_split import COSINE_TOLERANCE
 from cmrsr.io.discover import damage
 from cmrsr.io.nifti import read_nifti
-from cmrsr.io.nifti_header import file_shape, read_header
+from cmrsr.io.nifti_file import is_nifti_name, read_header
+from cmrsr.io.nifti_header import file_shape
 from cmrsr.io.outputs import sha256_file
 from cmrsr.io.series import Series
 
@@ -69,7 +70,7 @@ def read_single_frame(path: Path, name: Path, *, explicit: bool) -> SingleFrame:
     with _opening(path):
         before = _state(path)
         digest = sha256_file(path)
-    if path.name.lower().endswith((".nii", ".nii.gz")):
+    if is_nifti_name(path):
         series = _read_nifti(path)
         uid, scope = name.name, str(name.parent)
     else:
@@ -95,7 +96,7 @@ def _state(path: Path) -> tuple[int, int]:
 
 
 def _read_nifti(path: Path) -> Series:
-    shape = file_shape(path, read_header(path))
+    shape = file_shape(read_header(path))
     if len(shape) > 3 and shape[3] > 1:
         raise UnusableError(f"{path}: {shape[3]} frames; {WHOLE_SERIES}")
     return read_nifti(path, time_axis="none")
