@@ -73,7 +73,10 @@ class Header:
 
 
 def read_header(path: Path, *, all_tags: bool = False) -> Header:
-    """The header up to the pixel data: only ``dicom_wanted.TAGS`` unless ``all_tags``. Raises UnreadableError, and nothing else."""
+    """The header up to the pixel data: only the tags of ``dicom_wanted`` unless ``all_tags``.
+
+    Raises UnreadableError, and nothing else.
+    """
     try:
         with path.open("rb") as file:
             return header_in(file, path, None if all_tags else _WANTED)
