@@ -62,6 +62,10 @@ class OnMissing(StrEnum):
     drop_slice = "drop-slice"
 
 
+PATHS, TESTS = "Options with PATH", "Options without PATH"
+TIME_AXIS_HELP = "Array axis of time in NIfTI files, 0 to 3, or none: a single volume. Default: as the header says."
+ON_MISSING_HELP = "What to do with holes in a DICOM series: fail, or leave out the incomplete frames or slices."
+
 Inputs = Annotated[
     list[Path], typer.Argument(metavar="INPUT...", help="Files, folders (searched through), or .txt lists of them.")
 ]
@@ -719,20 +723,59 @@ def evaluate_phantom(
 
 @app.command()
 def info(
-    selftest: Annotated[
-        bool, typer.Option("--selftest", help="Check engines, backends and tasks against what was released.")
+    inputs: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[PATH]...",
+            help="Files, folders (searched through), or .txt lists of them: list the series in them, and what each "
+            "command would do with each. Nothing is written.",
+        ),
+    ] = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="With PATH: also read the voxels, as the commands do.", rich_help_panel=PATHS)
     ] = False,
-    bench: Annotated[bool, typer.Option("--bench", help="Measure how fast the engines are here.")] = False,
+    time_axis: Annotated[str | None, typer.Option("--time-axis", help=TIME_AXIS_HELP, rich_help_panel=PATHS)] = None,
+    on_missing: Annotated[
+        OnMissing, typer.Option("--on-missing", help=ON_MISSING_HELP, rich_help_panel=PATHS)
+    ] = OnMissing.fail,
+    selftest: Annotated[
+        bool,
+        typer.Option(
+            "--selftest",
+            help="Run a self-test: compare engines, backends and tasks with the release.",
+            rich_help_panel=TESTS,
+        ),
+    ] = False,
+    bench: Annotated[
+        bool, typer.Option("--bench", help="Measure the speed of the engines on this machine.", rich_help_panel=TESTS)
+    ] = False,
     engines: Annotated[
         list[str] | None,
-        typer.Option("--engine", help="Of --selftest and --bench: a name or folder, may be repeated; default all."),
+        typer.Option(
+            "--engine", help="Engine to test, by name or folder; may be repeated. Default: all.", rich_help_panel=TESTS
+        ),
     ] = None,
     device: Device = "auto",
     backend: BackendOption = Backend.auto,
     threads: Threads = None,
-    json_: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
-    """Version, devices, backends, and the engines with their digests; whether all works, and how fast."""
+    """List the series in a folder and what each command would do with them; without PATH, describe the installation.
+
+    With PATH, exit code 8 means that some series cannot be read, 3 or 4 that none can.
+    """
+    from cmrsr.errors import UsageError
+
+    if inputs:
+        from cmrsr.cli.info_series import SeriesRequest, run_info_series_command
+
+        if selftest or bench or engines or threads or (device, backend) != ("auto", Backend.auto):
+            raise UsageError("--selftest, --bench and their options are about the installation: leave PATH out")
+        return run_info_series_command(
+            SeriesRequest(inputs=inputs, time_axis=time_axis, on_missing=on_missing.value, deep=deep, as_json=json_)
+        )
+    if deep or time_axis or on_missing is not OnMissing.fail:
+        raise UsageError("--deep, --time-axis and --on-missing are about series: name a file or folder")
     from cmrsr.cli.info import InfoRequest, run_info_command
 
     return run_info_command(
