@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 TAKEN, REMARKED, REFUSED = SIGNS = (("✓", "green"), ("~", "yellow"), ("✕", "red"))
 UNITS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 MAX_INPUTS = 3
+MAX_NAMES = 12  # of series that are alike but for their names
 BETWEEN = 3  # spaces between columns
 
 
@@ -80,7 +81,7 @@ def _print_head(
 
 
 def _print_rows(rows: Sequence[Seen], console: Console, *, with_scanner: bool) -> None:
-    """A bold line with the name, one of facts in columns, one of commands; series alike but for names share these."""
+    """A bold line with the name, one of facts in columns, one of commands; series alike but for names share them."""
     cells = [_cells(one.facts) for one in rows]
     widths = [max((len(row[n]) for row in cells), default=0) for n in range(4)]
     digits = len(str(len(rows)))
@@ -89,11 +90,16 @@ def _print_rows(rows: Sequence[Seen], console: Console, *, with_scanner: bool) -
     numbered = list(enumerate(rows, 1))
     for _, group in groupby(numbered, key=lambda pair: _alike(pair[1])):
         same = list(group)
-        first = same[0][1]
-        for number, one in same:
+        first, last_folder = same[0][1], "."
+        for number, one in same[:MAX_NAMES]:
             folder, name = str(Path(one.name).parent), Path(one.name).name
-            below = f"  in {folder}" if folder != "." and one is first else ""
+            below = f"  in {folder}" if folder != last_folder else ""
+            last_folder = folder
             console.print(line((f"{number:>{digits}}  ", "dim"), (name, "bold"), (below, "dim")), overflow="fold")
+        if len(same) > MAX_NAMES:
+            console.print(
+                line((f"{indent}and {len(same) - MAX_NAMES} more like these, to number {same[-1][0]}", "dim"))
+            )
         if facts := first.facts:
             shown = _cells(facts)[:3] if narrow else _cells(facts)
             padded = [cell.ljust(width + BETWEEN) for cell, width in zip(shown, widths, strict=False)]
@@ -107,7 +113,7 @@ def _print_rows(rows: Sequence[Seen], console: Console, *, with_scanner: bool) -
 
 
 def _alike(one: Seen) -> object:
-    """Equal for series that differ by their names alone, and stand next to each other."""
+    """Equal for series that differ by their names alone."""
     if one.facts is None:
         return one.pattern
     verdicts = tuple((command, verdict.works, bool(verdict.remarks)) for command, verdict in one.verdicts.items())

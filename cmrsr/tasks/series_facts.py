@@ -59,7 +59,8 @@ def facts_of(series: Series) -> SeriesFacts:
     """Everything the headers say; reads the header of one file once more for the scanner."""
     notes = series.source.notes
     return SeriesFacts(
-        kind=series.kind, component=_component(series), shape_tzyx=series.shape, spacing_mm_zyx=series.spacing_mm, slice_gap_mm=_gap_mm(series),
+        kind=series.kind, component=_component(series), shape_tzyx=series.shape, spacing_mm_zyx=series.spacing_mm,
+        slice_gap_mm=_gap_mm(series),
         times=_times(series), plane="" if any("gives no orientation" in note for note in notes) else plane_of(series),
         phase_axis=series.phase_axis, scanner=_scanner(series), notes=notes,
     )  # fmt: skip

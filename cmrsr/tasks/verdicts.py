@@ -79,7 +79,6 @@ class Judge:
 
     def _mie(self, candidates: Sequence[Candidate], inputs: Sequence[Path], time_axis: TimeAxis) -> dict[str, Verdict]:
         from cmrsr.io.studies import pair_studies
-        from cmrsr.tasks.mie_plan import MieOptions, plan_mie
 
         bundle = self.bundles["mie"]
         if isinstance(bundle, CmrsrError):
@@ -92,6 +91,8 @@ class Judge:
         for refused in pairs.refused:
             verdicts |= {path: Verdict(works=False, message=str(refused.error)) for path in refused.paths}
         for t1 in pairs.t1:
+            from cmrsr.tasks.mie_plan import MieOptions, plan_mie  # imports much, and most folders hold no pair
+
             cine = pairs.cines[t1.name]
             try:
                 plan_mie(t1.open(), cine.open(), "", MieOptions())
