@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -107,7 +108,8 @@ def _print_rows(rows: Sequence[Seen], console: Console, *, with_scanner: bool) -
         details = [_files([one for _, one in same])]
         if first.facts:
             details += _details(first.facts, with_scanner=with_scanner, with_times=narrow)
-        console.print(Text.assemble(indent, _commands(first.verdicts), line((" · ".join(details), "dim"))))
+        last = Text.assemble(_commands(first.verdicts), line((" · ".join(details), "dim")))
+        console.print(Padding(last, (0, 0, 0, len(indent))))
     if rows:
         console.print()
 
@@ -118,7 +120,6 @@ def _alike(one: Seen) -> object:
         return one.pattern
     verdicts = tuple((command, verdict.works, bool(verdict.remarks)) for command, verdict in one.verdicts.items())
     return (
-        str(Path(one.name).parent),
         _cells(one.facts),
         _details(one.facts, with_scanner=True, with_times=True),
         verdicts,
@@ -148,12 +149,12 @@ def _span(times: "Times | None", n_frames: int) -> str:
 def _details(facts: "SeriesFacts", *, with_scanner: bool, with_times: bool) -> list[str]:
     parts = [_span(facts.times, facts.shape_tzyx[0])] if with_times else []
     if facts.times and facts.times.source:
-        parts.append(f"times from {facts.times.source}")
+        parts.append(f"from {facts.times.source}")
     if facts.slice_gap_mm:
         what = "gaps" if facts.slice_gap_mm > 0 else "slices overlap by"
         parts.append(f"{what} {abs(facts.slice_gap_mm):.3g} mm")
     if facts.phase_axis:
-        parts.append(f"phase along {facts.phase_axis}")
+        parts.append(f"phase {facts.phase_axis}")
     if with_scanner:
         parts.append(facts.scanner)
     return [part for part in parts if part]

@@ -12,7 +12,7 @@ from cmrsr.io.nifti_header import open_nifti, read_header
 # Whole words: "CINE_segmented", "unmasked" and "labyrinth" are none. A number may follow ("mask2").
 _WORDS = r"(?<![^\W_\d])(labels?|lbl|masks?|d?segs?|segmentations?|gt|ground[ _-]?truth|rois?)"
 _NAME = re.compile(_WORDS + r"(?![^\W_\d])", re.IGNORECASE)
-_FOLDER = re.compile(_WORDS + r"(Tr|Ts|Val)?(?![^\W_\d])", re.IGNORECASE)  # labelsTr: the folders of challenges
+_FOLDER = re.compile(_WORDS + r"(Tr|Ts|Val|[ _-]?maps?)?$", re.IGNORECASE)  # "labelsTr": the folders of challenges
 MAX_LABELS = 32  # distinct values; an image of so few is none
 MIN_SHARE = 0.5  # of the voxels, of the most frequent value: the background
 _MAX_BYTES = 2**25  # of voxels that are read before the answer; an image answers with its first few
@@ -25,7 +25,7 @@ def named_label(path: Path, folders: tuple[str, ...]) -> bool:
 
 
 def label_folder(name: str) -> bool:
-    """Whether the name of a folder says that label maps are in it."""
+    """Whether the name of a folder says that label maps are in it: it ends with the word."""
     return _FOLDER.search(name) is not None
 
 

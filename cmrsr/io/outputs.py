@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -23,6 +24,7 @@ from cmrsr.io.printable import short_name, storable
 _SUFFIXES = (".nii.gz", ".nii", ".dcm", ".ima", ".txt")
 # Shards share one folder, and a live partial file may rest for long on a slow engine: only an old one is left over.
 _STALE_S = 24 * 3600.0
+_UNESCAPED = re.compile("[\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069]")  # what ``json`` leaves as it is
 
 
 def resolve_output(inputs: Sequence[Path], out: Path | None) -> Path:
@@ -101,19 +103,25 @@ def write_text_atomic(path: Path, text: str) -> None:
 
 def write_json_atomic(path: Path, obj: object) -> None:
     """Write JSON; numpy values and paths become plain ones, NaN and infinity (not valid JSON) become null."""
-    write_text_atomic(path, json.dumps(plain_json(obj), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text_atomic(path, _json(obj, indent=2) + "\n")
 
 
 def append_audit(path: Path, record: dict[str, Any]) -> None:
     """Append one line of JSON with the UTC time in front; whole lines even when shards write to the same file."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    line = json.dumps(plain_json({"time": now, **record}), ensure_ascii=False, allow_nan=False) + "\n"
+    line = _json({"time": now, **record}) + "\n"
     with output_errors(path):
         handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             os.write(handle, line.encode())  # one call: appends of different processes do not mix
         finally:
             os.close(handle)
+
+
+def _json(obj: object, *, indent: int | None = None) -> str:
+    """JSON text that any reader splits into the same lines: control characters beyond ASCII escaped too."""
+    text = json.dumps(plain_json(obj), indent=indent, ensure_ascii=False, allow_nan=False)
+    return _UNESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def plain_json(value: Any) -> Any:
