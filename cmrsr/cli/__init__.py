@@ -12,7 +12,7 @@ from types import FrameType
 from typing import TextIO
 
 from cmrsr.errors import CmrsrError, DeviceError, UsageError
-from cmrsr.io.printable import printable
+from cmrsr.io.printable import one_line
 
 DEBUG = "CMRSR_DEBUG"  # set to anything: errors come with their traceback, as with --debug
 UNEXPECTED = 1
@@ -76,7 +76,7 @@ def _fail(error: BaseException, code: int, message: str) -> int:
 
 def _print(message: str) -> None:
     """One line on standard error, whatever is in it: names may hold line ends, escape sequences and odd bytes."""
-    print(f"cmrsr: {printable(' '.join(message.split()))}", file=sys.stderr)
+    print(f"cmrsr: {one_line(message)}", file=sys.stderr)
 
 
 def _interrupted() -> int:

@@ -141,7 +141,7 @@ def run_batch_command(request: BatchRequest, task: BatchTask[Any]) -> int:
         }  # fmt: skip
         pages = Pages(bundle, task) if request.report else None
         with ReportingConsole(n_mine, pages, quiet=request.quiet, verbose=request.verbose) as console:
-            if shard and not request.quiet:
+            if shard and shard[1] > 1 and not request.quiet:
                 part = f"shard {shard[0]} of {shard[1]}: {n_mine} of {len(cases)} series"
                 console.console.print(f"{part} (--shard 1/1 takes all)")
             results = run_batch(candidates, refused, files.process, out, console, record, shard=shard)

@@ -14,7 +14,7 @@ from cmrsr.cli.console import messages, searching
 from cmrsr.cli.info_table import Seen, print_series
 from cmrsr.cli.tables import tables
 from cmrsr.errors import CmrsrError
-from cmrsr.io.printable import printable
+from cmrsr.io.printable import one_line
 
 if TYPE_CHECKING:
     from cmrsr.io.candidate import Candidate, Refused
@@ -82,7 +82,7 @@ def _open(one: "Candidate", advance: Callable[[], None]) -> Seen:
     try:
         facts = facts_of(one.open())
     except CmrsrError as error:
-        message, code = printable(" ".join(str(error).split())), error.exit_code
+        message, code = one_line(str(error)), error.exit_code
     advance()
     return Seen(
         name=one.name, format=one.format, n_files=len(one.paths), n_bytes=size_bytes(one), paths=one.paths, facts=facts,
@@ -93,7 +93,7 @@ def _open(one: "Candidate", advance: Callable[[], None]) -> Seen:
 def _refused(one: "Refused") -> Seen:
     from cmrsr.tasks.failures import pattern_of
 
-    message = printable(" ".join(str(one.error).split()))
+    message = one_line(str(one.error))
     return Seen(
         name=one.name, format="", n_files=len(one.paths), n_bytes=0, paths=one.paths, message=message,
         pattern=pattern_of(message, one.name, one.paths), exit_code=one.error.exit_code,

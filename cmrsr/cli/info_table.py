@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cmrsr.cli.console import line
-from cmrsr.io.printable import printable
+from cmrsr.io.printable import one_line
 
 if TYPE_CHECKING:
     from cmrsr.io.left_out import LeftOut
@@ -231,9 +231,9 @@ def _whose(numbers: Sequence[int], rows: Sequence[Seen]) -> list[tuple[str, str]
 
 def _without_name(message: str, one: Seen) -> str:
     """A message without the name of its series in front: the table says whose it is."""
-    text = printable(" ".join(message.split()))
+    text = one_line(message)
     for word in sorted({one.name, Path(one.name).name, *(str(p) for p in one.paths[:1])}, key=len, reverse=True):
-        text = text.removeprefix(f"{printable(word)}: ")
+        text = text.removeprefix(f"{one_line(word)}: ")
     return text
 
 

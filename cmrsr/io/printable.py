@@ -23,6 +23,11 @@ def printable(text: str) -> str:
     return _NOT_IN_A_LINE.sub(_escaped, text)
 
 
+def one_line(text: str) -> str:
+    """The same for a message: line ends and runs of spaces become one space."""
+    return printable(" ".join(text.split()))
+
+
 def printable_page(text: str) -> str:
     """The same for text of many lines, such as HTML, which keeps line ends and tabs."""
     return _NOT_ON_A_PAGE.sub(_escaped, text)

@@ -22,7 +22,7 @@ from cmrsr.io.outputs import (
     sha256_file,
     write_json_atomic,
 )
-from cmrsr.io.printable import printable
+from cmrsr.io.printable import one_line
 from cmrsr.io.series import Series
 from cmrsr.tasks.failures import alike, pattern_of
 
@@ -186,15 +186,14 @@ def _failed_case(candidate: Candidate, message: str, code: int) -> CaseResult:
 
 
 def _failed(result: CaseResult, message: str, paths: Sequence[Path] = ()) -> CaseResult:
-    message = printable(" ".join(message.split()))
-    pattern = pattern_of(message, result.name, [Path(printable(str(path))) for path in paths])
-    return replace(result, status="failed", message=message, pattern=pattern)
+    message = one_line(message)
+    return replace(result, status="failed", message=message, pattern=pattern_of(message, result.name, paths))
 
 
 def _named(candidate: Candidate, message: str) -> str:
     """The message in one line, which tells the reader of a long list what it is about."""
-    message = " ".join(message.split())
-    words = (Path(candidate.name).name, *(path.name for path in candidate.paths))
+    message = one_line(message)
+    words = map(one_line, (Path(candidate.name).name, *(path.name for path in candidate.paths)))
     said = any(re.search(rf"(?<!\w){re.escape(word)}(?!\w)", message) for word in words)
     return message if said else f"{candidate.name}: {message}"
 

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from cmrsr.io.printable import one_line
+
 NAME, NUMBER = "…", "#"
 _MOST_PATHS = 8  # of a case: messages name the first file, rarely another
 # What differs from case to case though the failure is the same: paths, identifiers and numbers.
@@ -26,14 +28,16 @@ F = TypeVar("F", bound=Failure)
 
 
 def pattern_of(message: str, name: str, paths: Sequence[Path] = ()) -> str:
-    """A message without what belongs to its case alone: ``…`` for names and paths, ``#`` for numbers.
+    """A message of one line without what belongs to its case alone: ``…`` for names and paths, ``#`` for numbers.
 
     name: of the case in the batch; paths: its files.
     """
     own = {name, Path(name).name}
     for path in paths[:_MOST_PATHS]:
         own |= {str(path), path.name, path.name.split(".")[0]}
-    for word in sorted((word for word in own if len(word) > 1), key=len, reverse=True):
+    words = {one_line(word) for word in own}
+    message = next((NAME + message[len(word) :] for word in words if message.startswith(f"{word}: ")), message)
+    for word in sorted((word for word in words if len(word) > 1), key=len, reverse=True):
         message = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", NAME, message)
     message = _NUMBER.sub(NUMBER, _PATH.sub(NAME, message))
     return _REPEATED.sub(r"\1", " ".join(message.split()))

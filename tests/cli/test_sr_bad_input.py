@@ -127,8 +127,8 @@ def test_missing_and_superfluous_arguments(capfd: Capture) -> None:
     assert "Missing argument 'INPUT...'" in only_line(capfd)
     assert run(["super"]) == 2
     assert "No such command 'super'" in only_line(capfd)
-    assert run(["info", "now"]) == 2
-    assert "now" in only_line(capfd)
+    assert run(["info", "now"]) == 3
+    assert "now: no such file or folder" in only_line(capfd)
 
 
 def test_an_input_that_is_not_there(engine: Path, tmp_path: Path, capfd: Capture) -> None:
