@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from cmrsr.errors import CmrsrError, UnreadableError, UnusableError
 from cmrsr.io.candidate import Candidate, Refused, unreadable
-from cmrsr.io.left_out import NO_WAY, LeftOutFiles
+from cmrsr.io.left_out import NAME_FILE, NO_WAY, LeftOutFiles
 from cmrsr.io.printable import safe_name
 from cmrsr.io.series import Series
 from cmrsr.io.walk import DICOM_SUFFIXES, FoundFiles
@@ -43,14 +43,19 @@ def find_dicom(
 
     ``progress`` is called with the number of files whose headers have been read so far.
     """
+    from cmrsr.io.dicom_localiser import without_localisers
+
     found = DicomFound()
     instances, skipped = _read(files.dicom, found.refused, progress)
+    instances, localisers = without_localisers(instances, files.explicit)
     found.n_instances = len(instances)
     for skip in skipped:
         if error := damage(skip, skip.path in files.explicit):
             found.refused.append(Refused(name=safe_name(skip.path.name), paths=(skip.path,), error=error))
         else:
             _leave_out(skip, files.left_out)
+    for skip in localisers:
+        files.left_out.add(skip.reason, skip.path, NAME_FILE)
     for one in _grouped(instances, found.refused):
         folder = Path(os.path.commonpath([path.parent for path in one.paths])).relative_to(root)
         found.candidates.append(

@@ -11,18 +11,8 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from cmrsr.errors import UnreadableError
+from cmrsr.io.dicom_wanted import TAGS
 
-TAGS = (
-    "SpecificCharacterSet", "ImageType", "SOPClassUID", "SOPInstanceUID", "Modality", "SeriesDescription",
-    "ProtocolName", "SequenceName", "ImageComments", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber",
-    "FrameOfReferenceUID", "ComplexImageComponent", "AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime",
-    "ContentDate", "ContentTime", "InstanceNumber", "TemporalPositionIdentifier", "TriggerTime", "InversionTime",
-    "EchoTime", "NominalInterval", "HeartRate", "SliceThickness", "PixelSpacing",
-    "ImagePositionPatient", "ImageOrientationPatient", "InPlanePhaseEncodingDirection", "AcquisitionMatrix",
-    "PercentPhaseFieldOfView", "RescaleSlope", "RescaleIntercept", "Rows", "Columns", "SamplesPerPixel",
-    "PhotometricInterpretation", "NumberOfFrames", "BitsAllocated", "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence",
-)  # fmt: skip
 UNDEFINED_LENGTH = 0xFFFFFFFF
 SEQUENCE_END = (0xFFFE, 0xE0DD)
 
@@ -42,7 +32,7 @@ def read_header(path: Path, *, all_tags: bool = False) -> Header:
             # pydicom warns of every tag that breaks a rule; what matters here is checked value by value.
             warnings.simplefilter("ignore")
             size = path.stat().st_size
-            ds = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=None if all_tags else list(TAGS))
+            ds = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=None if all_tags else TAGS)
             offset = file.tell()
     except pydicom.errors.InvalidDicomError:
         raise UnreadableError("not a DICOM file") from None

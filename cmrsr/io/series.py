@@ -34,6 +34,8 @@ class Series:
     """Frames ``(t, z, y, x)`` in float32, read one time point at a call, so that a long series need not fit in memory.
 
     affine: (4, 4) float64, voxel indices (x, y, z) to RAS+ millimetres. It belongs to the series, never to an array.
+    origins_mm: (z, 3) float64, the first voxel of every slice in RAS+ mm, where the slices are not evenly spaced and
+    the affine holds their mean step; None where the affine says it all.
     times_ms: (t,) or (t, z) float64, strictly increasing along t; None where the file does not say. Of kind "t1" they
     are inversion times, in the order of the images.
     phase_axis: the in-plane axis of phase encoding, None where unknown.
@@ -47,12 +49,14 @@ class Series:
     kind: Kind = "unknown"
     phase_axis: Axis | None = None
     acquired_fraction: float | None = None
+    origins_mm: NDArray[np.float64] | None = None
     source: Source = field(default_factory=lambda: Source(name="series"))
 
     def __post_init__(self) -> None:
         assert len(self.shape) == 4, self.shape
         assert min(self.shape) >= 1, self.shape
         assert self.affine.shape == (4, 4), self.affine.shape
+        assert self.origins_mm is None or self.origins_mm.shape == (self.shape[1], 3)
         assert self.times_ms is None or self.times_ms.shape[0] == self.shape[0], (self.times_ms, self.shape)
 
     @classmethod

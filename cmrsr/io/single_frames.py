@@ -12,7 +12,7 @@ from cmrsr.errors import CmrsrError, UnreadableError, UnusableError
 from cmrsr.io.candidate import unreadable
 from cmrsr.io.dicom_candidates import damage
 from cmrsr.io.dicom_geometry import SPACING_TOLERANCE
-from cmrsr.io.dicom_join import COSINE_TOLERANCE
+from cmrsr.io.dicom_split import COSINE_TOLERANCE
 from cmrsr.io.label_maps import holds_labels, named_label
 from cmrsr.io.nifti import read_nifti
 from cmrsr.io.nifti_header import file_shape, read_header
@@ -130,6 +130,8 @@ def _read_dicom(path: Path, *, explicit: bool) -> tuple[Series, str, str]:
     if len(instances) != 1:
         raise UnusableError(f"{path}: {len(instances)} frames; {WHOLE_SERIES}")
     (one,) = instances
+    if one.scout and not explicit:
+        raise LeftOutError("DICOM file that is of no use: a localiser")
     series = assemble(group(instances)[0])
     kind = "derived " * one.derived + one.component
     return series, one.sop_instance_uid or storable(path.name), f"{one.study_uid} {one.series_uid} {kind}"

@@ -269,7 +269,7 @@ def _apart(t1: StudySeries, cine: StudySeries) -> list[str]:
     """What a reader should know about a pair."""
     if t1.image is None or cine.image is None:
         return []
-    if t1.image.study_uid != cine.image.study_uid:
+    if t1.image.identity.study != cine.image.identity.study:
         return [
             f"T1 images and cine ({_last(cine)}) belong to different studies: make sure that they are of one patient"
         ]
@@ -281,9 +281,11 @@ def _apart(t1: StudySeries, cine: StudySeries) -> list[str]:
 
 
 def _frames_differ(a: StudySeries, b: StudySeries) -> bool:
-    return (
-        a.image is not None and b.image is not None and a.image.frame_of_reference_uid != b.image.frame_of_reference_uid
-    )
+    """Whether both name a frame of reference that can be believed, and not the same."""
+    if a.image is None or b.image is None:
+        return False
+    places = {a.image.identity.frame_of_reference, b.image.identity.frame_of_reference}
+    return len(places) > 1 and "" not in places
 
 
 # --- words ------------------------------------------------------------------------------------------------------------

@@ -98,6 +98,8 @@ def survey(series: Series, *, on_frame: Callable[[int], None] | None = None) -> 
 def _start_digest(series: Series) -> "hashlib._Hash":
     digest = hashlib.sha256(np.asarray(series.shape, "<i8").tobytes())
     digest.update((series.affine + 0.0).astype("<f8").tobytes())  # + 0.0: minus zero is zero
+    if series.origins_mm is not None:
+        digest.update((series.origins_mm + 0.0).astype("<f8").tobytes())
     digest.update(b"no times" if series.times_ms is None else series.times_ms.astype("<f8").tobytes())
     return digest
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from cmrsr.errors import CmrsrError, DeviceError, UsageError
+from cmrsr.errors import CmrsrError, CmrsrWarning, DeviceError, UsageError
 from cmrsr.io.discover import Candidate, Refused
 from cmrsr.io.outputs import (
     append_audit,
@@ -173,7 +173,7 @@ def _one(candidate: Candidate, process: ProcessCase, listener: Listener, alone: 
             if alone or os.environ.get("CMRSR_DEBUG"):
                 raise
             result = _failed_case(candidate, _named(candidate, _unexpected(error)), 1)
-    said = dict.fromkeys([*result.warnings, *(str(w.message) for w in caught)])
+    said = dict.fromkeys([*result.warnings, *(str(w.message) for w in caught if issubclass(w.category, CmrsrWarning))])
     return replace(result, seconds=time.monotonic() - started, warnings=tuple(said))
 
 

@@ -226,7 +226,7 @@ def _noting(said: list[str]) -> Iterator[None]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
-    said += [str(warning.message) for warning in caught]
+    said += [str(warning.message) for warning in caught if issubclass(warning.category, CmrsrWarning)]
 
 
 def _bids_times(kind: Kind, times_ms: NDArray[np.float64] | None) -> dict[str, Any]:

@@ -155,7 +155,7 @@ def cine_images(t1: Series, cine: Series, pairs: Sequence[SlicePair]) -> tuple["
         return (), []
     if not isinstance(theirs, DicomStack):
         return (), [f"the cine {cine.source.name} is not DICOM: the images do not name it as a source"]
-    if ours.table[0][0].study_uid != theirs.table[0][0].study_uid:
+    if ours.table[0][0].identity.study != theirs.table[0][0].identity.study:
         return (), [f"the cine {cine.source.name} is of another study: the images do not name it as a source"]
     partner = {pair.z: pair.cine_z for pair in pairs}
     return [[row[partner[z]] for row in theirs.table] if z in partner else [] for z in range(t1.shape[1])], []

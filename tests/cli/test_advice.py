@@ -93,14 +93,8 @@ def leave_it_out(folder: Path) -> Arguments:
     return [folder / "in"]
 
 
-def dicom_copies(folder: Path) -> Arguments:
-    path = write_series(folder / "in", images(3, 1, 32, 24))[0]
-    shutil.copy(path, folder / "in" / "copy")
-    return [folder / "in"]
-
-
-def remove_the_copies(folder: Path) -> Arguments:
-    (folder / "in" / "copy").unlink()
+def localisers_only(folder: Path) -> Arguments:
+    write_series(folder / "in", images(1, 2, 32, 24), SeriesDescription="localizer")
     return [folder / "in"]
 
 
@@ -158,7 +152,10 @@ ADVICE = {
     "leave a damaged file out": Advice(
         make=damaged_dicom, code=8, message="bad.dcm: ", follow=leave_it_out, n=2,
     ),
-    "remove the copies": Advice(make=dicom_copies, code=4, message="remove the copies", follow=remove_the_copies),
+    "name a localiser": Advice(
+        make=localisers_only, code=3, message="2 x a localiser (few images of different planes, or called so), such as",
+        follow=lambda folder: [folder / "in" / "I000"],
+    ),
     "--on-missing": Advice(
         make=missing_frame, code=4, message="--on-missing drop-frame",
         follow=lambda folder: [folder / "in", "--on-missing", "drop-frame"],

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_files import dataset, images, item, put_pixels, save, write_enhanced, write_series
+from dicom_files import dataset, images, item, put_pixels, put_unchecked, save, write_enhanced, write_series
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     CTImageStorage,
@@ -20,7 +20,8 @@ from pydicom.uid import (
 from cmrsr.errors import UnreadableError
 from cmrsr.io.dicom_group import assemble, group
 from cmrsr.io.dicom_pixels import read_pixels
-from cmrsr.io.dicom_read import DicomInstance, clock_ms, read_headers
+from cmrsr.io.dicom_read import DicomInstance, read_headers
+from cmrsr.io.dicom_tags import clock_ms
 
 PIXELS = images(y=48, x=40)[0, 0]
 
@@ -116,8 +117,7 @@ def test_invalid_values_are_taken_as_missing(tmp_path: Path) -> None:
     ("tags", "words"),
     [
         ({"SOPClassUID": CTImageStorage, "Modality": "CT"}, "wrong modality: CT"),
-        ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "localiser"),
-        ({"SeriesDescription": "AAHeart_Scout"}, "localiser"),
+        ({"ImageType": ["DERIVED", "PRIMARY", "M", "MOSAIC"]}, "mosaic"),
         ({"ImagePositionPatient": None}, "ImagePositionPatient"),
         ({"PixelSpacing": ["0", "1"]}, "PixelSpacing"),
         ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "ImageOrientationPatient"),
@@ -128,6 +128,13 @@ def test_images_of_no_use(tmp_path: Path, tags: dict[str, object], words: str) -
     reason, unreadable = skipped_reason(save(dataset(PIXELS, 0, 0, **tags), tmp_path / "a"))
     assert words in reason
     assert not unreadable
+
+
+@pytest.mark.parametrize("keyword", ["RescaleSlope", "RescaleIntercept"])
+def test_a_garbled_scale_is_no_default(tmp_path: Path, keyword: str) -> None:
+    ds = dataset(PIXELS, 0, 0)
+    put_unchecked(ds, keyword, "1;5")
+    assert skipped_reason(save(ds, tmp_path / "a")) == (f"no usable {keyword} (found '1;5')", False)
 
 
 def test_colour_images(tmp_path: Path) -> None:
