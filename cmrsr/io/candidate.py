@@ -30,8 +30,8 @@ class Candidate:
 
     def __post_init__(self) -> None:
         if not isinstance(self.open, _Opener):
-            where = self.paths[0] if len(self.paths) == 1 else self.paths[0].parent / Path(self.name).name
-            object.__setattr__(self, "open", _Opener(self.open, str(where)))
+            where = str(self.paths[0]) if len(self.paths) == 1 else self.name
+            object.__setattr__(self, "open", _Opener(self.open, where))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,7 +39,7 @@ def resolve_output(inputs: Sequence[Path], out: Path | None) -> Path:
     for path in expand_lists(inputs)[0]:
         source = path.resolve()
         if real == source or (source in real.parents and source.is_dir()):
-            where = "is" if real == source else "lies inside"
+            where = "is" if real == source else "is inside"
             raise OutputError(f"{folder}: the output {where} the input {path}; name a folder outside it with -o")
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)

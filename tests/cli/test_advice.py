@@ -166,7 +166,7 @@ ADVICE = {
     ),
     "-o outside the input": Advice(
         make=lambda folder: [scan(folder / "in" / "a.nii.gz").parent, "-o", folder / "in" / "out"], code=7,
-        message="lies inside the input {}/in; name a folder outside it with -o",
+        message="is inside the input {}/in; name a folder outside it with -o",
         follow=lambda folder: [folder / "in", "-o", folder / "out"],
     ),
     "-o another folder": Advice(

@@ -154,8 +154,8 @@ def test_an_engine_with_one_byte_changed(tmp_path: Path, good: Path, capfd: Capt
         (lambda good: good / "a" / "b", "cannot be written"),
         (lambda good: good, "is the input"),
         (lambda good: good.parent, "is the input"),
-        (lambda good: good.parent / "out", "lies inside the input"),
-        (lambda good: good.parent / "a" / ".." / "b", "lies inside the input"),
+        (lambda good: good.parent / "out", "is inside the input"),
+        (lambda good: good.parent / "a" / ".." / "b", "is inside the input"),
     ],
     ids=["below a file", "far below a file", "a file", "the folder", "inside", "inside by a detour"],
 )

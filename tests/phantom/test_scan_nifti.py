@@ -24,6 +24,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in NAMES:
         write_scan_nifti(folder, virtual_scan(name))
         write_truth_volumes(folder, virtual_scan(name), folder / "truth")
+    (folder / "truth.json").write_text('{"software": "cmrsr 0.1.0"}')
     return folder
 
 
