@@ -14,7 +14,7 @@ _WORDS = r"(?<![^\W_\d])(labels?|lbl|masks?|d?segs?|segmentations?|gt|ground[ _-
 _NAME = re.compile(_WORDS + r"(?![^\W_\d])", re.IGNORECASE)
 _FOLDER = re.compile(_WORDS + r"(Tr|Ts|Val|[ _-]?maps?)?$", re.IGNORECASE)  # "labelsTr": the folders of challenges
 MAX_LABELS = 32  # distinct values; an image of so few is none
-MIN_SHARE = 0.5  # of the voxels, of the most frequent value: the background
+MIN_SHARE = 0.3  # of the voxels, of the most frequent value: mostly the background
 _MAX_BYTES = 2**25  # of voxels that are read before the answer; an image answers with its first few
 _FIRST_BYTES = 2**16
 
@@ -30,7 +30,7 @@ def label_folder(name: str) -> bool:
 
 
 def holds_labels(path: Path) -> bool:
-    """Whether the voxels are those of a label map: few whole numbers, and most voxels of one of them.
+    """Whether the voxels are those of a label map: few whole numbers, and many voxels of one of them.
 
     Reads no more than 32 MiB of voxels, and of an image only the first 64 KiB that are not all alike. False for what
     cannot be read.
