@@ -24,7 +24,7 @@ TAKEN, REMARKED, REFUSED = SIGNS = (("✓", "green"), ("~", "yellow"), ("✕", "
 UNITS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 MAX_INPUTS = 3
 MAX_NAMES = 12  # of series that are alike but for their names
-BETWEEN = 3  # spaces between columns
+BETWEEN = 2  # spaces between columns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ def _print_head(
 ) -> None:
     where = ", ".join(map(str, inputs[:MAX_INPUTS])) + (" ..." if len(inputs) > MAX_INPUTS else "")
     n_files = sum(one.n_files for one in seen)
-    parts = [f"{len(rows)} series", _counted(n_files, "file"), _size(sum(one.n_bytes for one in seen))]
+    parts = [f"{len(rows)} series", _counted(n_files, "file"), size_in_words(sum(one.n_bytes for one in seen))]
     if len(rows) < len(seen):
         parts.append(f"{len(seen) - len(rows)} unusable")
     if len(scanners) == 1:
@@ -82,30 +82,35 @@ def _print_head(
 
 
 def _print_rows(rows: Sequence[Seen], console: Console, *, with_scanner: bool) -> None:
-    """A bold line with the name, one of facts in columns, one of commands; series alike but for names share them."""
+    """The name in bold, facts in columns, then a line of commands, which neighbours share that differ in neither.
+
+    Such neighbours have their facts next to their names where both fit, and share these too where they are equal.
+    """
     cells = [_cells(one.facts) for one in rows]
     widths = [max((len(row[n]) for row in cells), default=0) for n in range(4)]
-    digits = len(str(len(rows)))
-    indent = " " * (digits + 2)
+    indent = " " * (len(str(len(rows))) + 2)
     narrow = len(indent) + sum(widths) + 3 * BETWEEN > console.width  # the times go to the line below
+    if narrow:
+        widths = widths[:3]
+    longest = max((len(one.name) for one in rows), default=0)
+    fit = len(indent) + longest + sum(widths) + len(widths) * BETWEEN <= console.width
     numbered = list(enumerate(rows, 1))
-    for _, group in groupby(numbered, key=lambda pair: _alike(pair[1])):
-        same = list(group)
-        first, last_folder = same[0][1], "."
-        for number, one in same[:MAX_NAMES]:
-            folder, name = str(Path(one.name).parent), Path(one.name).name
-            below = f"  in {folder}" if folder != last_folder else ""
-            last_folder = folder
-            console.print(line((f"{number:>{digits}}  ", "dim"), (name, "bold"), (below, "dim")), overflow="fold")
-        if len(same) > MAX_NAMES:
-            console.print(
-                line((f"{indent}and {len(same) - MAX_NAMES} more like these, to number {same[-1][0]}", "dim"))
-            )
-        if facts := first.facts:
-            shown = _cells(facts)[:3] if narrow else _cells(facts)
-            padded = [cell.ljust(width + BETWEEN) for cell, width in zip(shown, widths, strict=False)]
-            console.print(line(indent, "".join(padded).rstrip()))
-        details = [_files([one for _, one in same])]
+    for _, neighbours in groupby(numbered, key=lambda pair: _commands_alike(pair[1], narrow=narrow)):
+        block = list(neighbours)
+        columns = fit and len({_cells(one.facts) for _, one in block}) > 1
+        for _, equal in groupby(block, key=lambda pair: _cells(pair[1].facts)):
+            same = list(equal)
+            for number, one in same if columns else same[:MAX_NAMES]:
+                gap = " " * (longest - len(one.name))
+                _print_name(number, one, indent, gap + _columns(one, widths) if columns else "", console)
+            if not columns:
+                if len(same) > MAX_NAMES:
+                    more = f"and {len(same) - MAX_NAMES} more like these, to number {same[-1][0]}"
+                    console.print(line(indent, (more, "dim")))
+                if same[0][1].facts:
+                    console.print(line(indent, _columns(same[0][1], widths).strip()))
+        first = block[0][1]
+        details = [_files([one for _, one in block])]
         if first.facts:
             details += _details(first.facts, with_scanner=with_scanner, with_times=narrow)
         last = Text.assemble(_commands(first.verdicts), line((" · ".join(details), "dim")))
@@ -114,16 +119,26 @@ def _print_rows(rows: Sequence[Seen], console: Console, *, with_scanner: bool) -
         console.print()
 
 
-def _alike(one: Seen) -> object:
-    """Equal for series that differ by their names alone."""
-    if one.facts is None:
-        return one.pattern
+def _print_name(number: int, one: Seen, indent: str, facts: str, console: Console) -> None:
+    folder, name = str(Path(one.name).parent), Path(one.name).name
+    if facts:
+        folder, name = ".", one.name  # whole, in a column
+    below = f"  in {folder}" if folder != "." else ""
+    head = (f"{number:>{len(indent) - 2}}  ", "dim")
+    console.print(line(head, (name, "bold"), (below, "dim"), facts), overflow="fold")
+
+
+def _columns(one: Seen, widths: Sequence[int]) -> str:
+    padded = [" " * BETWEEN + cell.ljust(width) for cell, width in zip(_cells(one.facts), widths, strict=False)]
+    return "".join(padded).rstrip()
+
+
+def _commands_alike(one: Seen, *, narrow: bool) -> object:
+    """Equal for series that commands treat alike, and of which the line with these says the same."""
     verdicts = tuple((command, verdict.works, bool(verdict.remarks)) for command, verdict in one.verdicts.items())
-    return (
-        _cells(one.facts),
-        _details(one.facts, with_scanner=True, with_times=True),
-        verdicts,
-    )
+    if one.facts is None:
+        return one.pattern, verdicts
+    return one.format, verdicts, *_details(one.facts, with_scanner=True, with_times=narrow)
 
 
 def _cells(facts: "SeriesFacts | None") -> tuple[str, str, str, str]:
@@ -131,8 +146,7 @@ def _cells(facts: "SeriesFacts | None") -> tuple[str, str, str, str]:
     if facts is None:
         return ("", "", "", "")
     spacing = " × ".join(f"{mm:.3g}" for mm in facts.spacing_mm_zyx) + " mm"
-    kind = facts.component or ("kind unknown" if facts.kind == "unknown" else facts.kind)
-    what = ", ".join(filter(None, (kind, facts.plane)))
+    what = ", ".join(filter(None, (facts.component or facts.kind, facts.plane)))
     return what, " × ".join(map(str, facts.shape_tzyx)), spacing, _span(facts.times, facts.shape_tzyx[0])
 
 
@@ -143,7 +157,7 @@ def _span(times: "Times | None", n_frames: int) -> str:
         return f"TI {times.first_ms:.0f} to {times.last_ms:.0f} ms"
     span = times.last_ms - times.first_ms
     covered = f"{span / 1000:.3g} s" if span >= 10_000 else f"{span:.0f} ms"
-    return f"{covered} in steps of {'' if times.even else 'about '}{times.step_ms:.3g} ms"
+    return f"{covered}, steps of {'' if times.even else 'about '}{times.step_ms:.3g} ms"
 
 
 def _details(facts: "SeriesFacts", *, with_scanner: bool, with_times: bool) -> list[str]:
@@ -171,16 +185,20 @@ def _commands(verdicts: "Mapping[Task, Verdict]") -> Text:
 
 def _files(same: Sequence[Seen]) -> str:
     n_files, n_bytes = sum(one.n_files for one in same), sum(one.n_bytes for one in same)
-    return f"{'DICOM' if same[0].format == 'dicom' else 'NIfTI'}, {_counted(n_files, 'file')}, {_size(n_bytes)}"
+    return f"{'DICOM' if same[0].format == 'dicom' else 'NIfTI'}, {_counted(n_files, 'file')}, {size_in_words(n_bytes)}"
 
 
 def _counted(n: int, thing: str) -> str:
     return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
 
 
-def _size(n_bytes: int) -> str:
-    unit, name = next(((unit, name) for unit, name in UNITS if n_bytes >= unit), (1, "bytes"))
-    return f"{n_bytes} bytes" if unit == 1 else f"{n_bytes / unit:.3g} {name}"
+def size_in_words(n_bytes: int) -> str:
+    """Three digits and the largest fitting unit."""
+    if n_bytes < UNITS[-1][0]:
+        return _counted(n_bytes, "byte")
+    unit, name = next((unit, name) for unit, name in UNITS if n_bytes >= 0.9995 * unit or unit == UNITS[-1][0])
+    value = n_bytes / unit
+    return f"{value:.0f} {name}" if value >= 99.95 else f"{value:.3g} {name}"
 
 
 # --- what is said about them ------------------------------------------------------------------------------------------

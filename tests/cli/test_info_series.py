@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from cmrsr.cli import run
-from cmrsr.cli.info_table import Seen, print_series
+from cmrsr.cli.info_table import Seen, print_series, size_in_words
 from cmrsr.errors import EngineError
 from cmrsr.io.series import Series
 from cmrsr.tasks import verdicts
@@ -93,7 +93,7 @@ def test_the_terminal_says_the_same(study: Path, capfd: Capture) -> None:
     words = " ".join(text.split())
     for part in (
         "3 series, 66 files", "3_cine_SAX in a", "cine, oblique 12 × 4 × 64 × 64 8 × 1.5 × 1.25 mm",
-        "440 ms in steps of 40 ms", "~ sr ✓ interp4d ✓ function ✕ mie", "DICOM, 48 files", "from TriggerTime",
+        "440 ms, steps of 40 ms", "~ sr ✓ interp4d ✓ function ✕ mie", "DICOM, 48 files", "from TriggerTime",
         "phase images, expected magnitude images", "left out: 1 x label map", "other files: 1 x .md file", "--deep",
     ):  # fmt: skip
         assert part in words, part
@@ -125,6 +125,27 @@ def test_many_series_alike_are_one_paragraph(tmp_path: Path, capfd: Capture) -> 
     assert "p12" not in text
     assert "and 28 more like these, to number 40" in text
     assert text.count("✓ sr") == 1
+
+
+def test_series_treated_alike_share_the_line_of_commands(tmp_path: Path, capfd: Capture) -> None:
+    for n in (1, 2, 3):
+        save_nifti(tmp_path / f"p{n}.nii.gz", perfusion_frames(4 + n, 1))
+    assert run(["info", str(tmp_path)]) == 0
+    text = capfd.readouterr().out
+    for n in (1, 2, 3):
+        assert f"{n}  p{n}  unknown, " in text
+        assert f"  {4 + n} × 1 × 48 × 40  " in text
+    assert text.count("✓ sr") == 1
+    assert "NIfTI, 3 files" in text
+
+
+@pytest.mark.parametrize(
+    ("n", "wanted"),
+    [(0, "0 bytes"), (1, "1 byte"), (1023, "1023 bytes"), (2**10, "1 KiB"), (1000 * 2**10, "1000 KiB"),
+     (2**20 - 1, "1 MiB"), (15 * 2**20, "15 MiB"), (int(1.5 * 2**30), "1.5 GiB")],
+)  # fmt: skip
+def test_sizes(n: int, wanted: str) -> None:
+    assert size_in_words(n) == wanted
 
 
 # ---- what each command would do --------------------------------------------------------------------------------------
