@@ -98,7 +98,6 @@ def find_series(
 
 def _nifti_candidate(path: Path, root: Path, time_axis: TimeAxis) -> Candidate:
     stem = nifti_stem(path)
-    stem = stem[: -len(".hdr")] if stem.lower().endswith(".hdr") else stem
     read: Callable[[], Series] = functools.partial(read_nifti, path, time_axis=time_axis)
     safe = safe_name(stem)
     if safe != stem:

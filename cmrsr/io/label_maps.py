@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cmrsr.io.nifti import nifti_stem
-from cmrsr.io.nifti_header import open_nifti, read_header
+from cmrsr.io.nifti_file import Voxels, find_voxels, nifti_stem, open_nifti, read_header
+from cmrsr.io.nifti_header import file_shape
 
 # Whole words: "CINE_segmented", "unmasked" and "labyrinth" are none. A number may follow ("mask2").
 _WORDS = r"(?<![^\W_\d])(labels?|lbl|masks?|d?segs?|segmentations?|gt|ground[ _-]?truth|rois?)"
@@ -40,7 +40,8 @@ def holds_labels(path: Path) -> bool:
         dtype: np.dtype[np.generic] = header.get_data_dtype()
         if dtype.kind not in "iuf" or dtype.itemsize > 8:
             return False
-        counts = _counts(path, int(header.get_data_offset()), dtype)
+        voxels = find_voxels(path, header, file_shape(header), dtype.itemsize, [])
+        counts = _counts(voxels, dtype)
         slope, intercept = header.get_slope_inter()
     except Exception:  # what a damaged file makes nibabel or gzip raise: the reader says so when the file is opened
         return False
@@ -51,14 +52,14 @@ def holds_labels(path: Path) -> bool:
     return whole and max(counts.values()) >= MIN_SHARE * sum(counts.values())
 
 
-def _counts(path: Path, offset: int, dtype: np.dtype[np.generic]) -> dict[float, int] | None:
+def _counts(where: Voxels, dtype: np.dtype[np.generic]) -> dict[float, int] | None:
     """How often each stored value occurs; None as soon as there are too many, and for no voxels at all."""
     counts: dict[float, int] = {}
     size, done = _FIRST_BYTES, 0
-    with open_nifti(path) as stream:
-        stream.seek(offset)
-        while done < _MAX_BYTES:
-            data = stream.read(size)
+    with open_nifti(where.path) as stream:
+        stream.seek(where.offset)
+        while done < min(_MAX_BYTES, where.n_bytes):
+            data = stream.read(min(size, where.n_bytes - done))
             voxels: NDArray[np.generic] = np.frombuffer(data, dtype, len(data) // dtype.itemsize)
             if not voxels.size:
                 break

@@ -21,7 +21,7 @@ from cmrsr.io.inputs import expand_lists
 from cmrsr.io.own_results import RESULTS
 from cmrsr.io.printable import short_name, storable
 
-_SUFFIXES = (".nii.gz", ".nii", ".dcm", ".ima", ".txt")
+_SUFFIXES = (".nii.gz", ".hdr.gz", ".img.gz", ".nii", ".hdr", ".img", ".dcm", ".ima", ".txt")
 # Shards share one folder, and a live partial file may rest for long on a slow engine: only an old one is left over.
 _STALE_S = 24 * 3600.0
 _UNESCAPED = re.compile("[\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069]")  # what ``json`` leaves as it is

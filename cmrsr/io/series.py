@@ -20,6 +20,7 @@ class Source:
 
     ``header`` is the reader's own record: a ``nibabel`` header for NIfTI, a ``DicomStack`` for DICOM, None in memory.
     ``notes`` says in words what the reader decided (which tag gave the time, which frames were dropped).
+    ``background`` (z, y, x) are the voxels that are NaN in the file and 0 in the frames; None where there are none.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Source:
     paths: tuple[Path, ...] = ()
     header: Any = None
     notes: tuple[str, ...] = ()
+    background: NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,11 +15,12 @@ from cmrsr.io.dicom_geometry import SPACING_TOLERANCE
 from cmrsr.io.dicom_split import COSINE_TOLERANCE
 from cmrsr.io.label_maps import holds_labels, named_label
 from cmrsr.io.nifti import read_nifti
-from cmrsr.io.nifti_header import file_shape, read_header
+from cmrsr.io.nifti_file import is_nifti_name, read_header
+from cmrsr.io.nifti_header import file_shape
 from cmrsr.io.outputs import sha256_file
 from cmrsr.io.printable import storable
 from cmrsr.io.series import Series
-from cmrsr.io.walk import LABEL_MAP, is_nifti
+from cmrsr.io.walk import LABEL_MAP
 
 WHOLE_SERIES = "a stream takes one frame a file: leave out --stream"
 
@@ -101,7 +102,7 @@ def _state(path: Path) -> tuple[int, int]:
 
 def _read(path: Path, name: Path, *, explicit: bool) -> tuple[Series, str, str]:
     """The series, its frame's name and its scope."""
-    if not is_nifti(path):
+    if not is_nifti_name(path):
         return _read_dicom(path, explicit=explicit)
     series = _read_nifti(path)
     if not explicit and named_label(path, name.parts[:-1]) and holds_labels(path):
@@ -110,7 +111,7 @@ def _read(path: Path, name: Path, *, explicit: bool) -> tuple[Series, str, str]:
 
 
 def _read_nifti(path: Path) -> Series:
-    shape = file_shape(path, read_header(path))
+    shape = file_shape(read_header(path))
     if len(shape) > 3 and shape[3] > 1:
         raise UnusableError(f"{path}: {shape[3]} frames; {WHOLE_SERIES}")
     return read_nifti(path, time_axis="none")

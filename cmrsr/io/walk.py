@@ -8,6 +8,7 @@ from pathlib import Path
 from cmrsr.io.inputs import is_file
 from cmrsr.io.label_maps import holds_labels, label_folder, named_label
 from cmrsr.io.left_out import NAME_FILE, NAME_FOLDER, LeftOutFiles
+from cmrsr.io.nifti_file import is_nifti_name, is_pair, is_pair_name, pair_header
 from cmrsr.io.own_results import OwnResults, is_result_folder, is_truth_folder
 
 DICOM_SUFFIXES = {".dcm", ".dicom", ".ima"}
@@ -32,15 +33,15 @@ def find_files(named: Sequence[Path]) -> FoundFiles:
     named itself is taken whatever it is, and so is all of a folder that a rule is about: labels, results, truth.
     """
     found, seen = FoundFiles(), set[str]()
-    for entry in named:
+    for entry in map(_whole_pair, named):
         if is_file(entry):
             if _is_new(entry, seen):
                 found.explicit.add(entry)
-                _sort(_whole_pair(entry), found, explicit=True)
+                _sort(entry, found, explicit=True)
             continue
         everything = is_result_folder(entry) or is_truth_folder(entry) or label_folder(entry.name)
         own = OwnResults()
-        for path in _walk(entry, found.left_out, own, everything=everything):
+        for path in map(_whole_pair, _walk(entry, found.left_out, own, everything=everything)):
             if not _is_new(path, seen):
                 continue
             if path.name.startswith("."):
@@ -108,33 +109,32 @@ def _is_set_apart(folder: Path, left_out: LeftOutFiles) -> bool:
 
 
 def is_nifti(path: Path) -> bool:
-    """Whether the name is one of a NIfTI file: ``.nii``, ``.nii.gz``, or ``.hdr`` next to its ``.img``."""
-    name = path.name.lower()
-    return name.endswith((".nii", ".nii.gz")) or (name.endswith(".hdr") and _partner(path, ".img") is not None)
+    """Whether a file is one of NIfTI by its name, or the header of a pair (``.hdr``) by its first bytes."""
+    return is_nifti_name(path) or is_pair(path)
 
 
 def file_kind(path: Path, *, explicit: bool) -> str:
     """ "nifti", "dicom" (possibly), or in words what it is that is no image. ``explicit``: named by the user."""
-    suffix = path.suffix.lower()
     if is_nifti(path):
         return "nifti"
+    suffix = path.suffix.lower()
+    half = is_pair_name(path) and not _has_preamble(path)
+    if explicit:
+        return "nifti" if half else "dicom"
+    if half:
+        return f"{suffix} file that is no NIfTI image with its header (.hdr)"
     # No suffix, and a number for a suffix (the end of a UID), are what scanners and archives write.
-    if explicit or suffix in DICOM_SUFFIXES or not suffix or suffix[1:].isdigit() or _has_preamble(path):
+    if suffix in DICOM_SUFFIXES or not suffix or suffix[1:].isdigit() or _has_preamble(path):
         return "dicom"
-    if suffix == ".img" and _partner(path, ".hdr"):
-        return "image data of a .hdr file"
     return f"{suffix} file"
 
 
 def _whole_pair(path: Path) -> Path:
-    """The header of a pair of which the image data were named."""
-    partner = _partner(path, ".hdr") if path.suffix.lower() == ".img" and not _has_preamble(path) else None
-    return partner or path
-
-
-def _partner(path: Path, suffix: str) -> Path | None:
-    """The other file of a ``.hdr`` and ``.img`` pair, in either case of the letters."""
-    return next((p for s in (suffix, suffix.upper()) if is_file(p := path.with_suffix(s))), None)
+    """The header of a pair, by which it is named; any other path itself."""
+    try:
+        return pair_header(path)
+    except OSError:  # a name so long that there is none for the header
+        return path
 
 
 def _has_preamble(path: Path) -> bool:

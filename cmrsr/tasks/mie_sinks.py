@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cmrsr.io.background import put_back
 from cmrsr.io.derivation import Derivation
 from cmrsr.io.outputs import replacing
 from cmrsr.io.series import Series
@@ -120,7 +121,7 @@ def mie_dicom_sink(
         ) as writer:
             yield sink
             frame = sink.written()
-            writer.write(frame.output)
+            writer.write(put_back(frame.output, t1.source.background, 0))
 
             def write_map(what: str, volume: Maps, label: str, quantity: maps.Quantity, **options: Any) -> None:
                 maps.write_parametric_map(
