@@ -127,5 +127,5 @@ def test_a_library_error_is_unreadable(tmp_path: Path, monkeypatch: pytest.Monke
 
     path = one_dicom(tmp_path / "I1.dcm")
     monkeypatch.setattr("cmrsr.io.dicom_read.read_headers", broken)
-    with pytest.raises(UnreadableError, match="I1.dcm: cannot be read"):
+    with pytest.raises(UnreadableError, match=r"I1\.dcm: cannot be read"):
         read(path)
