@@ -146,11 +146,36 @@ def sr(
         int,
         typer.Option(
             "--steps",
-            help="Diffusion steps. 1: best estimate; 5 with --samples 8: mean and uncertainty; 50: detailed sample.",
+            help="Diffusion steps. The image is the best estimate for any number; 2 or more also give its standard "
+            "deviation map (_std).",
             rich_help_panel=MODEL,
         ),
     ] = 1,
-    samples: Samples = 1,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            "--samples",
+            help="Samples drawn for the standard deviation map with 2 or more steps. Default: 8.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    realism: Annotated[
+        float,
+        typer.Option(
+            "--realism",
+            help="Move the image from the best estimate (0) towards one sample (1): more texture, up to 3 dB less "
+            "PSNR. Needs 2 or more steps.",
+            rich_help_panel=MODEL,
+        ),
+    ] = 0.0,
+    save_samples: Annotated[
+        bool,
+        typer.Option(
+            "--save-samples",
+            help="Write every single sample to files of its own as well (_sample1 and so on).",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
     seed: Seed = 0,
     engine: Engine = "perfgen-s",
     phase_axis: Annotated[
@@ -219,7 +244,8 @@ def sr(
 
     request = SrRequest(
         arguments=context.obj, inputs=inputs, out=out, steps=steps, samples=samples, seed=seed, engine=engine,
-        phase_axis=phase_axis.value, consistency=consistency, roi=roi, batch_size=batch_size, format=format_.value,
+        phase_axis=phase_axis.value, consistency=consistency, roi=roi, realism=realism, save_samples=save_samples,
+        batch_size=batch_size, format=format_.value,
         time_axis=time_axis, on_missing=on_missing.value, device=device, backend=backend.value,
         precision=precision.value, threads=threads, strict_device=strict_device, force=force, shard=shard,
         report=not no_report, quiet=quiet, verbose=verbose,

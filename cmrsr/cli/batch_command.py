@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
-from cmrsr.cli.console import BatchConsole, searching
+from cmrsr.cli.console import BatchConsole, line, searching
 from cmrsr.errors import UsageError
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ class BatchRequest:
     inputs: list[Path]
     out: Path | None
     steps: int
-    samples: int
     seed: int
     engine: str
     batch_size: int
@@ -86,6 +85,8 @@ class BatchTask(Generic[Options]):
 
     settings: further fields of ``files``. arrange: what becomes of the series found before they are worked on; some may
     turn out to be of no use.
+    per_image: gives the evaluations of the network that an image takes, for the progress bar to count images too.
+    opening: gives a line to print before the first case; an empty one is left out.
     write_table: called once all cases have ended. draw_batch: gives what draws the pictures above them in the report.
     """
 
@@ -95,6 +96,8 @@ class BatchTask(Generic[Options]):
     report_case: Callable[[], MakeReportCase]
     settings: Mapping[str, Any] = field(default_factory=dict)
     arrange: "Callable[[Sequence[Candidate]], Sequence[Candidate | Refused]] | None" = None
+    per_image: "Callable[[Bundle], int] | None" = None
+    opening: "Callable[[Bundle], str] | None" = None
     write_table: WriteTable | None = None
     draw_batch: Callable[[], DrawBatch] | None = None
 
@@ -140,7 +143,12 @@ def run_batch_command(request: BatchRequest, task: BatchTask[Any]) -> int:
             "shard": shard, "left_out": [one.record() for one in search.left_out],
         }  # fmt: skip
         pages = Pages(bundle, task) if request.report else None
-        with ReportingConsole(n_mine, pages, quiet=request.quiet, verbose=request.verbose) as console:
+        per_image = task.per_image(bundle) if task.per_image else None
+        with ReportingConsole(
+            n_mine, pages, quiet=request.quiet, verbose=request.verbose, per_image=per_image
+        ) as console:
+            if task.opening and not request.quiet and (opening := task.opening(bundle)):
+                console.console.print(line(opening))
             if shard and shard[1] > 1 and not request.quiet:
                 part = f"shard {shard[0]} of {shard[1]}: {n_mine} of {len(cases)} series"
                 console.console.print(f"{part} (--shard 1/1 takes all)")
@@ -217,8 +225,10 @@ class Pages:
 class ReportingConsole(BatchConsole):
     """The batch's console, which also feeds the report."""
 
-    def __init__(self, n_cases: int, pages: Pages | None, *, quiet: bool, verbose: bool) -> None:
-        super().__init__(n_cases, quiet=quiet, verbose=verbose)
+    def __init__(
+        self, n_cases: int, pages: Pages | None, *, quiet: bool, verbose: bool, per_image: int | None = None
+    ) -> None:
+        super().__init__(n_cases, quiet=quiet, verbose=verbose, per_image=per_image)
         self._pages = pages
 
     def __exit__(

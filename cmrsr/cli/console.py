@@ -7,7 +7,16 @@ from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from cmrsr.io.printable import printable
@@ -86,14 +95,31 @@ def _pattern(result: CaseResult) -> str:
     return result.pattern or result.message
 
 
-class BatchConsole:
-    """Listens to a batch. The bar appears on a terminal only; ``quiet`` leaves errors alone, ``verbose`` adds notes."""
+class _CountedColumn(ProgressColumn):
+    """``12/60 images, 492/2460 evaluations``."""
 
-    def __init__(self, n_cases: int, *, quiet: bool, verbose: bool) -> None:
+    def __init__(self, per_image: int) -> None:
+        super().__init__()
+        self._per_image = per_image
+
+    def render(self, task: Task) -> Text:
+        done, total = int(task.completed), int(task.total or 0)
+        images = f"{done // self._per_image}/{total // self._per_image} images"
+        return Text(images if self._per_image == 1 else f"{images}, {done}/{total} evaluations")
+
+
+class BatchConsole:
+    """Listens to a batch. The bar appears on a terminal only; ``quiet`` leaves errors alone, ``verbose`` adds notes.
+
+    per_image: evaluations of the network that an image takes, to count images as well; None counts evaluations alone.
+    """
+
+    def __init__(self, n_cases: int, *, quiet: bool, verbose: bool, per_image: int | None = None) -> None:
         self.console = messages()
         self.quiet, self.verbose = quiet, verbose
+        counted = MofNCompleteColumn() if per_image is None else _CountedColumn(per_image)
         self.progress = Progress(
-            TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn("{task.description}", markup=False), BarColumn(), counted, TimeRemainingColumn(),
             console=self.console, transient=True, disable=quiet or not sys.stderr.isatty(),
         )  # fmt: skip
         self.n_cases, self.n_done = n_cases, 0

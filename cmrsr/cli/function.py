@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 class FunctionRequest(BatchRequest):
     """The command line of ``cmrsr function``."""
 
+    samples: int
     scale: str
     super_resolve: bool | None
     reference: Path | None

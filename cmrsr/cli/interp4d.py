@@ -11,6 +11,7 @@ DEFAULT_FACTOR = 2
 class InterpRequest(BatchRequest):
     """The command line of ``cmrsr interp4d``; without ``factor`` and ``frames`` there are twice the frames."""
 
+    samples: int
     factor: int | None
     frames: int | None
     open: bool

@@ -26,6 +26,7 @@ _log = logging.getLogger(__name__)
 class MieRequest(BatchRequest):
     """The command line of ``cmrsr mie``."""
 
+    samples: int
     reader: str
     ti: str | None
     threshold: float

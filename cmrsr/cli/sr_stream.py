@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from rich.live import Live
 
 from cmrsr.cli.console import SIGNS, line, messages
-from cmrsr.cli.sr import SrRequest, sr_options
+from cmrsr.cli.sr import SrRequest, opening, sr_options
 from cmrsr.errors import UnreadableError, UsageError
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def run_sr_stream_command(request: SrRequest, idle_s: float | None) -> int:
         }  # fmt: skip
         arrivals: Arrivals = ListedArrivals(sys.stdin.fileno()) if listed else FolderArrivals(source)
         with StreamConsole(quiet=request.quiet, verbose=request.verbose) as console:
+            console.opened(opening(options, bundle))
             stream = SrStream(files, arrivals, console, record, stop=stop, idle_s=idle_s, endless=not listed)
             code = stream.run()
             console.summary(stream.log, out)
@@ -70,6 +71,7 @@ def _check(request: SrRequest, idle_s: float | None) -> Path:
         "--shard": request.shard is not None,
         "--time-axis": request.time_axis is not None,
         "--on-missing": request.on_missing != "fail",
+        "--save-samples": request.save_samples,
     }
     for flag, given in without.items():
         if given:
@@ -129,6 +131,11 @@ class StreamConsole:
     def __exit__(self, *_: object) -> None:
         if self._live:
             self._live.stop()
+
+    def opened(self, text: str) -> None:
+        """Print what is about to be computed; nothing for an empty text."""
+        if text and not self.quiet:
+            self.console.print(line(text))
 
     def frame_ended(self, result: "FrameResult") -> None:
         if result.status == "failed":

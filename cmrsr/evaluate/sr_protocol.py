@@ -22,7 +22,8 @@ from cmrsr.runtime.bundle import Bundle
 from cmrsr.runtime.choice import DeviceChoice, Engine
 from cmrsr.tasks.geometry import window_around
 from cmrsr.tasks.heart import heart_centre
-from cmrsr.tasks.sr import SrOptions, SrPlan, load_sr_engine, plan_sr, run_sr
+from cmrsr.tasks.sr import SrOptions, SrPlan, load_sr_engine, plan_sr
+from cmrsr.tasks.sr_sampling import run_sr
 
 Frames = NDArray[np.float32]
 ZERO_FILLING = "zero-filling"

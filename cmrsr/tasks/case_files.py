@@ -173,7 +173,7 @@ class CaseFiles(ABC, Generic[Options]):
         del options["batch_size"]
         return {k: ",".join(map(str, v)) if isinstance(v, tuple) else v for k, v in options.items()}
 
-    def _requested(self) -> dict[str, str]:
+    def _requested(self) -> dict[str, Any]:
         """What else was asked for and changes the bytes of the result."""
         choice = self.choice
         return {

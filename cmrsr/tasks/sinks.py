@@ -106,8 +106,14 @@ class _DicomSink:
 
 
 @contextmanager
-def dicom_sink(target: Path, series: Series, layout: Layout, derivation: Derivation, with_std: bool) -> Iterator[Sink]:
-    """The folder ``<target>`` of MR images, and ``<target>_std.dcm``; both appear only when all went well."""
+def dicom_sink(
+    target: Path, series: Series, layout: Layout, derivation: Derivation, with_std: bool, *, offset: int = 0,
+    suffix: str | None = None,
+) -> Iterator[Sink]:  # fmt: skip
+    """The folder ``<target>`` of MR images, and ``<target>_std.dcm``; both appear only when all went well.
+
+    offset, suffix: of the series' number and description, which tell several results of one derivation apart.
+    """
     from cmrsr.io.dicom_write import dicom_writer
 
     with ExitStack() as stack:
@@ -121,7 +127,7 @@ def dicom_sink(target: Path, series: Series, layout: Layout, derivation: Derivat
             )
         with dicom_writer(
             target, series, derivation, shape=layout.shape, affine=layout.affine, times_ms=layout.times_ms,
-            between=layout.between, description_suffix=derivation.task.upper(),
+            between=layout.between, series_offset=offset, description_suffix=suffix or derivation.task.upper(),
         ) as writer:  # fmt: skip
             sink = _DicomSink(
                 writer, std, target, map_path, background_of(series, layout.shape, layout.affine)

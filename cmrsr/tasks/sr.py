@@ -1,30 +1,28 @@
-"""Super-resolution of perfusion series: a plan made from one survey of the series, then frame after frame."""
+"""Super-resolution of perfusion series: what may be chosen, and the plan made from one survey of the series."""
 
 import warnings
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cmrsr.diffusion.ddim import ddim_coefficients
 from cmrsr.errors import CmrsrWarning, UnusableError, UsageError
 from cmrsr.io.series import Axis, Series
 from cmrsr.io.survey import Survey
 from cmrsr.physics.band import Band, coarse_axis, detect_band
-from cmrsr.physics.kspace import band_window, low_pass_matrix, n_lines, zero_fill
+from cmrsr.physics.kspace import band_window, low_pass_matrix, n_lines
 from cmrsr.runtime.bundle import Bundle
 from cmrsr.runtime.choice import DeviceChoice, Engine
 from cmrsr.runtime.engine import load_step
-from cmrsr.tasks.ahead import Ahead
 from cmrsr.tasks.geometry import Window, cropped, window_around, zero_filled
 from cmrsr.tasks.heart import heart_centre
 from cmrsr.tasks.magnitude import refuse_maps
-from cmrsr.tasks.noise import keyed_noise
+from cmrsr.tasks.sr_sampling import run_sr
 
 Array = NDArray[np.float32]
 PhaseAxis = Literal["auto", "row", "col", "x", "y"]
+SAMPLES = 8  # of the posterior, where more than one step is asked for
 HEART_WINDOW = 96  # pixels, the crop of the PerfGen paper
 MIN_WINDOW = 16
 ANISOTROPIC = 1.25  # pixels longer by this along one axis: the scanner did not zero-fill, so we do
@@ -40,22 +38,37 @@ class SrOptions:
     """What a user may choose; the names are those of the command line."""
 
     steps: int = 1
-    samples: int = 1
+    samples: int | None = None  # None: as many as SAMPLES, see n_samples
     seed: int = 0
     phase_axis: PhaseAxis = "auto"
     consistency: float | None = None  # None: the bundle's
     roi: Literal["full", "heart"] | Window = "full"
+    realism: float = 0.0
     batch_size: int = 8
 
     def __post_init__(self) -> None:
         for flag, value in (("steps", self.steps), ("samples", self.samples), ("batch-size", self.batch_size)):
-            if value < 1:
+            if value is not None and value < 1:
                 raise UsageError(f"--{flag} {value}: expected at least 1")
         for flag, value, most in (("steps", self.steps, 1000), ("batch-size", self.batch_size, 1024)):
             if value > most:
                 raise UsageError(f"--{flag} {value}: expected at most {most}")
         if self.consistency is not None and not 0 <= self.consistency <= 1:
             raise UsageError(f"--consistency {self.consistency}: expected auto, off or a weight from 0 to 1")
+        if not 0 <= self.realism <= 1:
+            raise UsageError(f"--realism {self.realism}: expected a number from 0 (best estimate) to 1 (one sample)")
+        if self.realism > 0 and self.steps == 1:
+            raise UsageError(
+                f"--realism {self.realism:g} with --steps 1: one step gives the mean and no sample to move towards; "
+                "add --steps 5"
+            )
+
+    @property
+    def n_samples(self) -> int:
+        """Posterior samples drawn of each image; one step gives the mean itself and none."""
+        if self.steps == 1:
+            return 0
+        return SAMPLES if self.samples is None else self.samples
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,15 +99,6 @@ class SrPlan:
         """Voxel size (z, y, x) of the result."""
         x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(z), float(y), float(x)
-
-
-@dataclass(frozen=True, slots=True)
-class SrFrame:
-    """One time point of the result (z, y, x); ``std`` is the calibrated uncertainty, None for a single sample."""
-
-    input: Array  # what the network was shown: zero-filled and cropped
-    output: Array
-    std: Array | None
 
 
 def plan_sr(series: Series, found: Survey, bundle: Bundle, options: SrOptions) -> SrPlan:
@@ -221,135 +225,6 @@ def result_affine(series: Series, fill: tuple[Axis, int] | None, window: Window)
     return cropped(affine, *window[:2])
 
 
-def run_sr(
-    series: Series,
-    plan: SrPlan,
-    bundle: Bundle,
-    engine: Engine,
-    options: SrOptions,
-    *,
-    on_evaluation: Callable[[int], None] | None = None,
-) -> Iterator[SrFrame]:
-    """Super-resolve the frames in order; memory holds a few batches, whatever the length of the series.
-
-    ``on_evaluation`` is told how many images went through one evaluation of the network.
-    """
-    if options.samples > 1 and options.steps == 1:
-        warnings.warn(
-            "one step gives the mean: the samples are all but equal and their spread says nothing, use --steps 5",
-            CmrsrWarning,
-            stacklevel=2,
-        )
-    with Ahead(on_evaluation) as ahead:
-        sampler = _Sampler(plan, bundle, engine, options, ahead)
-        waiting: list[_Pending] = []
-        for t in range(series.n_frames):
-            image = prepare(series.frame(t), plan)
-            pending = _Pending(image, options.samples, plan.shape_yx)
-            waiting.append(pending)
-            for z in range(len(image)):
-                shown = _to_network(image[z], plan)
-                for k in range(options.samples):
-                    sampler.add(pending, t, z, k, shown)
-            while waiting and waiting[0].done:
-                yield _finish(waiting.pop(0), plan, bundle, options)
-        sampler.finish()
-    for pending in waiting:
-        yield _finish(pending, plan, bundle, options)
-
-
-def prepare(frame: Array, plan: SrPlan) -> Array:
-    """One frame (z, y, x) as the network is shown it: zero-filled where the scanner did not, cropped to the window."""
-    if plan.zero_fill:
-        axis, size = plan.zero_fill
-        frame = zero_fill(frame, size, -1 if axis == "x" else -2)
-    x, y, width, height = plan.window
-    return np.asarray(frame[:, y : y + height, x : x + width], dtype=np.float32)
-
-
-def _to_network(image: Array, plan: SrPlan) -> Array:
-    """Phase encoding along rows, padded to the stride by reflection, in units of the series' scale."""
-    turned = image.T if plan.axis == "x" else image
-    rows, columns = plan.padded[0] - turned.shape[0], plan.padded[1] - turned.shape[1]
-    return np.ascontiguousarray(np.pad(turned, ((0, rows), (0, columns)), mode="symmetric") / np.float32(plan.scale))
-
-
-def _from_network(image: Array, plan: SrPlan) -> Array:
-    height, width = plan.shape_yx
-    along, across = (width, height) if plan.axis == "x" else (height, width)
-    turned = image[:along, :across]
-    return turned.T if plan.axis == "x" else turned
-
-
-class _Pending:
-    """Running mean and spread of one frame's samples; samples arrive in order, so sums do not depend on batches."""
-
-    def __init__(self, image: Array, n_samples: int, shape: tuple[int, int]) -> None:
-        self.image = image
-        self.left = len(image) * n_samples
-        self.count = np.zeros(len(image), int)
-        self.mean = np.zeros((len(image), *shape), np.float64)
-        self.m2 = np.zeros_like(self.mean) if n_samples > 1 else None
-
-    @property
-    def done(self) -> bool:
-        return self.left == 0
-
-    def add(self, z: int, value: Array) -> None:
-        self.left -= 1
-        self.count[z] += 1
-        delta = value - self.mean[z]
-        self.mean[z] += delta / self.count[z]
-        if self.m2 is not None:
-            self.m2[z] += delta * (value - self.mean[z])
-
-
-class _Sampler:
-    """Collects (frame, plane, sample) images to batches of one static size and runs the DDIM loop on each batch."""
-
-    def __init__(self, plan: SrPlan, bundle: Bundle, engine: Engine, options: SrOptions, ahead: Ahead) -> None:
-        self.plan, self.engine, self.options, self.ahead = plan, engine, options, ahead
-        diffusion = bundle.manifest.diffusion
-        self.residual_std = diffusion.residual_std
-        self.coefficients = [step.array() for step in ddim_coefficients(diffusion.build(), options.steps)]
-        self.items: list[tuple[_Pending, int, Array]] = []
-        self.noise: list[Array] = []
-
-    def add(self, pending: _Pending, t: int, z: int, k: int, shown: Array) -> None:
-        self.noise.append(keyed_noise(self.options.seed, self.plan.digest, t, z, k, self.plan.padded))
-        self.items.append((pending, z, shown))
-        if len(self.items) == self.options.batch_size:
-            self._start()
-
-    def finish(self) -> None:
-        if self.items:
-            self._start()
-        self.ahead.finish()
-
-    def _start(self) -> None:
-        items, n = self.items, len(self.items)
-        full = [*range(n), *[n - 1] * (self.options.batch_size - n)]  # a full tail: the batch size is static
-        x_t = np.stack([self.noise[i] for i in full])[:, None]
-        given = {"lr": np.stack([items[i][2] for i in full])[:, None], "low_pass": self.plan.low_pass}
-        self.ahead.start(self.engine, x_t, given, self.coefficients, n, lambda result: self._done(items, result))
-        self.items, self.noise = [], []
-
-    def _done(self, items: list[tuple[_Pending, int, Array]], result: Array) -> None:
-        for (pending, z, shown), x_0 in zip(items, result[:, 0], strict=False):
-            image = (x_0 + 1) / 2 if self.residual_std is None else shown + np.float32(self.residual_std) * x_0
-            pending.add(z, _from_network(image, self.plan))
-
-
-def _finish(pending: _Pending, plan: SrPlan, bundle: Bundle, options: SrOptions) -> SrFrame:
-    output = np.maximum(pending.mean * plan.scale, 0).astype(np.float32)
-    std = None
-    if pending.m2 is not None:
-        factor = bundle.spread_factor(options.steps) or 1.0
-        spread = np.sqrt(pending.m2 / (options.samples - 1)) * plan.scale * factor
-        std = spread.astype(np.float32)
-    return SrFrame(pending.image, output, std)
-
-
 def load_sr_engine(bundle: Bundle, plan: SrPlan, options: SrOptions, choice: DeviceChoice) -> Engine:
     """The bundle's step graph compiled for this plan's matrix."""
     return load_step(bundle, (options.batch_size, *plan.padded), choice)
@@ -362,7 +237,9 @@ def super_resolve(
     options: SrOptions | None = None,
     choice: DeviceChoice | None = None,
 ) -> tuple[Series, Array | None]:
-    """Super-resolve a series in memory: the result, and the uncertainty (t, z, y, x) where ``options.samples`` > 1.
+    """Super-resolve a series in memory: the posterior mean, and the uncertainty (t, z, y, x) for more than one step.
+
+    ``options.steps`` = 1 gives no uncertainty, None, and neither does ``options.samples`` = 1.
 
     The call behind ``cmrsr sr``. Raises the errors of ``cmrsr.errors``.
     """

@@ -18,7 +18,7 @@ from cmrsr.io.printable import one_line
 from cmrsr.io.single_frames import LeftOutError, SingleFrame, read_single_frame
 from cmrsr.tasks.batch import EXIT_INTERRUPTED, EXIT_PARTLY
 from cmrsr.tasks.failures import pattern_of
-from cmrsr.tasks.sr import run_sr
+from cmrsr.tasks.sr_sampling import run_sr
 from cmrsr.tasks.stream_engines import WarmEngines
 from cmrsr.tasks.stream_files import StreamFiles
 from cmrsr.tasks.stream_log import FrameResult, StreamLog, Timing

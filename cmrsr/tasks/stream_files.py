@@ -17,8 +17,9 @@ from cmrsr.io.outputs import output_errors, refuse_overwriting, replacing
 from cmrsr.io.printable import safe_name
 from cmrsr.io.single_frames import WHOLE_SERIES, SingleFrame
 from cmrsr.tasks.batch import case_key
-from cmrsr.tasks.sr import SrFrame, SrPlan
+from cmrsr.tasks.sr import SrPlan
 from cmrsr.tasks.sr_files import SrFiles
+from cmrsr.tasks.sr_sampling import SrFrame
 from cmrsr.tasks.stream_plan import StreamSeries
 
 NO_SPREAD = (

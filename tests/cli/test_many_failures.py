@@ -118,7 +118,7 @@ def test_a_defect_in_the_work_is_still_one(
         raise ZeroDivisionError("of ours")
 
     save_nifti(tmp_path / "a.nii.gz", acquired_frames(3))
-    monkeypatch.setattr("cmrsr.tasks.sr.prepare", broken)
+    monkeypatch.setattr("cmrsr.tasks.sr_sampling.prepare", broken)
     assert run(["sr", str(tmp_path / "a.nii.gz"), "--engine", str(engine)]) == 1
     assert "report it" in capfd.readouterr().err
 

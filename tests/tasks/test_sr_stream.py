@@ -21,7 +21,8 @@ from cmrsr.runtime.bundle import Bundle, load
 from cmrsr.runtime.choice import DeviceChoice
 from cmrsr.tasks import sr_stream as module
 from cmrsr.tasks import stream_plan
-from cmrsr.tasks.sr import SrOptions, load_sr_engine, plan_sr, run_sr
+from cmrsr.tasks.sr import SrOptions, load_sr_engine, plan_sr
+from cmrsr.tasks.sr_sampling import run_sr
 from cmrsr.tasks.sr_stream import SrStream
 from cmrsr.tasks.stream_files import StreamFiles
 from cmrsr.tasks.stream_log import FrameResult, Latencies, StreamLog, Timing

@@ -22,7 +22,8 @@ from cmrsr.runtime.bundle import Bundle, load
 from cmrsr.runtime.choice import DeviceChoice
 from cmrsr.runtime.engine import load_step
 from cmrsr.tasks.noise import keyed_noise
-from cmrsr.tasks.sr import SrFrame, SrOptions, SrPlan, plan_sr, run_sr
+from cmrsr.tasks.sr import SrOptions, SrPlan, plan_sr
+from cmrsr.tasks.sr_sampling import SrFrame, run_sr
 from tests.conftest import oblique_affine, perfusion_frames
 from tests.engines import RESIDUAL_STD, SEEN_LR, SEEN_X_T, acquired_frames
 
