@@ -670,8 +670,13 @@ def evaluate_sr(
     every: Annotated[int, typer.Option("--every", help="Evaluate every n-th frame.")] = 1,
     engine: Engine = "perfgen-s",
     settings: Annotated[
-        str, typer.Option("--settings", help="Settings to compare: STEPSxSAMPLES[@CONSISTENCY], separated by commas.")
-    ] = "1x1,5x1,5x8",
+        str,
+        typer.Option(
+            "--settings",
+            help="Settings to compare, separated by commas: STEPSxSAMPLES, then rL for --realism L or m for the mean "
+            "of the samples alone, then @CONSISTENCY. 5x1r1 is a single sample.",
+        ),
+    ] = "1x1,5x8,5x1r1",
     seed: Seed = 0,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Images computed at a time.")] = 8,
     time_axis: TimeAxisOption = None,

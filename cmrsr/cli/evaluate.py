@@ -59,6 +59,8 @@ def run_evaluate_sr_command(request: EvaluateRequest) -> int:
     from cmrsr import __version__
     from cmrsr.evaluate.report import ReportRun
     from cmrsr.evaluate.sr_protocol import (
+        BEST_AT_ONE,
+        LOWER_IS_BETTER,
         METRICS,
         ZERO_FILLING,
         EngineCache,
@@ -111,7 +113,7 @@ def run_evaluate_sr_command(request: EvaluateRequest) -> int:
     write_evaluation(
         out, record, as_csv(results, methods), comparisons, run,
         protocol=protocol_words(protocol, results, record), pictures=pictures(results, methods),
-        lower_is_better=("nRMSE (%)",),
+        lower_is_better=LOWER_IS_BETTER, best_at_one=BEST_AT_ONE,
     )  # fmt: skip
     if not request.quiet:
         _print(console, comparisons, record)
@@ -125,6 +127,7 @@ def _print(console: Console, comparisons: Sequence["Comparison"], record: dict[s
         "gain (dB)": {m: f"{o['psnr_gain_db']:+.2f}" for m, o in overall.items()},
         "SSIM gain": {m: f"{o['ssim_gain']:+.4f}" for m, o in overall.items()},
         "better series": {m: f"{o['share_of_series_better_psnr']:.0%}" for m, o in overall.items()},
+        "ms/image": {m: f"{1000 * s:.0f}" for m, s in record["seconds_per_image"].items()},
     }
     print_methods(console, comparisons, columns)
     for method, ratio in record["spread_ratio"].items():
@@ -180,6 +183,7 @@ def write_evaluation(
     protocol: Sequence[str],
     pictures: Sequence["Picture"],
     lower_is_better: Sequence[str],
+    best_at_one: Sequence[str] = (),
 ) -> None:
     """Write ``evaluation.json``, ``evaluation.csv`` (``table``) and ``evaluation.html``. Raises OutputError."""
     from cmrsr.evaluate.report import write_evaluation_report
@@ -188,8 +192,9 @@ def write_evaluation(
     write_json_atomic(out / "evaluation.json", record)
     write_text_atomic(out / "evaluation.csv", table)
     write_evaluation_report(
-        out / "evaluation.html", comparisons, run, protocol=protocol, pictures=pictures, lower_is_better=lower_is_better
-    )
+        out / "evaluation.html", comparisons, run, protocol=protocol, pictures=pictures,
+        lower_is_better=lower_is_better, best_at_one=best_at_one,
+    )  # fmt: skip
 
 
 def print_methods(

@@ -47,9 +47,7 @@ def opening(options: "SrOptions", bundle: "Bundle") -> str:
         return ""
     per_image = evaluations_per_image(bundle.manifest.diffusion.build(), options)
     number = "1 sample" if options.n_samples == 1 else f"{options.n_samples} samples"
-    spread = (
-        "for the standard deviation map" if options.n_samples > 1 else "(two or more give a standard deviation map)"
-    )
+    spread = "for the standard deviation map" if options.n_samples > 1 else "(a standard deviation map takes two)"
     written = "the image written is the posterior mean"
     if options.realism > 0:
         cost = realism_cost_db(options.realism)

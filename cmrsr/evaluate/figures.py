@@ -64,7 +64,8 @@ def before_after(
 ) -> "Figure":
     """Chosen frames of the input and the result, one window for all, and close-ups of the heart if ``roi`` is given.
 
-    ``std`` adds a row with the standard deviation over the samples. ``aspect`` is pixel height / width.
+    ``std`` adds a row with the standard deviation over the samples, the error to expect, and one with what the network
+    changed, in the same colours. ``aspect`` is pixel height / width.
     """
     chosen = list(frames.values())
     close_up = (chosen, *_crop(roi))
@@ -75,7 +76,9 @@ def before_after(
     width = min(2.4, SHEET_WIDTH / len(chosen))
     height = _height(width, lr.shape[1:], aspect)
     close_height = _height(width, lr[0][_crop(roi)].shape, aspect)
-    heights = [close_height if close else height for _, _, close in rows] + ([close_height] if std is not None else [])
+    heights = [close_height if close else height for _, _, close in rows] + (
+        [close_height] * 2 if std is not None else []
+    )
     plate = style.Plate([width] * len(chosen), heights, top=HEADING, right=0.08 if std is None else 0.85)
     top = 0.0 if std is None else float(np.quantile(std[close_up], 0.995))
 
@@ -87,10 +90,13 @@ def before_after(
                 style.outline(axes, roi)
         if std is not None:
             _, shown = plate.image(len(rows), column, std[t][_crop(roi)], (0.0, top), style.ERROR_MAP)
+            change = np.abs(sr[t].astype(np.float64) - lr[t])[_crop(roi)]
+            plate.image(len(rows) + 1, column, change, (0.0, top), style.ERROR_MAP)
     for row, (name, _, _) in enumerate(rows):
         plate.side(row, name)
     if std is not None:
         plate.side(len(rows), "uncertainty")
+        plate.side(len(rows) + 1, "change")
         plate.scale(len(rows), shown, f"std. deviation ({unit})")
     return plate.figure
 

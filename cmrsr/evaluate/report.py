@@ -124,12 +124,13 @@ def write_evaluation_report(
     protocol: Sequence[str],
     pictures: Sequence[Picture] = (),
     lower_is_better: Sequence[str] = ("nRMSE (%)",),
+    best_at_one: Sequence[str] = (),
 ) -> None:
     """Write the page of an evaluation: the table of methods, the paired tests, the figures, and what was done.
 
     comparisons: from ``statistics.compare_methods``; protocol: paragraphs. Raises OutputError if it cannot be written.
     """
-    write_page(path, _evaluation(comparisons, run, protocol, pictures, lower_is_better))
+    write_page(path, _evaluation(comparisons, run, protocol, pictures, lower_is_better, best_at_one))
 
 
 def _batch(cases: Sequence[ReportCase], run: ReportRun, pictures: Sequence[Picture]) -> Iterator[str]:
@@ -234,6 +235,7 @@ def _evaluation(
     protocol: Sequence[str],
     pictures: Sequence[Picture],
     lower_is_better: Sequence[str],
+    best_at_one: Sequence[str],
 ) -> Iterator[str]:
     methods = list(dict.fromkeys(c.method for c in comparisons))
     first = comparisons[0]
@@ -244,7 +246,7 @@ def _evaluation(
     ]
     yield page_head(run, [(n, what, "plain") for n, what in (*counts, (duration(run.seconds), "total time"))])
     yield "<h2>Result</h2><p>Mean ± standard deviation; the best of each column is set in bold.</p>"
-    yield result_table(comparisons, methods, lower_is_better)
+    yield result_table(comparisons, methods, lower_is_better, best_at_one)
     yield from figures(pictures)
     yield "<h2>Protocol</h2>" + "".join(f"<p>{escape(paragraph)}</p>" for paragraph in protocol)
     yield "<h2>Paired tests</h2>"
@@ -255,7 +257,10 @@ def _evaluation(
     yield page_foot(run)
 
 
-def result_table(comparisons: Sequence[Comparison], methods: Sequence[str], lower_is_better: Sequence[str]) -> str:
+def result_table(
+    comparisons: Sequence[Comparison], methods: Sequence[str], lower_is_better: Sequence[str],
+    best_at_one: Sequence[str] = (),
+) -> str:  # fmt: skip
     """The paper's table: methods down, the metrics per image and then per patient across."""
     by_metric: dict[str, dict[str, Comparison]] = {}
     for c in comparisons:
@@ -266,7 +271,10 @@ def result_table(comparisons: Sequence[Comparison], methods: Sequence[str], lowe
         for metric in by_metric
     ]
     best = [
-        (min if metric in lower_is_better else max)(summary.mean for summary in column)
+        min(
+            (summary.mean for summary in column),
+            key=lambda mean: abs(mean - 1) if metric in best_at_one else mean if metric in lower_is_better else -mean,
+        )
         for metric, column in zip([*by_metric, *by_metric], columns, strict=True)
     ]
     rows = (

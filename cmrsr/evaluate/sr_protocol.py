@@ -1,5 +1,7 @@
 """The protocol of the PerfGen paper on anybody's full-resolution series: truncate, restore, compare in the heart."""
 
+import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 from cmrsr.errors import UsageError
 from cmrsr.evaluate.baselines import bicubic, lanczos, small_matrix
 from cmrsr.evaluate.metrics import nrmse, psnr, roi_curves, ssim, temporal_nrmse
+from cmrsr.evaluate.sharpness import edge_slope, high_frequency_power
 from cmrsr.io.discover import Candidate
 from cmrsr.io.patient import patient_of
 from cmrsr.io.series import Axis, Series
@@ -27,27 +30,51 @@ from cmrsr.tasks.sr_sampling import run_sr
 
 Frames = NDArray[np.float32]
 ZERO_FILLING = "zero-filling"
-METRICS: dict[str, Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float64]]] = {
-    "nRMSE (%)": lambda sr, hr: 100 * nrmse(sr, hr),
-    "PSNR (dB)": psnr,
-    "SSIM": ssim,
+HF_POWER, EDGE_SLOPE = "HF power", "edge slope"
+# Of images (n, y, x): result, reference, phase axis (-2 or -1), fraction of the lines that was kept.
+Metric = Callable[[NDArray[Any], NDArray[Any], int, float], NDArray[np.float64]]
+METRICS: dict[str, Metric] = {
+    "nRMSE (%)": lambda sr, hr, axis, fraction: 100 * nrmse(sr, hr),
+    "PSNR (dB)": lambda sr, hr, axis, fraction: psnr(sr, hr),
+    "SSIM": lambda sr, hr, axis, fraction: ssim(sr, hr),
+    HF_POWER: high_frequency_power,
+    EDGE_SLOPE: lambda sr, hr, axis, fraction: edge_slope(sr, hr, axis),
 }
+LOWER_IS_BETTER = ("nRMSE (%)",)
+BEST_AT_ONE = (HF_POWER, EDGE_SLOPE)  # more than 1 is no better than less
 LABEL_NAMES = {1: "myocardium", 2: "LV blood", 3: "RV blood"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """One way to run the engine; ``consistency`` None takes the engine's own weight."""
+    """One way to run the engine; ``consistency`` None takes the engine's own weight.
+
+    The image is what ``cmrsr sr`` writes with these options, but for ``plain_mean``: the mean of the samples alone.
+    """
 
     steps: int
     samples: int
+    realism: float = 0.0
+    plain_mean: bool = False
     consistency: float | None = None
 
     @property
     def name(self) -> str:
         steps = f"{self.steps} step{'s' if self.steps > 1 else ''}"
-        text = steps if self.samples == 1 else f"mean of {self.samples} × {steps}"
+        text = steps if self.steps == 1 else f"{steps}, {self.samples} sample{'s' if self.samples > 1 else ''}"
+        if self.plain_mean:
+            text = f"mean of {self.samples} × {steps}"
+        elif self.realism == 1:
+            text = f"single sample of {steps}"
+        elif self.realism:
+            text += f", realism {self.realism:g}"
         return text if self.consistency is None else f"{text}, consistency {self.consistency:g}"
+
+    def options(self, **chosen: Any) -> SrOptions:
+        """The options of ``cmrsr sr`` for this setting. UsageError for values out of range."""
+        return SrOptions(
+            steps=self.steps, samples=self.samples, realism=self.realism, consistency=self.consistency, **chosen
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +108,7 @@ class SeriesResult:
     spread: dict[str, tuple[float, float]] = field(
         default_factory=dict
     )  # method: (rms of the std map, rmse of the mean)
+    seconds: dict[str, float] = field(default_factory=dict)  # method: per image
     shown: dict[str, Frames] = field(default_factory=dict)
 
     @property
@@ -89,20 +117,26 @@ class SeriesResult:
 
 
 def parse_settings(text: str) -> list[Setting]:
-    """``1x1,5x8,1x1@0.5``: steps x samples, and a consistency weight after @."""
+    """``1x1,5x8,5x1r1,5x8m,1x1@0.5``: steps x samples, then realism or m (mean of the samples alone), consistency."""
     settings = []
     for part in text.split(","):
-        run, _, weight = part.strip().partition("@")
-        steps, _, samples = run.partition("x")
+        found = re.fullmatch(r"(\d+)(?:x(\d+))?(?:r([0-9.]+)|(m))?(?:@([0-9.]+))?", part.strip())
         try:
+            if found is None:
+                raise ValueError
+            steps, samples, realism, mean, weight = found.groups()
             setting = Setting(
-                steps=int(steps), samples=int(samples or 1), consistency=float(weight) if weight else None
-            )
+                steps=int(steps), samples=int(samples or 1), realism=float(realism or 0), plain_mean=mean is not None,
+                consistency=float(weight) if weight else None,
+            )  # fmt: skip
         except ValueError:
             raise UsageError(
-                f"--settings {part!r}: expected STEPSxSAMPLES[@CONSISTENCY], for instance 5x8 or 1x1@0.5"
+                f"--settings {part!r}: expected STEPSxSAMPLES[rREALISM or m][@CONSISTENCY], for instance 5x8, 5x1r1, "
+                "5x8m or 1x1@0.5"
             ) from None
-        SrOptions(steps=setting.steps, samples=setting.samples, consistency=setting.consistency)  # checks the ranges
+        setting.options()  # checks the ranges
+        if setting.plain_mean and setting.steps == 1:
+            raise UsageError(f"--settings {part!r}: one step has no samples to take the mean of; leave out the m")
         settings.append(setting)
     return settings
 
@@ -134,19 +168,24 @@ def evaluate_series(
         lr_series, lines = _truncated(reference, axis, protocol.fraction)
         found = survey(lr_series)
         images: dict[str, Frames] = {}
+        plans: dict[float | None, SrPlan] = {}  # by consistency: nothing else of a setting enters a plan
         result = SeriesResult(candidate.name, patient_of(candidate.name), axis, {})
         for setting in settings:
             if on_method:
                 on_method(setting.name)
-            options = SrOptions(
-                steps=setting.steps, samples=setting.samples, seed=seed, phase_axis=axis,
-                consistency=setting.consistency, roi=window, batch_size=engines.batch_size,
-            )  # fmt: skip
-            plan = plan_sr(lr_series, found, bundle, options)
-            frames = list(run_sr(lr_series, plan, bundle, engines.get(bundle, plan, options), options))
+            options = setting.options(seed=seed, phase_axis=axis, roi=window, batch_size=engines.batch_size)
+            if setting.consistency not in plans:
+                plans[setting.consistency] = plan_sr(lr_series, found, bundle, options)
+            plan = plans[setting.consistency]
+            engine = engines.get(bundle, plan, options)
+            clock = time.perf_counter()
+            frames = list(run_sr(lr_series, plan, bundle, engine, options, keep_samples=setting.plain_mean))
+            result.seconds[setting.name] = (time.perf_counter() - clock) / (len(frames) * len(frames[0].output))
             images.setdefault(ZERO_FILLING, np.stack([f.input for f in frames]))
-            images[setting.name] = np.stack([f.output for f in frames])
-            if setting.samples > 1:
+            images[setting.name] = np.stack(
+                [np.mean(f.samples, axis=0, dtype=np.float32) if setting.plain_mean else f.output for f in frames]
+            )
+            if options.n_samples > 1:
                 std = np.stack([f.std for f in frames if f.std is not None])
                 error = images[setting.name] - hr
                 scale = np.maximum(np.ptp(hr, axis=(-2, -1), keepdims=True), 1e-12)  # every frame by its own range
@@ -157,7 +196,10 @@ def evaluate_series(
         usable = np.ptp(flat, axis=(1, 2)) > 0
         for name in order:
             scored = images[name].reshape(flat.shape)[usable]
-            result.metrics[name] = {metric: f(scored, flat[usable]) for metric, f in METRICS.items()}
+            result.metrics[name] = {
+                metric: f(scored, flat[usable], -1 if axis == "x" else -2, protocol.fraction)
+                for metric, f in METRICS.items()
+            }
         _add_curves(result, {"reference": hr, **{name: images[name] for name in order}}, labels, pools)
         middle = len(hr) // 3
         result.shown = {"reference": hr[middle, plane], **{name: images[name][middle, plane] for name in order}}
@@ -180,7 +222,8 @@ class EngineCache:
 def _truncated(reference: Series, axis: Axis, fraction: float) -> tuple[Series, int]:
     index = -1 if axis == "x" else -2
     lines = n_lines(fraction, reference.shape[index])
-    return replace(reference, reader=lambda t: degrade(reference.frame(t), lines, index), phase_axis=axis), lines
+    frames = np.stack([degrade(frame, lines, index) for frame in reference])
+    return replace(reference, reader=lambda t: frames[t], phase_axis=axis), lines
 
 
 def _window(whole: Series, crop: int) -> tuple[int, int, int, int]:

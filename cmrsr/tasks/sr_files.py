@@ -112,7 +112,7 @@ class SrDetails:
 
 
 class Shown(ShownFrames):
-    """What the network was shown and what it made of it, (n_shown, h, w) each; std is None for less than two samples."""
+    """What the network was shown and what it made of it, (n_shown, h, w) each; std None without a spread."""
 
     def __init__(self, series: Series, plan: SrPlan) -> None:
         centre = (plan.heart[0] - plan.window[1], plan.heart[1] - plan.window[0])
