@@ -79,8 +79,8 @@ def _bought(details: SrDetails) -> str:
     expected, change = (rms(one[usable] / scale) for one in (shown.std, shown.output - shown.input))
     return (
         " More steps bought the two maps below, not another image: the standard deviation (the error to expect, "
-        f"{100 * expected:.1f} % of the range of a frame on average) and, in the same colours, what the network changed "
-        f"of the input ({100 * change:.1f} %). Where the first outweighs the second, the added detail is a guess."
+        f"{100 * expected:.1f} % of the range of a frame on average) and, in the same colours, what the network "
+        f"changed of the input ({100 * change:.1f} %). Where the first is the larger, the added detail is a guess."
     )
 
 

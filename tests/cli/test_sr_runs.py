@@ -140,9 +140,58 @@ def test_samples_write_their_spread(sr: Cli, one: Path, study: Path, tmp_path: P
     assert set(sidecar["outputs"]) == {"p1_sr.nii.gz", "p1_sr_std.nii.gz"}
 
 
+def test_several_steps_take_eight_samples_and_keep_the_image(
+    sr: Cli, one: Path, tmp_path: Path, capfd: Capture
+) -> None:
+    """The image is that of one step, but for the fifth of it that is the mean of the samples; no sample is written."""
+    sr(one, "-o", tmp_path / "one", "--no-report")
+    assert "evaluations" not in capfd.readouterr().err
+    sr(one, "-o", tmp_path / "out", "--no-report", "--steps", 5)
+    said = capfd.readouterr().err
+    assert "8 samples of 5 steps for the standard deviation map, 41 evaluations an image" in said
+    assert "the image written is the posterior mean" in said
+    sidecar = read(tmp_path / "out" / "p1_sr.json")
+    assert (sidecar["parameters"]["samples"], sidecar["plan"]["evaluations_per_image"]) == (8, 41)
+    assert sidecar["plan"]["samples_share"] == 0.2
+    assert set(sidecar["outputs"]) == {"p1_sr.nii.gz", "p1_sr_std.nii.gz"}
+    sr(one, "-o", tmp_path / "old", "--no-report", "--steps", 5, "--samples", 1, "--realism", 1)
+    best, written, sample = (load(tmp_path / name / "p1_sr.nii.gz") for name in ("one", "out", "old"))
+    assert np.abs(written - best).max() < 0.4 * np.abs(sample - best).max()
+
+
+def test_realism_has_its_cost_printed_and_kept(sr: Cli, one: Path, tmp_path: Path, capfd: Capture) -> None:
+    sr(one, "-o", tmp_path / "out", "--no-report", "--steps", 2, "--samples", 2, "--realism", 0.5)
+    assert "moved by 0.5 towards one sample (at most 0.97 dB of PSNR lost)" in capfd.readouterr().err
+    sidecar = read(tmp_path / "out" / "p1_sr.json")
+    assert sidecar["parameters"]["realism"] == 0.5
+    assert sidecar["plan"]["realism_cost_db"] == pytest.approx(10 * np.log10(1.25))
+
+
+def test_single_samples_are_written_on_request(sr: Cli, one: Path, study: Path, tmp_path: Path) -> None:
+    """As files of their own; their mean and spread are those of the result, and without the option they go again."""
+    out = tmp_path / "out"
+    options = ("--steps", 5, "--samples", 3, "--no-report", "-o", out)
+    sr(one, study / "scanner", *options, "--save-samples")
+    samples = np.stack([load(out / f"p1_sr_sample{k}.nii.gz") for k in (1, 2, 3)])
+    inside = (samples > 0).all(0)
+    spread = 1.5 * samples.std(0, ddof=1)
+    np.testing.assert_allclose(load(out / "p1_sr_std.nii.gz")[inside], spread[inside], atol=1e-3 * spread.max())
+    folder = out / "study" / "scanner"
+    headers = [
+        pydicom.dcmread(folder / f"5_perfusion_rest_sr{end}" / "IM_0001.dcm")
+        for end in ("", "_sample1", "_sample2", "_sample3")
+    ]
+    for keyword in ("SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "SOPInstanceUID"):
+        assert len({str(ds[keyword].value) for ds in headers}) == 4
+    assert len({ds.StudyInstanceUID for ds in headers}) == len({ds.FrameOfReferenceUID for ds in headers}) == 1
+    assert headers[2].SeriesDescription.endswith("SR SAMPLE 2")
+    sr(one, study / "scanner", *options)
+    assert not list(out.rglob("*_sample*"))
+
+
 def test_one_step_has_no_spread_to_show(sr: Cli, one: Path, tmp_path: Path, capfd: Capture) -> None:
     sr(one, "--samples", 3, "-o", tmp_path / "out", "--no-report")
-    assert not load(tmp_path / "out" / "p1_sr_std.nii.gz").any()
+    assert not (tmp_path / "out" / "p1_sr_std.nii.gz").exists()
     assert "use --steps 5" in capfd.readouterr().err
     assert any("use --steps 5" in w for w in read(tmp_path / "out" / "p1_sr.json")["warnings"])
 
@@ -175,7 +224,7 @@ def test_the_sidecar_is_enough_to_repeat_the_run(sr: Cli, one: Path, tmp_path: P
     assert sidecar["input"]["times_ms"] == [0, 750, 1500, 2250]
     assert sidecar["engine"]["name"] == "tiny"
     assert sidecar["parameters"] == {
-        "steps": 2, "samples": 1, "seed": 7, "phase_axis": "auto", "consistency": None, "roi": "full",
+        "steps": 2, "samples": 8, "seed": 7, "phase_axis": "auto", "consistency": None, "roi": "full", "realism": 0.0,
     }  # fmt: skip
     assert sidecar["device"]["backend"] == "openvino"
     assert sidecar["warnings"] == []

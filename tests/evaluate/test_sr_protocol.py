@@ -10,12 +10,14 @@ from numpy.testing import assert_allclose
 
 from cmrsr.cli import run
 from cmrsr.errors import UsageError
+from cmrsr.evaluate import sr_protocol
 from cmrsr.evaluate.metrics import psnr
 from cmrsr.evaluate.sr_protocol import ZERO_FILLING, EngineCache, Protocol, Setting, evaluate_series, parse_settings
 from cmrsr.io.discover import Candidate, discover
 from cmrsr.physics.kspace import degrade, n_lines
 from cmrsr.runtime.bundle import load
 from cmrsr.runtime.choice import DeviceChoice
+from cmrsr.tasks.sr import SrOptions, super_resolve
 from tests.conftest import perfusion_frames, save_nifti
 
 ROUNDING = 1e-3  # dB: float32 images
@@ -76,16 +78,64 @@ def test_every_nth_frame(scans: Path, engine: Path) -> None:
 
 
 def test_settings_are_parsed_and_named() -> None:
-    assert parse_settings("1x1, 5x8,50x1@0.5") == [
+    assert parse_settings("1x1, 5x8,50x1@0.5,5x1r1,5x8m") == [
         Setting(steps=1, samples=1), Setting(steps=5, samples=8), Setting(steps=50, samples=1, consistency=0.5),
+        Setting(steps=5, samples=1, realism=1), Setting(steps=5, samples=8, plain_mean=True),
     ]  # fmt: skip
-    assert [s.name for s in parse_settings("1x1,5x8,5x1@1")] == [
+    assert [s.name for s in parse_settings("1,5x8,5x1@1,5x1r1,5x8r0.5@0.5,5x8m")] == [
         "1 step",
+        "5 steps, 8 samples",
+        "5 steps, 1 sample, consistency 1",
+        "single sample of 5 steps",
+        "5 steps, 8 samples, realism 0.5, consistency 0.5",
         "mean of 8 × 5 steps",
-        "5 steps, consistency 1",
     ]
-    with pytest.raises(UsageError, match="STEPSxSAMPLES"):
-        parse_settings("five")
+
+
+@pytest.mark.parametrize("text", ["five", "5x8r", "5x8rm", "1x1m", "1x1r1", "5x8r2", "5x8r1.2.3", "5x8@2", ""])
+def test_settings_that_cannot_be_are_usage_errors(text: str) -> None:
+    with pytest.raises(UsageError, match="--"):
+        parse_settings(text)
+
+
+def test_what_is_scored_is_what_sr_writes(scans: Path, engine: Path, tmp_path: Path) -> None:
+    """5x2 is ``sr --steps 5 --samples 2``, 5x1r1 a single sample; one plan and one compilation serve all of them."""
+    one = candidate(scans, "p01_stress")
+    lr = degrade(one.open().array(), n_lines(0.4, one.open().shape[-2]), -2)
+    options = {"steps": 5, "phase_axis": "y", "roi": (0, 0, *lr.shape[:1:-1])}
+    choice = DeviceChoice(precision="f32")
+    protocol = Protocol(fraction=0.4, axes=("y",), crop=0)
+    settings = parse_settings("5x2,5x1r1,5x2m")
+    (result,) = evaluate_series(one, load(str(engine), "sr"), protocol, settings, EngineCache(choice, 8))
+    hr = one.open().array()
+    wanted = {
+        "5 steps, 2 samples": SrOptions(samples=2, **options),
+        "single sample of 5 steps": SrOptions(samples=1, realism=1, **options),
+    }
+    for name, chosen in wanted.items():
+        series = one.open().with_frames(lr)
+        written, _ = super_resolve(series, engine=str(engine), options=chosen, choice=choice)
+        assert_allclose(result.metrics[name]["PSNR (dB)"], psnr(written.array(), hr).ravel(), atol=ROUNDING)
+    assert len({tuple(m["PSNR (dB)"]) for m in result.metrics.values()}) == 6  # no two methods are the same
+
+
+def test_a_series_is_planned_once_an_axis_and_a_size_compiled_once(
+    scans: Path, engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def counted(name: str) -> None:
+        real = getattr(sr_protocol, name)
+        monkeypatch.setattr(sr_protocol, name, lambda *given: (calls.append(name), real(*given))[1])
+
+    counted("plan_sr")
+    counted("load_sr_engine")
+    bundle, engines = load(str(engine), "sr"), EngineCache(DeviceChoice(precision="f32"), 8)
+    protocol = Protocol(crop=32)
+    for name in ("p01_stress", "p02_rest"):
+        settings = parse_settings("1x1,2x2,2x1r1")
+        assert len(list(evaluate_series(candidate(scans, name), bundle, protocol, settings, engines))) == 2
+    assert (calls.count("plan_sr"), calls.count("load_sr_engine")) == (4, 1)
 
 
 def test_command_writes_table_figures_and_page(
@@ -107,7 +157,12 @@ def test_command_writes_table_figures_and_page(
     assert_allclose(record["series"][1]["psnr_gain_db"]["1 step"], np.mean(mine) - np.mean(zero), atol=ROUNDING)
     page = (out / "evaluation.html").read_text()
     assert "zero-filling" in page
-    assert "mean of 2 × 2 steps" in page
+    assert "2 steps, 2 samples" in page
+    assert "HF power" in page
+    assert "edge slope" in page
+    for series in record["series"]:
+        assert set(series["seconds_per_image"]) == {"1 step", "2 steps, 2 samples"}
+        assert series["metrics"][ZERO_FILLING]["HF power"] < 0.5
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ def test_the_facts_of_a_case(engine: Path) -> None:
         ("Seed", "3"),
         ("Device", "openvino cpu f32"),
         ("Time", "12.0 s"),
+        ("Image written", "posterior mean"),
         ("Consistency", "weight 0"),
         ("Window", "x 4, y 8, 20 × 24 of 32 × 40"),
     )

@@ -23,7 +23,7 @@ from cmrsr.runtime.choice import DeviceChoice
 from cmrsr.runtime.engine import load_step
 from cmrsr.tasks.noise import keyed_noise
 from cmrsr.tasks.sr import SrOptions, SrPlan, plan_sr
-from cmrsr.tasks.sr_sampling import SrFrame, run_sr
+from cmrsr.tasks.sr_sampling import SrFrame, evaluations_per_image, realism_cost_db, run_sr, samples_share
 from tests.conftest import oblique_affine, perfusion_frames
 from tests.engines import RESIDUAL_STD, SEEN_LR, SEEN_X_T, acquired_frames
 
@@ -40,12 +40,14 @@ def plan_of(series: Series, bundle: Bundle, **options: Any) -> SrPlan:
     return plan_sr(series, survey(series), bundle, SrOptions(**options))
 
 
-def restore(series: Series, bundle: Bundle, threads: int = 1, **options: Any) -> tuple[SrPlan, list[SrFrame]]:
+def restore(
+    series: Series, bundle: Bundle, threads: int = 1, keep_samples: bool = False, **options: Any
+) -> tuple[SrPlan, list[SrFrame]]:
     chosen = SrOptions(**options)
     plan = plan_sr(series, survey(series), bundle, chosen)
     choice = DeviceChoice(precision="f32", threads=threads)
     step = load_step(bundle, (chosen.batch_size, *plan.padded), choice)
-    frames = list(run_sr(series, plan, bundle, step, chosen))
+    frames = list(run_sr(series, plan, bundle, step, chosen, keep_samples=keep_samples))
     step.close()
     return plan, frames
 
@@ -83,10 +85,11 @@ def test_one_step_is_the_input_plus_what_the_network_says(bundle: Bundle, shape:
         assert frame.std is None
 
 
-def test_steps_and_samples_are_ddim_from_keyed_noise(bundle: Bundle) -> None:
-    """Mean and calibrated standard deviation of three five-step samples, against the sampler in numpy."""
+def test_samples_are_ddim_from_keyed_noise_and_the_image_takes_its_share_of_them(bundle: Bundle) -> None:
+    """Single samples, calibrated standard deviation and image of three five-step samples, against numpy."""
     series = Series.from_array(acquired_frames(2))
-    plan, frames = restore(series, bundle, steps=5, samples=3, seed=11)
+    plan, frames = restore(series, bundle, steps=5, samples=3, seed=11, keep_samples=True)
+    singles = outputs(series, bundle, seed=11)
     for t, frame in enumerate(frames):
         shown = series.frame(t)[0].astype(np.float64) / plan.scale
 
@@ -95,19 +98,60 @@ def test_steps_and_samples_are_ddim_from_keyed_noise(bundle: Bundle) -> None:
 
         noises = [keyed_noise(11, plan.digest, t, 0, k, shown.shape) for k in range(3)]
         images = [shown + RESIDUAL_STD * ddim(denoise, noise, Schedule(), 5) for noise in noises]
-        close(frame.output[0], np.maximum(np.mean(images, 0) * plan.scale, 0), 1e-4)
+        for sample, image in zip(frame.samples, images, strict=True):
+            close(sample[0], np.maximum(image * plan.scale, 0), 1e-4)
+        share = 0.2 * 3 / 8
+        mean = (1 - share) * singles[t, 0] / plan.scale + share * np.mean(images, 0)
+        inside = singles[t, 0] > 0  # where the estimate was not cut at zero
+        close(frame.output[0][inside], np.maximum(mean * plan.scale, 0)[inside], 1e-4)
         assert frame.std is not None
         close(frame.std[0], np.std(images, 0, ddof=1) * plan.scale * 1.5, 1e-3)  # 1.5: the bundle's calibration
 
 
-def test_samples_of_one_step_are_equal_and_warn(bundle: Bundle) -> None:
+def test_one_step_has_no_samples_and_says_so(bundle: Bundle) -> None:
     series = Series.from_array(acquired_frames(2))
-    with pytest.warns(CmrsrWarning, match="use --steps 5"):
+    with pytest.warns(CmrsrWarning, match=r"--samples 3 has no effect, use --steps 5"):
         _, frames = restore(series, bundle, steps=1, samples=3)
     for frame, single in zip(frames, restore(series, bundle)[1], strict=True):
-        assert frame.std is not None
-        assert not frame.std.any()
+        assert frame.std is None
         np.testing.assert_array_equal(frame.output, single.output)
+
+
+@pytest.mark.parametrize("realism", [0.3, 1.0])
+def test_realism_moves_the_image_towards_the_first_sample(bundle: Bundle, realism: float) -> None:
+    """mean + L (sample - mean); with L = 1 it is the sample."""
+    series = Series.from_array(acquired_frames(3, 1, 64, 48) + 300)  # far from zero, where results are cut
+    options: dict[str, Any] = {"steps": 4, "samples": 3, "seed": 7, "phase_axis": "y"}
+    mean = restore(series, bundle, keep_samples=True, **options)[1]
+    moved = restore(series, bundle, realism=realism, **options)[1]
+    for one, other in zip(mean, moved, strict=True):
+        first = one.samples[0]
+        close(other.output, one.output + np.float32(realism) * (first - one.output))
+        np.testing.assert_array_equal(one.std, other.std)
+        assert np.abs(first - one.output).max() > 1
+
+
+@pytest.mark.parametrize("realism", [0.0, 0.25, 0.5, 1.0])
+def test_the_cost_of_realism_is_that_of_a_gaussian_posterior(realism: float) -> None:
+    """Truth and sample drawn from one posterior: about the mean the mean squared error is 1."""
+    truth, sample = np.random.default_rng(0).standard_normal((2, 1_000_000))
+    cost = 10 * np.log10(np.mean((realism * sample - truth) ** 2))
+    assert realism_cost_db(realism) == pytest.approx(cost, abs=0.02)
+
+
+def test_more_samples_are_given_more_weight_up_to_a_fifth() -> None:
+    shares = [samples_share(Schedule(), SrOptions(steps=5, samples=k)) for k in (1, 4, 8, 64)]
+    assert shares == pytest.approx([0.025, 0.1, 0.2, 0.2])
+    assert samples_share(Schedule(), SrOptions()) == 0
+
+
+def test_an_engine_whose_one_step_is_no_mean_has_the_samples_alone() -> None:
+    """Signal is left in the starting noise of a linear schedule, so that one step is no posterior mean."""
+    paper = Schedule(name="linear", prediction="eps")
+    assert samples_share(paper, SrOptions(steps=5)) == 1
+    assert evaluations_per_image(paper, SrOptions(steps=5)) == 40
+    assert evaluations_per_image(Schedule(), SrOptions(steps=5)) == 41
+    assert evaluations_per_image(Schedule(), SrOptions()) == 1
 
 
 def test_the_intensity_scale_is_kept(bundle: Bundle) -> None:
@@ -168,7 +212,7 @@ def test_batch_size_and_threads_do_not_change_a_bit(bundle: Bundle, batch_size: 
 
 def test_the_seed_decides_the_noise(bundle: Bundle) -> None:
     series = Series.from_array(acquired_frames(2))
-    first, again, other = (outputs(series, bundle, steps=3, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (outputs(series, bundle, steps=3, samples=1, realism=1.0, seed=seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 0.1
 
@@ -194,7 +238,7 @@ def test_frames_come_one_by_one_and_evaluations_are_counted(bundle: Bundle) -> N
     step = load_step(bundle, (4, *plan.padded), DeviceChoice())
     counts: list[int] = []
     assert sum(1 for _ in run_sr(series, plan, bundle, step, options, on_evaluation=counts.append)) == 5
-    assert sum(counts) == 5 * 2 * 3 * 2
+    assert sum(counts) == 5 * 2 * (1 + 3 * 2) == 5 * 2 * evaluations_per_image(Schedule(), options)
 
 
 def test_memory_does_not_grow_with_the_number_of_frames(bundle: Bundle) -> None:
@@ -369,6 +413,10 @@ def test_the_python_call_warns_of_the_same(engine: Path) -> None:
         ({"samples": 0}, "--samples 0"),
         ({"batch_size": 0}, "--batch-size 0"),
         ({"batch_size": 10**6}, "--batch-size 1000000"),
+        ({"realism": -0.1, "steps": 5}, "--realism -0.1: expected a number from 0"),
+        ({"realism": 1.1, "steps": 5}, "--realism 1.1"),
+        ({"realism": math.nan, "steps": 5}, "--realism nan"),
+        ({"realism": 0.5}, "--realism 0.5 with --steps 1: .* add --steps 5"),
         ({"consistency": 2.0}, "--consistency 2"),
         ({"consistency": math.nan}, "--consistency nan"),
     ],
