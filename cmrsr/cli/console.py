@@ -95,7 +95,7 @@ def _pattern(result: CaseResult) -> str:
     return result.pattern or result.message
 
 
-class _CountedColumn(ProgressColumn):
+class CountedColumn(ProgressColumn):
     """``12/60 images, 492/2460 evaluations``."""
 
     def __init__(self, per_image: int) -> None:
@@ -117,7 +117,7 @@ class BatchConsole:
     def __init__(self, n_cases: int, *, quiet: bool, verbose: bool, per_image: int | None = None) -> None:
         self.console = messages()
         self.quiet, self.verbose = quiet, verbose
-        counted = MofNCompleteColumn() if per_image is None else _CountedColumn(per_image)
+        counted = MofNCompleteColumn() if per_image is None else CountedColumn(per_image)
         self.progress = Progress(
             TextColumn("{task.description}", markup=False), BarColumn(), counted, TimeRemainingColumn(),
             console=self.console, transient=True, disable=quiet or not sys.stderr.isatty(),

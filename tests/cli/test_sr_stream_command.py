@@ -99,6 +99,8 @@ def test_a_second_run_finds_everything_done(engine: Path, folder: Path, capsys: 
         (["{folder}", "--stream", "--idle", "nan"], "--idle nan"),
         (["{folder}", "--idle", "3"], "without --stream"),
         (["{folder}", "--stream", "--steps", "0"], "--steps 0"),
+        (["{folder}", "--stream", "--steps", "5", "--save-samples"], "--save-samples with --stream"),
+        (["{folder}", "--stream", "--realism", "0.5"], "--realism 0.5 with --steps 1"),
     ],
 )
 def test_what_makes_no_sense_is_refused(engine: Path, folder: Path, capsys: Capture, arguments: Any, said: str) -> None:

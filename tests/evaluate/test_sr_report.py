@@ -1,5 +1,6 @@
 """What the page of ``cmrsr sr`` says of a case."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from cmrsr.runtime.bundle import load
 from cmrsr.tasks.batch import CaseResult
 from cmrsr.tasks.sr import SrOptions, plan_sr
 from cmrsr.tasks.sr_files import Shown, SrDetails
+from cmrsr.tasks.sr_sampling import SrFrame
 from tests.conftest import oblique_affine
 from tests.engines import acquired_frames
 
@@ -60,3 +62,23 @@ def test_a_case_that_failed_has_its_message_only(engine: Path) -> None:
     case = report_case(failed, load(str(engine), "sr"), OPTIONS)
     assert (case.name, case.status, case.message, case.warnings) == ("b", "failed", "found NaN", ("odd",))
     assert (case.facts, case.columns, case.n_images, case.pictures) == ((), (), None, ())
+
+
+def test_the_image_written_and_what_more_steps_bought_are_put_in_words(engine: Path) -> None:
+    """The standard deviation over the range of each frame, next to what the network changed; one step bought none."""
+    bundle = load(str(engine), "sr")
+    result = _result(engine, OPTIONS)
+    _, height, width = shape = (2, *result.details.plan.shape_yx)
+    volume = np.broadcast_to(np.linspace(0, 200, height * width).reshape(height, width), shape).astype(np.float32)
+    captions = []
+    for std in (None, np.full_like(volume, 4)):
+        for t in range(12):
+            result.details.shown.add(t, SrFrame(volume + 10, volume, std))
+        captions.append(report_case(result, bundle, OPTIONS).pictures[0].caption)
+    without, caption = captions
+    assert "More steps" not in without
+    assert "2.0 % of the range of a frame" in caption
+    assert "changed of the input (5.0 %)" in caption
+    realistic = replace(OPTIONS, realism=1)
+    facts = dict(report_case(result, bundle, realistic, illustrated=False).facts)
+    assert facts["Image written"] == "posterior mean, moved by 1 towards one sample: at most 3.01 dB of PSNR lost"
