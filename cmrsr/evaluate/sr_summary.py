@@ -55,7 +55,7 @@ def summary(results: Sequence[SeriesResult], methods: Sequence[str], digest: str
     }
     spread = {
         m: float(np.mean([s for r in results if m in r.spread for s in [r.spread[m][0] / r.spread[m][1]]]))
-        for m in {m for r in results for m in r.spread}
+        for m in dict.fromkeys(m for r in results for m in r.spread)
     }
     seconds = {m: float(np.mean([r.seconds[m] for r in results])) for m in results[0].seconds}
     return {

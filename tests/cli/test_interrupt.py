@@ -25,20 +25,8 @@ def test_a_killed_run_is_taken_up_again(engine: Path, tmp_path: Path, how: signa
     study, out = tmp_path / "study", tmp_path / "out"
     save_nifti(study / "a.nii.gz", acquired_frames(1, 1))
     save_nifti(study / "b.nii.gz", np.repeat(acquired_frames(6, 1, 64, 64), 30, axis=0))
-    arguments = [
-        "sr",
-        str(study),
-        "-o",
-        str(out),
-        "--engine",
-        str(engine),
-        "--steps",
-        "60",
-        "--samples",
-        "1",
-        "--no-report",
-    ]
-    arguments += ["--format", file_format]
+    arguments = ["sr", str(study), "-o", str(out), "--engine", str(engine), "--steps", "60", "--samples", "1"]
+    arguments += ["--no-report", "--format", file_format]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     process = subprocess.Popen(
         [sys.executable, "-m", "cmrsr", *arguments], env=environment, stderr=subprocess.PIPE, text=True

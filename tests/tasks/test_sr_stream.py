@@ -234,6 +234,21 @@ def test_nifti_frames_keep_their_names_and_have_a_spread(stream: Run) -> None:
     )
 
 
+def test_more_steps_in_a_stream_keep_the_image_and_add_its_spread(bundle: Bundle, tmp_path: Path) -> None:
+    found = {}
+    asked: dict[str, dict[str, Any]] = {
+        "best": {}, "several": {"steps": 4}, "sample": {"steps": 4, "samples": 1, "realism": 1.0},
+    }  # fmt: skip
+    for name, options in asked.items():
+        run = Run(bundle, tmp_path / f"{name} in", tmp_path / f"{name} out")
+        save_nifti(run.folder / "a.nii.gz", acquired_frames(1, 3))
+        run(**options)
+        found[name] = np.asarray(nib.load(run.out / "a_sr.nii.gz").dataobj)
+        assert (run.out / "a_sr_std.nii.gz").exists() == (name == "several")
+    moved_by = {name: np.abs(image - found["best"]).max() for name, image in found.items()}
+    assert 0 < moved_by["several"] < 0.4 * moved_by["sample"]
+
+
 def test_batches_of_slices_are_as_singles(bundle: Bundle, tmp_path: Path) -> None:
     found = []
     for k, batch_size in enumerate((1, 2, 8)):
