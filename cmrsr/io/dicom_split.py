@@ -12,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from cmrsr.io.dicom_geometry import slices_of
+from cmrsr.io.dicom_kind import MIN_PHASES
 from cmrsr.io.dicom_order import ORDER, distinct, values
 from cmrsr.io.dicom_read import DicomInstance
 
@@ -38,7 +39,7 @@ def split(images: Sequence[DicomInstance]) -> Parts:
     tells images of equal place and equal time apart. Not by matrix and spacing: mixed in one series, they are an error.
     """
     rules: list[Callable[[Images], Parts]] = [
-        _by_label, _by_plane, _by_component, _by_echo, _by_inversion, _by_comment, _by_repetition,
+        _by_label, _by_plane, _by_word, _by_component, _by_echo, _by_inversion, _by_comment, _by_repetition,
     ]  # fmt: skip
     parts: Parts = [(list(images), "")]
     for rule in rules:
@@ -75,6 +76,16 @@ def _by_plane(images: Images) -> Parts:
 def same_plane(a: DicomInstance, b: DicomInstance) -> bool:
     """Whether both images have the same direction cosines."""
     return bool(np.allclose(a.orientation, b.orientation, rtol=0, atol=COSINE_TOLERANCE))
+
+
+def _by_word(images: Images) -> Parts:
+    """A series that a word of its description calls a map is none where it runs through time as a scan does."""
+    words = [i for i in images if i.component != i.signal]
+    slices, _ = slices_of(words) if words else ([], [])
+    in_time = [any(distinct(values(one, tag)) for tag in ("TriggerTime", "AcquisitionTime")) for one in slices]
+    if slices and all(in_time) and min(map(len, slices)) >= MIN_PHASES and len({i.comment for i in words}) == 1:
+        return [([replace(i, component=i.signal) for i in images], "")]
+    return [(images, "")]
 
 
 def _by_component(images: Images) -> Parts:
