@@ -51,9 +51,9 @@ class DicomInstance:
     Lengths in mm, times in ms; spacing is (between rows = y, between columns = x), position and orientation are LPS.
     ``acquired_at_ms`` counts from an arbitrary midnight. Whatever the file does not hold, or holds garbled, is None.
     The UIDs are those of the file, for references to it; ``identity`` is what it is grouped by.
-    ``signal`` is the component by its tags alone, without the words of the description. ``scout``: called a localiser by
-    its header. ``separating``: tags and values in which images of one place and time may differ. ``dimensions``: of a
-    frame of an enhanced file. ``notes``: what was assumed in reading the header.
+    ``signal`` is the component by its tags alone, without the words of the description. ``scout``: called a localiser
+    by its header. ``separating``: tags and values in which images of one place and time may differ. ``dimensions``: of
+    a frame of an enhanced file. ``notes``: what was assumed in reading the header.
     ``damage`` says in words what is wrong with the pixel data, None when nothing is.
     """
 
