@@ -338,6 +338,10 @@ def train(
     data: Annotated[
         str | None, typer.Option("--data", help="phantom, or a folder of full-resolution series; default the recipe's.")
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--start", help="Fine-tune: begin from an engine's weights (its name), or those of a run folder."),
+    ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="key=value over the recipe, may be repeated.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in the run folder.")] = False,
     device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
@@ -349,7 +353,7 @@ def train(
     """Train a system from a recipe, on virtual patients or on your own series (needs the extra `train`)."""
     from cmrsr.cli.train import run_train_command
 
-    run_train_command(recipe, out, data, set_ or [], resume, device, cache, quiet)
+    run_train_command(recipe, out, start, data, set_ or [], resume, device, cache, quiet)
 
 
 class ExportPrecision(StrEnum):

@@ -17,9 +17,10 @@ from cmrsr.models import build_model
 from cmrsr.models.mamba_volume import total_variation, wavelet_loss
 from cmrsr.models.vdt import Vdt
 from cmrsr.training.clips import ClipConfig, Clips, draw_clips, draw_volumes
-from cmrsr.training.data import Stack, Stacks, check_crop
+from cmrsr.training.data import Stack, Stacks, check_crop, smallest_side
 from cmrsr.training.objective import diffusion_loss
 from cmrsr.training.recipe import ClipData, ClipRecipe, VolumeRecipe, first_problem, parse_recipe
+from cmrsr.training.start import begin, start_residual_std
 
 Array = NDArray[np.float32]
 VALIDATION_CLIPS = 64
@@ -42,11 +43,16 @@ class ClipSystem:
             stacks.validation, self.config, VALIDATION_CLIPS, np.random.default_rng((recipe.seed, 999))
         )
         some = draw_clips(stacks.training, self.config, 128, np.random.default_rng((recipe.seed, 998)))
-        self.residual_std: float | None = float((some.target - some.base).std())
+        own = float((some.target - some.base).std())
+        self.residual_std: float | None = start_residual_std(recipe.start) if recipe.start else own
 
     def build(self, device: str) -> nn.Module:
         model = build_model(self.recipe.model.model_dump()).to(device)
         return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+    def begin(self, model: nn.Module, start: str) -> bool:
+        begin(model, start)
+        return True
 
     def frozen(self, step: int) -> tuple[str, ...]:
         return ()
@@ -76,7 +82,7 @@ class ClipSystem:
         with torch.device("meta"):  # asked for its stride alone, without drawing any weights
             model = build_model(self.recipe.model.model_dump())
         assert isinstance(model, Vdt)
-        check_crop(self.recipe.data.crop, model.config.stride, [s.shown for s in _all(self.stacks)])
+        check_crop(self.recipe.data.crop, model.config.stride, smallest_side(s.shown for s in _all(self.stacks)))
         check_phases(self.recipe.data, self.stacks)
 
 
@@ -92,7 +98,7 @@ class VolumeSystem:
         self.config = clip_config(recipe.data)
         self.first, self.residual = load_stage_one(recipe.stage_one)
         stride = max(recipe.model.stride, self.first.config.stride)  # both are powers of two
-        check_crop(recipe.data.crop, stride, [s.shown for s in _all(stacks)])
+        check_crop(recipe.data.crop, stride, smallest_side(s.shown for s in _all(stacks)))
         check_phases(recipe.data, stacks)
         fewest = min(s.shown.shape[1] for s in _all(stacks))
         if recipe.data.n_slices > fewest:
@@ -107,6 +113,10 @@ class VolumeSystem:
     def build(self, device: str) -> nn.Module:
         self.first.to(device)
         return build_model(self.recipe.model.model_dump()).to(device)
+
+    def begin(self, model: nn.Module, start: str) -> bool:
+        begin(model, start)
+        return True
 
     def frozen(self, step: int) -> tuple[str, ...]:
         return ()
