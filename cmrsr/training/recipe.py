@@ -481,12 +481,12 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = (), start: str | N
         fine_tuning = tree.pop("fine_tuning", {})
         if not isinstance(fine_tuning, dict):
             raise UsageError(f"recipe {path}: fine_tuning {fine_tuning!r}: expected a table of the recipe's own keys")
-        parse_recipe(_merged(tree, fine_tuning))  # a mistake in it must not wait for the day it is used
-        if start is not None:
-            tree = {**_merged(tree, fine_tuning), "start": start}
+        tuned = {**_merged(tree, fine_tuning), **({} if start is None else {"start": start})}
         for override in overrides:
             _override(tree, override)
-        return parse_recipe(tree)
+            _override(tuned, override)
+        parsed = parse_recipe(tuned)  # read even where it is not used: a mistake in it must not wait for that day
+        return parse_recipe(tree) if start is None else parsed
     except ValidationError as error:
         raise UsageError(f"recipe {path}: {first_problem(error)}") from error
     except ValueError as error:  # not TOML, or not UTF-8
