@@ -4,6 +4,8 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from cmrsr import no_telemetry as no_telemetry
+
 if TYPE_CHECKING:
     from cmrsr.io.series import Series
     from cmrsr.runtime.choice import DeviceChoice

@@ -71,6 +71,7 @@ def nifti_folder(tmp_path: Path) -> Path:
     save_nifti(folder / "sub" / "p01_rest_label.nii.gz", frames > 300)
     save_nifti(folder / ".hidden.nii.gz", frames)
     save_nifti(folder / "old_cmrsr" / "p2_stress_sr.nii.gz", frames)
+    (folder / "old_cmrsr" / "run.json").write_text('{"software": "cmrsr 0.1.0", "cases": []}')
     (folder / "protocol.json").write_text("{}")
     (folder / "notes.txt").write_text("nothing to see")
     return folder

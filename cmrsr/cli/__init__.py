@@ -12,6 +12,7 @@ from types import FrameType
 from typing import TextIO
 
 from cmrsr.errors import CmrsrError, DeviceError, UsageError
+from cmrsr.io.printable import one_line
 
 DEBUG = "CMRSR_DEBUG"  # set to anything: errors come with their traceback, as with --debug
 UNEXPECTED = 1
@@ -26,6 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; messages go to standard error."""
     from cmrsr.cli.app import app
+    from cmrsr.cli.font_cache import font_cache
 
     log = logging.getLogger("cmrsr")
     if not log.handlers:
@@ -38,7 +40,8 @@ def run(arguments: list[str]) -> int:
         arguments = [a for a in arguments if a != "--debug"]
         os.environ[DEBUG] = "1"
     try:
-        result = app(arguments, prog_name="cmrsr", standalone_mode=False, obj=arguments)
+        with font_cache():
+            result = app(arguments, prog_name="cmrsr", standalone_mode=False, obj=arguments)
         if result == INTERRUPTED:  # what Typer makes of a KeyboardInterrupt
             return _interrupted()
         return result if isinstance(result, int) else 0
@@ -69,8 +72,13 @@ def run(arguments: list[str]) -> int:
 def _fail(error: BaseException, code: int, message: str) -> int:
     if os.environ.get(DEBUG):
         raise error
-    print(f"cmrsr: {' '.join(message.split())}", file=sys.stderr)
+    _print(message)
     return code
+
+
+def _print(message: str) -> None:
+    """One line on standard error, whatever is in it: names may hold line ends, escape sequences and odd bytes."""
+    print(f"cmrsr: {one_line(message)}", file=sys.stderr)
 
 
 def _interrupted() -> int:
@@ -82,7 +90,7 @@ class _Messages(logging.Handler):
     """The package's log messages as lines like every other."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(f"cmrsr: {record.getMessage()}", file=sys.stderr)
+        _print(record.getMessage())
 
 
 def _show_warning(
@@ -93,7 +101,7 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    print(f"cmrsr: {' '.join(str(message).split())}", file=sys.stderr)
+    _print(str(message))
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:

@@ -16,7 +16,7 @@ Add --debug to any command for a traceback.
 
 app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 evaluate_app = typer.Typer(
-    help="Measure a task on your own good data, beside the obvious baselines.", no_args_is_help=True
+    help="Measure a task on your own full-resolution data, compared with simple baselines.", no_args_is_help=True
 )
 app.add_typer(evaluate_app, name="evaluate")
 
@@ -62,35 +62,73 @@ class OnMissing(StrEnum):
     drop_slice = "drop-slice"
 
 
+MODEL, OUTPUT, BATCH, DEVICE, STREAM = "Model", "Output", "Batch", "Device", "Stream"  # panels of the help text
+PATHS, TESTS = "Options with PATH", "Options without PATH"
+TIME_AXIS_HELP = "Array axis of time in NIfTI files, 0 to 3, or none: a single volume. Default: as the header says."
+ON_MISSING_HELP = "What to do with holes in a DICOM series: fail, or leave out the incomplete frames or slices."
+
 Inputs = Annotated[
-    list[Path], typer.Argument(metavar="INPUT...", help="Files, folders (searched through), or .txt lists of them.")
+    list[Path],
+    typer.Argument(metavar="INPUT...", help="Files, folders (searched), or .txt lists of both, one path a line."),
 ]
-Out = Annotated[Path | None, typer.Option("-o", "--out", help="Output folder; default INPUT_cmrsr beside the input.")]
-Engine = Annotated[str, typer.Option("--engine", help="A shipped engine's name, or the folder of a bundle.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
-BackendOption = Annotated[Backend, typer.Option("--backend", help="What runs the engine.")]
-PrecisionOption = Annotated[Precision, typer.Option("--precision", help="Of the engine's arithmetic; auto: the fast.")]
-Strict = Annotated[bool, typer.Option("--strict-device", help="An absent device is an error, not a fallback.")]
-Threads = Annotated[int | None, typer.Option("--threads", help="Processors to use; default all.")]
-Seed = Annotated[int, typer.Option("--seed", help="Of the noise; the same seed gives the same bits.")]
-TimeAxisOption = Annotated[
-    str | None, typer.Option("--time-axis", help="Array axis of time in NIfTI files (0 to 3); none: a single volume.")
+Out = Annotated[
+    Path | None,
+    typer.Option("-o", "--out", help="Output folder. Default: INPUT_cmrsr next to the input.", rich_help_panel=OUTPUT),
 ]
-OnMissingOption = Annotated[OnMissing, typer.Option("--on-missing", help="What to do with holes in a DICOM series.")]
-FormatOption = Annotated[Format, typer.Option("--format", help="Of the output.")]
-Force = Annotated[bool, typer.Option("--force", help="Do again what is already done.")]
+Engine = Annotated[
+    str, typer.Option("--engine", help="Name of an included engine, or folder of a bundle.", rich_help_panel=MODEL)
+]
+Device = Annotated[
+    str, typer.Option("--device", help="Device to run on: auto, cpu, cuda or cuda:N.", rich_help_panel=DEVICE)
+]
+BackendOption = Annotated[
+    Backend, typer.Option("--backend", help="Library that runs the engine.", rich_help_panel=DEVICE)
+]
+PrecisionOption = Annotated[
+    Precision, typer.Option("--precision", help="Arithmetic of the engine. auto: the fastest.", rich_help_panel=DEVICE)
+]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict-device", help="Fail where the device is absent. Default: fall back.", rich_help_panel=DEVICE
+    ),
+]
+Threads = Annotated[
+    int | None, typer.Option("--threads", help="Processors to use. Default: all.", rich_help_panel=DEVICE)
+]
+SEED_HELP = "Noise seed. The same seed reproduces the result bit for bit."
+Seed = Annotated[int, typer.Option("--seed", help=SEED_HELP, rich_help_panel=MODEL)]
+TimeAxisOption = Annotated[str | None, typer.Option("--time-axis", help=TIME_AXIS_HELP, rich_help_panel=BATCH)]
+OnMissingOption = Annotated[OnMissing, typer.Option("--on-missing", help=ON_MISSING_HELP, rich_help_panel=BATCH)]
+FormatOption = Annotated[
+    Format,
+    typer.Option("--format", help="File format of the results. same: that of the input.", rich_help_panel=OUTPUT),
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Recompute cases whose outputs already exist.", rich_help_panel=OUTPUT)
+]
 Shard = Annotated[
-    str | None, typer.Option("--shard", help="I/N: this process's part of the batch; an array job sets it.")
+    str | None,
+    typer.Option(
+        "--shard", help="Process part I of N of the batch. An array job sets it by itself.", rich_help_panel=BATCH
+    ),
 ]
-NoReport = Annotated[bool, typer.Option("--no-report", help="Leave out report.html.")]
-Samples = Annotated[int, typer.Option("--samples", help="The output is their mean, and their spread if many.")]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only errors.")]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more about every case.")]
+NoReport = Annotated[bool, typer.Option("--no-report", help="Do not write report.html.", rich_help_panel=OUTPUT)]
+Samples = Annotated[
+    int,
+    typer.Option(
+        "--samples",
+        help="Number of samples. The result is their mean; several also give their spread.",
+        rich_help_panel=MODEL,
+    ),
+]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.", rich_help_panel=BATCH)]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print notes on every case.", rich_help_panel=BATCH)]
 
 
 @app.callback(invoke_without_command=True)
 def _root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     if version:
         from cmrsr import __version__
@@ -106,31 +144,62 @@ def sr(
     out: Out = None,
     steps: Annotated[
         int,
-        typer.Option("--steps", help="1: best estimate; 5 with --samples 8: mean and uncertainty; 50: fine sample."),
+        typer.Option(
+            "--steps",
+            help="Diffusion steps. 1: best estimate; 5 with --samples 8: mean and uncertainty; 50: detailed sample.",
+            rich_help_panel=MODEL,
+        ),
     ] = 1,
     samples: Samples = 1,
     seed: Seed = 0,
     engine: Engine = "perfgen-s",
     phase_axis: Annotated[
-        PhaseAxis, typer.Option("--phase-axis", help="Of phase encoding; auto: as the spectrum and the header say.")
+        PhaseAxis,
+        typer.Option(
+            "--phase-axis",
+            help="Axis of phase encoding. auto: from the spectrum and the header.",
+            rich_help_panel=MODEL,
+        ),
     ] = PhaseAxis.auto,
     consistency: Annotated[
-        str, typer.Option("--consistency", help="Weight of the projection on acquired k-space: auto, off or 0 to 1.")
+        str,
+        typer.Option(
+            "--consistency",
+            help="Weight of the projection on acquired k-space: auto (the engine's), off, or 0 to 1.",
+            rich_help_panel=MODEL,
+        ),
     ] = "auto",
-    roi: Annotated[str, typer.Option("--roi", help="full, heart (found by itself), or X,Y,W,H in pixels.")] = "full",
+    roi: Annotated[
+        str,
+        typer.Option(
+            "--roi",
+            help="Region to restore: full, heart (detected automatically), or X,Y,W,H in pixels.",
+            rich_help_panel=MODEL,
+        ),
+    ] = "full",
     stream: Annotated[
         bool,
         typer.Option(
             "--stream",
-            help="Follow one folder, or file names on standard input (INPUT -): each file is a frame, each result is "
-            "written at once; no report.",
+            help="Follow one folder, or file names on standard input (INPUT -): each file is one frame, each result "
+            "is written at once. No report is made.",
+            rich_help_panel=STREAM,
         ),
     ] = False,
     idle: Annotated[
         float | None,
-        typer.Option("--idle", help="With --stream: end after so many seconds without a new file; default never."),
+        typer.Option(
+            "--idle",
+            help="With --stream: stop after so many seconds without a new file. Default: never.",
+            rich_help_panel=STREAM,
+        ),
     ] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Images at a time; does not change the result.")] = 8,
+    batch_size: Annotated[
+        int,
+        typer.Option(
+            "--batch-size", help="Images computed at a time. It does not change the result.", rich_help_panel=BATCH
+        ),
+    ] = 8,
     format_: FormatOption = Format.same,
     time_axis: TimeAxisOption = None,
     on_missing: OnMissingOption = OnMissing.fail,
@@ -173,25 +242,50 @@ def interp4d(
     out: Out = None,
     factor: Annotated[
         int | None,
-        typer.Option("--factor", help="K frames where there was one, the acquired ones among them; default 2."),
+        typer.Option(
+            "--factor",
+            help="Multiply the number of frames by K; acquired frames are kept. Default: 2.",
+            rich_help_panel=MODEL,
+        ),
     ] = None,
     frames: Annotated[
-        int | None, typer.Option("--frames", help="Instead: M frames a series, evenly spaced in time.")
+        int | None,
+        typer.Option(
+            "--frames", help="Instead of --factor: M frames per series, evenly spaced in time.", rich_help_panel=MODEL
+        ),
     ] = None,
     open_: Annotated[
-        bool, typer.Option("--open", help="Not a whole heart beat: nothing between the last frame and the first.")
+        bool,
+        typer.Option(
+            "--open",
+            help="The series does not cover a full cardiac cycle: no frames between the last and the first.",
+            rich_help_panel=MODEL,
+        ),
     ] = False,
     steps: Annotated[
-        int, typer.Option("--steps", help="1: best estimate; 5 with --samples 8: mean and uncertainty.")
+        int,
+        typer.Option(
+            "--steps",
+            help="Diffusion steps. 1: best estimate; 5 with --samples 8: mean and uncertainty.",
+            rich_help_panel=MODEL,
+        ),
     ] = 1,
     samples: Samples = 1,
     seed: Seed = 0,
     engine: Engine = "tssc-s",
     consistency: Annotated[
         bool | None,
-        typer.Option(help="Correct every new volume across its slices (stage 2); default: as the engine has it."),
+        typer.Option(
+            help="Correct every new volume across its slices (stage 2). Default: as the engine defines.",
+            rich_help_panel=MODEL,
+        ),
     ] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Slices at a time; does not change the result.")] = 2,
+    batch_size: Annotated[
+        int,
+        typer.Option(
+            "--batch-size", help="Slices computed at a time. It does not change the result.", rich_help_panel=BATCH
+        ),
+    ] = 2,
     format_: FormatOption = Format.same,
     time_axis: TimeAxisOption = None,
     on_missing: OnMissingOption = OnMissing.fail,
@@ -206,7 +300,7 @@ def interp4d(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> int:
-    """Put frames between the frames of 4-D series such as cines (TSSC-Net)."""
+    """Increase the temporal resolution of 4-D series such as cines (TSSC-Net)."""
     from cmrsr.cli.interp4d import InterpRequest, run_interp_command
 
     return run_interp_command(
@@ -226,23 +320,43 @@ def function(
     inputs: Inputs,
     out: Out = None,
     scale: Annotated[
-        str, typer.Option("--scale", help="Of the matrix: 1, 2, or auto: 2 where pixels are longer than 2.4 mm.")
+        str,
+        typer.Option(
+            "--scale", help="Matrix scale: 1, 2, or auto: 2 where pixels are longer than 2.4 mm.", rich_help_panel=MODEL
+        ),
     ] = "auto",
     super_resolve: Annotated[
         bool | None,
-        typer.Option(help="Restore the images before they are measured; default: where part of k-space is missing."),
+        typer.Option(
+            help="Restore the images before they are measured. Default: where part of k-space is missing.",
+            rich_help_panel=MODEL,
+        ),
     ] = None,
     reference: Annotated[
         Path | None,
-        typer.Option("--reference", help="To compare with: a folder of label files, or a CSV as function.csv."),
+        typer.Option(
+            "--reference",
+            help="Reference to compare with: a folder of label files, or a CSV like function.csv.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     steps: Annotated[
-        int, typer.Option("--steps", help="1: best estimate; 5 with --samples 8: mean and uncertainty.")
+        int,
+        typer.Option(
+            "--steps",
+            help="Diffusion steps. 1: best estimate; 5 with --samples 8: mean and uncertainty.",
+            rich_help_panel=MODEL,
+        ),
     ] = 1,
     samples: Samples = 1,
     seed: Seed = 0,
     engine: Engine = "causal-s",
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Images at a time; does not change the result.")] = 8,
+    batch_size: Annotated[
+        int,
+        typer.Option(
+            "--batch-size", help="Images computed at a time. It does not change the result.", rich_help_panel=BATCH
+        ),
+    ] = 8,
     format_: FormatOption = Format.same,
     time_axis: TimeAxisOption = None,
     on_missing: OnMissingOption = OnMissing.fail,
@@ -285,19 +399,42 @@ def mie(
     out: Out = None,
     ti: Annotated[
         str | None,
-        typer.Option("--ti", help="Inversion times in ms of the T1 images in their order, where the files lack them."),
+        typer.Option(
+            "--ti",
+            help="Inversion times of the T1 images in ms, in their order. Default: from the files.",
+            rich_help_panel=MODEL,
+        ),
     ] = None,
-    threshold: Annotated[float, typer.Option("--threshold", help="Probability from which a pixel is scar.")] = 0.5,
-    steps: Annotated[int | None, typer.Option("--steps", help="Of the diffusion; default the engine's.")] = None,
+    threshold: Annotated[
+        float,
+        typer.Option(
+            "--threshold", help="Probability from which a pixel is classified as scar.", rich_help_panel=MODEL
+        ),
+    ] = 0.5,
+    steps: Annotated[
+        int | None,
+        typer.Option("--steps", help="Diffusion steps. Default: as the engine defines.", rich_help_panel=MODEL),
+    ] = None,
     samples: Annotated[
-        int | None, typer.Option("--samples", help="The output is their mean, and their spread; default the engine's.")
+        int | None,
+        typer.Option(
+            "--samples",
+            help="Number of samples. The result is their mean, with their spread. Default: as the engine defines.",
+            rich_help_panel=MODEL,
+        ),
     ] = None,
     seed: Seed = 0,
     engine: Engine = "cpkdm-s",
     reader: Annotated[
-        str, typer.Option("--reader", help="The engine of `function` that finds the heart in the cine.")
+        str,
+        typer.Option("--reader", help="Engine of `function` that finds the heart in the cine.", rich_help_panel=MODEL),
     ] = "causal-s",
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Images at a time; does not change the result.")] = 8,
+    batch_size: Annotated[
+        int,
+        typer.Option(
+            "--batch-size", help="Images computed at a time. It does not change the result.", rich_help_panel=BATCH
+        ),
+    ] = 8,
     format_: FormatOption = Format.same,
     time_axis: TimeAxisOption = None,
     on_missing: OnMissingOption = OnMissing.fail,
@@ -333,20 +470,26 @@ def mie(
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="A shipped recipe's name, or a TOML file.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Run folder: weights, checkpoint, log.")] = Path("runs"),
+    recipe: Annotated[str, typer.Argument(help="Name of an included recipe, or a TOML file.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Run folder for weights, checkpoint and log.")] = Path(
+        "runs"
+    ),
     data: Annotated[
-        str | None, typer.Option("--data", help="phantom, or a folder of full-resolution series; default the recipe's.")
+        str | None,
+        typer.Option("--data", help="phantom, or a folder of full-resolution series. Default: the recipe's."),
     ] = None,
     start: Annotated[
         str | None,
-        typer.Option("--start", help="Fine-tune: begin from an engine's weights (its name), or those of a run folder."),
+        typer.Option("--start", help="Fine-tune: begin with the weights of an engine (its name) or of a run folder."),
     ] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="key=value over the recipe, may be repeated.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in the run folder.")] = False,
-    device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a value of the recipe: key=value. May be repeated.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in the run folder.")] = False,
+    device: Annotated[str, typer.Option("--device", help="Device to train on: cpu or cuda.")] = "cpu",
     cache: Annotated[
-        Path | None, typer.Option("--cache", help="Where virtual patients are kept; default cmrsr in the user's cache.")
+        Path | None,
+        typer.Option("--cache", help="Folder that keeps virtual patients. Default: cmrsr in the user's cache."),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -379,29 +522,34 @@ def export(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(
-            "-o", "--out", help="Bundle folder, default engines/NAME here; of --layout triton, default triton."
-        ),
+        typer.Option("-o", "--out", help="Bundle folder. Default: engines/NAME here; with --layout triton: triton."),
     ] = None,
     precision: Annotated[
         ExportPrecision | None,
         typer.Option(
             "--precision",
-            help="f16, bf16: beside f32, and of plans; int8: an engine of its own; default as in the recipe.",
+            help="f16 or bf16: in addition to f32, and for plans; int8: a separate engine. Default: the recipe's.",
         ),
     ] = None,
     tensorrt: Annotated[
-        bool, typer.Option("--tensorrt", help="Build the TensorRT plans of the engine for this GPU, into the cache.")
+        bool,
+        typer.Option(
+            "--tensorrt", help="Build the TensorRT plans of the engine for this GPU and keep them in the cache."
+        ),
     ] = False,
     portable: Annotated[
-        bool, typer.Option("--portable", help="Plans that the smaller tensorrt_lean runs too.")
+        bool, typer.Option("--portable", help="Build plans that the smaller tensorrt_lean also runs.")
     ] = False,
-    device: Annotated[str, typer.Option("--device", help="Of --tensorrt and --verify: cuda or cuda:N.")] = "cuda",
+    device: Annotated[
+        str, typer.Option("--device", help="Device for --tensorrt and --verify: cuda or cuda:N.")
+    ] = "cuda",
     layout: Annotated[
-        Layout, typer.Option("--layout", help="triton: a model repository for Triton Inference Server.")
+        Layout,
+        typer.Option("--layout", help="Layout of the output. triton: a model repository for Triton Inference Server."),
     ] = Layout.bundle,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Compare all backends of this machine; too large an error: exit 5.")
+        bool,
+        typer.Option("--verify", help="Compare all backends of this machine. Exit code 5 if an error is too large."),
     ] = False,
 ) -> None:
     """Compile trained weights to an engine bundle: ONNX, parity check, manifest (needs the extra `train`).
@@ -439,39 +587,43 @@ class PhantomGroup(StrEnum):
 
 @app.command()
 def phantom(
-    out: Annotated[Path, typer.Argument(help="Folder to write to.")],
+    out: Annotated[Path, typer.Argument(help="Output folder.")],
     kind: Annotated[
-        PhantomKind, typer.Option("--kind", help="Which scan; study: all four of the same body.")
+        PhantomKind, typer.Option("--kind", help="Scan to simulate. study: all four of the same subject.")
     ] = PhantomKind.study,
-    subjects: Annotated[int, typer.Option("--subjects", help="How many virtual patients.")] = 1,
+    subjects: Annotated[int, typer.Option("--subjects", help="Number of virtual patients.")] = 1,
     seed: Seed = 0,
-    format_: Annotated[FileFormat, typer.Option("--format", help="Of the scans; the truth is NIfTI and JSON.")] = (
-        FileFormat.nifti
-    ),
-    group: Annotated[PhantomGroup, typer.Option("--group", help="Of disease, as in ACDC.")] = PhantomGroup.mixed,
+    format_: Annotated[
+        FileFormat, typer.Option("--format", help="File format of the scans. The ground truth is NIfTI and JSON.")
+    ] = (FileFormat.nifti),
+    group: Annotated[PhantomGroup, typer.Option("--group", help="Disease group, as in ACDC.")] = PhantomGroup.mixed,
     ef: Annotated[
-        float | None, typer.Option("--ef", help="Left-ventricular ejection fraction, percent; default drawn.")
+        float | None, typer.Option("--ef", help="Left-ventricular ejection fraction in percent. Default: random.")
     ] = None,
     frames: Annotated[
-        int | None, typer.Option("--frames", help="Phases of a cine, beats of a perfusion series; default drawn.")
+        int | None, typer.Option("--frames", help="Phases of a cine, beats of a perfusion series. Default: random.")
     ] = None,
     slices: Annotated[
         int | None,
-        typer.Option("--slices", help="Short-axis slices; default: cine and LGE cover the heart, the others have 3."),
+        typer.Option("--slices", help="Short-axis slices. Default: cine and LGE cover the heart, the others have 3."),
     ] = None,
-    matrix: Annotated[int | None, typer.Option("--matrix", help="Pixels along x and y; default drawn.")] = None,
+    matrix: Annotated[int | None, typer.Option("--matrix", help="Pixels along x and y. Default: random.")] = None,
     fraction: Annotated[
         float,
-        typer.Option("--fraction", help="Share of perfusion's phase lines that is acquired; below 1: input for sr."),
+        typer.Option(
+            "--fraction", help="Fraction of phase-encoding lines acquired in perfusion. Below 1: input for sr."
+        ),
     ] = 1.0,
-    long_axis: Annotated[bool, typer.Option("--long-axis", help="Cine also in 2-, 3- and 4-chamber view.")] = False,
+    long_axis: Annotated[bool, typer.Option("--long-axis", help="Add cines in 2-, 3- and 4-chamber view.")] = False,
     workers: Annotated[
-        int | None, typer.Option("--workers", help="Patients made at a time; default all cores.")
+        int | None, typer.Option("--workers", help="Patients simulated at a time. Default: one per processor.")
     ] = None,
-    no_picture: Annotated[bool, typer.Option("--no-picture", help="Leave out each patient's overview.png.")] = False,
+    no_picture: Annotated[
+        bool, typer.Option("--no-picture", help="Do not write overview.png for each patient.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write scans of virtual patients (cine, perfusion, T1, LGE of one body), with the truth beside them."""
+    """Simulate scans of virtual patients (cine, perfusion, T1, LGE of one subject), with their ground truth."""
     from cmrsr.cli.phantom import PhantomRequest, run_phantom_command
 
     run_phantom_command(
@@ -488,16 +640,18 @@ def evaluate_sr(
     context: typer.Context,
     inputs: Inputs,
     out: Out = None,
-    fraction: Annotated[float, typer.Option("--fraction", help="Share of the phase lines that is kept.")] = 0.35,
-    axes: Annotated[str, typer.Option("--axes", help="Phase-encoding axes to try: x, y or xy.")] = "xy",
-    crop: Annotated[int, typer.Option("--crop", help="Heart window in pixels that is scored; 0: whole image.")] = 96,
-    every: Annotated[int, typer.Option("--every", help="Use every n-th frame.")] = 1,
+    fraction: Annotated[
+        float, typer.Option("--fraction", help="Fraction of phase-encoding lines that is kept.")
+    ] = 0.35,
+    axes: Annotated[str, typer.Option("--axes", help="Phase-encoding axes to evaluate: x, y or xy.")] = "xy",
+    crop: Annotated[int, typer.Option("--crop", help="Heart window to score, in pixels. 0: the whole image.")] = 96,
+    every: Annotated[int, typer.Option("--every", help="Evaluate every n-th frame.")] = 1,
     engine: Engine = "perfgen-s",
     settings: Annotated[
-        str, typer.Option("--settings", help="STEPSxSAMPLES[@CONSISTENCY], separated by commas.")
+        str, typer.Option("--settings", help="Settings to compare: STEPSxSAMPLES[@CONSISTENCY], separated by commas.")
     ] = "1x1,5x1,5x8",
     seed: Seed = 0,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Images at a time.")] = 8,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Images computed at a time.")] = 8,
     time_axis: TimeAxisOption = None,
     device: Device = "auto",
     backend: BackendOption = Backend.auto,
@@ -529,7 +683,9 @@ def evaluate_interp4d(
     context: typer.Context,
     data: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[DATA]...", help="4-D series: files, folders (ACDC's layout too), or .txt lists."),
+        typer.Argument(
+            metavar="[DATA]...", help="4-D series: files, folders (also in the layout of ACDC), or .txt lists."
+        ),
     ] = None,
     out: Out = None,
     protocol: Annotated[
@@ -541,26 +697,32 @@ def evaluate_interp4d(
         ),
     ] = None,
     keep: Annotated[
-        int | None, typer.Option("--keep", help="K of holdout-frames: every K-th frame is kept; default 4.")
+        int | None, typer.Option("--keep", help="For holdout-frames: keep every K-th frame. Default: 4.")
     ] = None,
-    open_: Annotated[bool, typer.Option("--open", help="Not a whole beat: the last frame does not lead back.")] = False,
+    open_: Annotated[
+        bool, typer.Option("--open", help="The series does not cover a full cardiac cycle (no wrap-around).")
+    ] = False,
     crop: Annotated[
-        int, typer.Option("--crop", help="Heart window in pixels, scored beside the whole image; 0: none.")
+        int, typer.Option("--crop", help="Heart window in pixels, scored in addition to the whole image. 0: none.")
     ] = 0,
-    es: Annotated[int | None, typer.Option("--es", help="Frame of end-systole, from 1; default found.")] = None,
+    es: Annotated[
+        int | None, typer.Option("--es", help="Frame of end-systole, counted from 1. Default: detected.")
+    ] = None,
     gaps: Annotated[
-        str | None, typer.Option("--gaps", help="Score also with every n-th frame kept, for instance 2,4,8.")
+        str | None, typer.Option("--gaps", help="Also score with every n-th frame kept, for instance 2,4,8.")
     ] = None,
     subjects: Annotated[
-        int | None, typer.Option("--subjects", help="Score so many virtual patients instead of DATA.")
+        int | None, typer.Option("--subjects", help="Number of virtual patients to score instead of DATA.")
     ] = None,
     speed: Annotated[
-        int | None, typer.Option("--speed", help="Virtual hearts beat so many times as fast: 1, 2, 3, 4 or 6.")
+        int | None, typer.Option("--speed", help="Factor by which virtual hearts beat faster: 1, 2, 3, 4 or 6.")
     ] = None,
     engine: Engine = "tssc-s",
-    settings: Annotated[str, typer.Option("--settings", help="STEPSxSAMPLES, separated by commas.")] = "1x1",
-    seed: Annotated[int, typer.Option("--seed", help="Of the noise and of the virtual patients.")] = 1,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Slices at a time.")] = 2,
+    settings: Annotated[
+        str, typer.Option("--settings", help="Settings to compare: STEPSxSAMPLES, separated by commas.")
+    ] = "1x1",
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the noise and of the virtual patients.")] = 1,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Slices computed at a time.")] = 2,
     time_axis: TimeAxisOption = None,
     device: Device = "auto",
     backend: BackendOption = Backend.auto,
@@ -586,30 +748,32 @@ def evaluate_function(
     context: typer.Context,
     data: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[DATA]...", help="Short-axis cines: files, folders (as of ACDC, too), .txt lists."),
+        typer.Argument(
+            metavar="[DATA]...", help="Short-axis cines: files, folders (also in the layout of ACDC), or .txt lists."
+        ),
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option("--labels", help="Folder of label NIfTI named like the scans, or a CSV table of values."),
+        typer.Option("--labels", help="Folder of label NIfTI files named like the scans, or a CSV table of values."),
     ] = None,
     out: Out = None,
     subjects: Annotated[
-        int | None, typer.Option("--subjects", help="Score so many virtual patients instead of DATA.")
+        int | None, typer.Option("--subjects", help="Number of virtual patients to score instead of DATA.")
     ] = None,
     scale: Annotated[
-        int, typer.Option("--scale", help="2: measure at half resolution and restored too; 1: full resolution alone.")
+        int, typer.Option("--scale", help="2: also measure at half resolution, and restored. 1: full resolution only.")
     ] = 2,
     crop: Annotated[
-        int, typer.Option("--crop", help="Heart window in pixels, scored beside the whole image; 0: none.")
+        int, typer.Option("--crop", help="Heart window in pixels, scored in addition to the whole image. 0: none.")
     ] = 96,
     engine: Annotated[
         list[str] | None,
-        typer.Option("--engine", help="Name or folder of an engine; several (or with commas): a row each."),
+        typer.Option("--engine", help="Name or folder of an engine. Several, or separated by commas: one row each."),
     ] = None,
-    steps: Annotated[int, typer.Option("--steps", help="Of the diffusion.")] = 1,
+    steps: Annotated[int, typer.Option("--steps", help="Diffusion steps.")] = 1,
     samples: Samples = 1,
-    seed: Annotated[int, typer.Option("--seed", help="Of the noise and of the virtual patients.")] = 1,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Images at a time.")] = 8,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the noise and of the virtual patients.")] = 1,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Images computed at a time.")] = 8,
     time_axis: TimeAxisOption = None,
     device: Device = "auto",
     backend: BackendOption = Backend.auto,
@@ -639,49 +803,59 @@ def evaluate_mie(
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option("--labels", help="Folder of scar masks named like the late enhancement; default beside it."),
+        typer.Option("--labels", help="Folder of scar masks named like the late enhancement. Default: next to it."),
     ] = None,
     out: Out = None,
     subjects: Annotated[
-        int | None, typer.Option("--subjects", help="Score so many virtual patients instead of STUDY.")
+        int | None, typer.Option("--subjects", help="Number of virtual patients to score instead of STUDY.")
     ] = None,
     groups: Annotated[
-        str, typer.Option("--groups", help="Of the virtual patients, in turn, separated by commas.")
+        str, typer.Option("--groups", help="Disease groups of the virtual patients, in turn, separated by commas.")
     ] = "normal,infarct",
     slices: Annotated[int, typer.Option("--slices", help="T1 slices of a virtual patient, 1 to 3.")] = 3,
-    frames: Annotated[int, typer.Option("--frames", help="Phases of the cine of a virtual patient.")] = 20,
+    frames: Annotated[int, typer.Option("--frames", help="Cine phases of a virtual patient.")] = 20,
     cache: Annotated[
         Path | None, typer.Option("--cache", help="Folder that keeps the scans of virtual patients.")
     ] = None,
     swap: Annotated[
-        bool, typer.Option("--swap/--no-swap", help="Also T1 images of one patient with the cine of the next.")
+        bool, typer.Option("--swap/--no-swap", help="Also score T1 images of one patient with the cine of the next.")
     ] = True,
     lpips: Annotated[
-        Path | None, typer.Option("--lpips", help="ONNX file of LPIPS: two images (n, 3, y, x) to a distance (n).")
+        Path | None, typer.Option("--lpips", help="ONNX file of LPIPS, from two images (n, 3, y, x) to a distance (n).")
     ] = None,
     engine: Annotated[
         list[str] | None,
-        typer.Option("--engine", help="Name or folder of an engine; several (or with commas): a row each."),
+        typer.Option("--engine", help="Name or folder of an engine. Several, or separated by commas: one row each."),
     ] = None,
     reader: Annotated[
-        str, typer.Option("--reader", help="The engine of `function` that finds the heart in the cine.")
+        str,
+        typer.Option("--reader", help="Engine of `function` that finds the heart in the cine.", rich_help_panel=MODEL),
     ] = "causal-s",
-    steps: Annotated[int, typer.Option("--steps", help="Of the diffusion.")] = 5,
+    steps: Annotated[int, typer.Option("--steps", help="Diffusion steps.")] = 5,
     samples: Samples = 8,
-    seed: Annotated[int, typer.Option("--seed", help="Of the noise and of the virtual patients.")] = 1000,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the noise and of the virtual patients.")] = 1000,
     ti: Annotated[
         str | None,
-        typer.Option("--ti", help="Inversion times in ms of the T1 images in their order, where the files lack them."),
+        typer.Option(
+            "--ti",
+            help="Inversion times of the T1 images in ms, in their order. Default: from the files.",
+            rich_help_panel=MODEL,
+        ),
     ] = None,
-    threshold: Annotated[float, typer.Option("--threshold", help="Probability from which a pixel is scar.")] = 0.5,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Images at a time.")] = 8,
+    threshold: Annotated[
+        float,
+        typer.Option(
+            "--threshold", help="Probability from which a pixel is classified as scar.", rich_help_panel=MODEL
+        ),
+    ] = 0.5,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Images computed at a time.")] = 8,
     device: Device = "auto",
     backend: BackendOption = Backend.auto,
     precision: PrecisionOption = Precision.auto,
     threads: Threads = None,
     quiet: Quiet = False,
 ) -> int:
-    """Synthesise late enhancement; compare it and its scar with acquired enhancement, beside simple baselines."""
+    """Synthesise late enhancement; compare it and its scar with acquired enhancement and with simple baselines."""
     from cmrsr.cli.evaluate_mie import EvaluateMieRequest, run_evaluate_mie_command
 
     return run_evaluate_mie_command(
@@ -699,15 +873,18 @@ def evaluate_phantom(
     context: typer.Context,
     real: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[REAL]...", help="Real scans to compare with: files, folders, or .txt lists of them."),
+        typer.Argument(metavar="[REAL]...", help="Real scans to compare with: files, folders, or .txt lists of both."),
     ] = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="Output folder.")] = Path("phantom_evaluation"),
     subjects: Annotated[
-        int, typer.Option("--subjects", help="Virtual subjects that are measured: so many healthy, so many of all.")
+        int,
+        typer.Option(
+            "--subjects", help="Virtual subjects to measure: so many healthy ones, and so many of all groups."
+        ),
     ] = 200,
-    seed: Annotated[int, typer.Option("--seed", help="Of the virtual patients.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the virtual patients.")] = 1,
     images: Annotated[
-        int, typer.Option("--images", help="Virtual patients that are scanned, of every kind among the real scans.")
+        int, typer.Option("--images", help="Virtual patients to scan, for every kind of scan among the real ones.")
     ] = 8,
     quiet: Quiet = False,
 ) -> None:
@@ -723,20 +900,59 @@ def evaluate_phantom(
 
 @app.command()
 def info(
-    selftest: Annotated[
-        bool, typer.Option("--selftest", help="Check engines, backends and tasks against what was released.")
+    inputs: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[PATH]...",
+            help="Files, folders (searched through), or .txt lists of them: list the series in them, and what each "
+            "command would do with each. Nothing is written.",
+        ),
+    ] = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="With PATH: also read the voxels, as the commands do.", rich_help_panel=PATHS)
     ] = False,
-    bench: Annotated[bool, typer.Option("--bench", help="Measure how fast the engines are here.")] = False,
+    time_axis: Annotated[str | None, typer.Option("--time-axis", help=TIME_AXIS_HELP, rich_help_panel=PATHS)] = None,
+    on_missing: Annotated[
+        OnMissing, typer.Option("--on-missing", help=ON_MISSING_HELP, rich_help_panel=PATHS)
+    ] = OnMissing.fail,
+    selftest: Annotated[
+        bool,
+        typer.Option(
+            "--selftest",
+            help="Run a self-test: compare engines, backends and tasks with the release.",
+            rich_help_panel=TESTS,
+        ),
+    ] = False,
+    bench: Annotated[
+        bool, typer.Option("--bench", help="Measure the speed of the engines on this machine.", rich_help_panel=TESTS)
+    ] = False,
     engines: Annotated[
         list[str] | None,
-        typer.Option("--engine", help="Of --selftest and --bench: a name or folder, may be repeated; default all."),
+        typer.Option(
+            "--engine", help="Engine to test, by name or folder; may be repeated. Default: all.", rich_help_panel=TESTS
+        ),
     ] = None,
     device: Device = "auto",
     backend: BackendOption = Backend.auto,
     threads: Threads = None,
-    json_: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
-    """Version, devices, backends, and the engines with their digests; whether all works, and how fast."""
+    """List the series in a folder and what each command would do with them; without PATH, describe the installation.
+
+    With PATH, exit code 8 means that some series cannot be read, 3 or 4 that none can.
+    """
+    from cmrsr.errors import UsageError
+
+    if inputs:
+        from cmrsr.cli.info_series import SeriesRequest, run_info_series_command
+
+        if selftest or bench or engines or threads or (device, backend) != ("auto", Backend.auto):
+            raise UsageError("--selftest, --bench and their options are about the installation: leave PATH out")
+        return run_info_series_command(
+            SeriesRequest(inputs=inputs, time_axis=time_axis, on_missing=on_missing.value, deep=deep, as_json=json_)
+        )
+    if deep or time_axis or on_missing is not OnMissing.fail:
+        raise UsageError("--deep, --time-axis and --on-missing are about series: name a file or folder")
     from cmrsr.cli.info import InfoRequest, run_info_command
 
     return run_info_command(

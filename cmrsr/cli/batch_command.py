@@ -1,12 +1,13 @@
 """What every command shares that works through a batch of series with an engine: find, process, record, report."""
 
+import logging
 import os
 import shlex
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 Options = TypeVar("Options")
 REPORT_THREAD = "report"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +102,7 @@ class BatchTask(Generic[Options]):
 def run_batch_command(request: BatchRequest, task: BatchTask[Any]) -> int:
     """Find the series, process each, write ``run.json`` and ``report.html``; the exit code of the batch."""
     from cmrsr import __version__
-    from cmrsr.io.discover import Candidate, Refused, discover
+    from cmrsr.io.discover import Candidate, Refused, find_series, log_left_out
     from cmrsr.io.outputs import refuse_overwriting
     from cmrsr.runtime.bundle import load
     from cmrsr.tasks.batch import exit_code, mine, output_folder, parse_shard, run_batch, shard_file
@@ -110,8 +112,12 @@ def run_batch_command(request: BatchRequest, task: BatchTask[Any]) -> int:
     shard = parse_shard(request.shard, os.environ)
     time_axis = parse_time_axis(request.time_axis)
     bundle = load(request.engine, task.files.task)
-    with searching(quiet=request.quiet):
-        candidates, refused, _ = discover(request.inputs, time_axis=time_axis, on_missing=cast(Any, request.on_missing))
+    with searching(quiet=request.quiet) as progress:
+        search = find_series(
+            request.inputs, time_axis=time_axis, on_missing=cast(Any, request.on_missing), progress=progress
+        )
+        log_left_out(search.left_out)
+    candidates, refused = list(search.candidates), list(search.refused)
     found: list[Candidate | Refused] = [*candidates, *refused]
     sources = [path for one in found for path in one.paths]
     if task.arrange:
@@ -131,11 +137,11 @@ def run_batch_command(request: BatchRequest, task: BatchTask[Any]) -> int:
         record = {
             "software": f"cmrsr {__version__}", "task": files.task, "command": command, "started": started.isoformat(),
             "engine": {"name": bundle.manifest.name, "digest": bundle.digest}, "parameters": files.parameters(),
-            "shard": shard,
+            "shard": shard, "left_out": [one.record() for one in search.left_out],
         }  # fmt: skip
         pages = Pages(bundle, task) if request.report else None
         with ReportingConsole(n_mine, pages, quiet=request.quiet, verbose=request.verbose) as console:
-            if shard and not request.quiet:
+            if shard and shard[1] > 1 and not request.quiet:
                 part = f"shard {shard[0]} of {shard[1]}: {n_mine} of {len(cases)} series"
                 console.console.print(f"{part} (--shard 1/1 takes all)")
             results = run_batch(candidates, refused, files.process, out, console, record, shard=shard)
@@ -149,8 +155,9 @@ def run_batch_command(request: BatchRequest, task: BatchTask[Any]) -> int:
         run = ReportRun(
             title=task.title, command=command, version=__version__, started=started,
             seconds=time.monotonic() - clock, engine=bundle.manifest.name, engine_digest=bundle.digest,
+            left_out=tuple(one.message for one in search.left_out if one.notable),
         )  # fmt: skip
-        write_report(page, pages.cases, run, task.draw_batch()(pages.cases) if task.draw_batch else ())
+        write_report(page, pages.cases, run, pages.drawn())
         if not request.quiet:
             console.console.print(f"report: {page}")
     return exit_code(results)
@@ -180,11 +187,31 @@ class Pages:
             self._preparing.join()
 
     def add(self, result: "CaseResult") -> None:
-        from cmrsr.evaluate.report import MAX_ILLUSTRATED
+        from cmrsr.evaluate.report import MAX_ILLUSTRATED, plain_case
 
         illustrated = sum(bool(case.pictures) for case in self.cases) < MAX_ILLUSTRATED
-        make = self._task.report_case()
-        self.cases.append(make(result, self._bundle, self._task.options, illustrated=illustrated))
+        try:
+            case = self._task.report_case()(result, self._bundle, self._task.options, illustrated=illustrated)
+        except Exception as error:  # a defect in reporting costs this case its section, not the others theirs
+            if os.environ.get("CMRSR_DEBUG"):
+                raise
+            said = f"its section could not be made ({type(error).__name__}: {error}); report this"
+            case = plain_case(replace(result, warnings=(*result.warnings, said)))
+        self.cases.append(case)
+
+    def drawn(self) -> "Sequence[Picture]":
+        """The pictures of the whole batch; none where a defect keeps them from being drawn."""
+        if not self._task.draw_batch:
+            return ()
+        try:
+            return self._task.draw_batch()(self.cases)
+        except Exception as error:
+            if os.environ.get("CMRSR_DEBUG"):
+                raise
+            _log.warning(
+                "the pictures of the batch could not be drawn (%s: %s); report this", type(error).__name__, error
+            )
+            return ()
 
 
 class ReportingConsole(BatchConsole):

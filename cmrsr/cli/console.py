@@ -2,17 +2,19 @@
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
-from cmrsr.tasks.batch import CaseResult
+from cmrsr.io.printable import printable
+from cmrsr.tasks.batch import CaseResult, Status
+from cmrsr.tasks.failures import summary_line
 
-SIGNS = {"ok": "[green]✓[/]", "skipped": "[dim]–[/]", "failed": "[red]✕[/]"}
+SIGNS: dict[Status, tuple[str, str]] = {"ok": ("✓", "green"), "skipped": ("–", "dim"), "failed": ("✕", "red")}
 
 
 def messages() -> Console:
@@ -20,20 +22,68 @@ def messages() -> Console:
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+def line(*parts: str | tuple[str, str]) -> Text:
+    """One line of text and (text, style): nothing in it is markup, an escape sequence or a line end."""
+    return Text.assemble(*((printable(p[0]), p[1]) if isinstance(p, tuple) else printable(p) for p in parts))
+
+
 @contextmanager
-def searching(*, quiet: bool) -> Iterator[None]:
-    """While inputs are looked through: a sign of life on a terminal; ``quiet``: no word of what is left out either."""
+def searching(*, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """While inputs are searched: a sign of life on a terminal, fed with the number of DICOM files read so far.
+
+    ``quiet``: no word of what is left out either.
+    """
     log = logging.getLogger("cmrsr")
     before = log.level
     log.setLevel(logging.ERROR if quiet else before)
     try:
         if quiet or not sys.stderr.isatty():
-            yield
+            yield lambda n: None
         else:
-            with messages().status("looking for series"):
-                yield
+            with messages().status("searching for series") as status:
+                yield lambda n: status.update(f"searching for series: {n} DICOM files read")
     finally:
         log.setLevel(before)
+
+
+class AlikeFailures:
+    """Failures in few lines: those that are alike and follow each other are one, later ones are counted at the end."""
+
+    def __init__(self, write: Callable[[Text], None]) -> None:
+        self._write = write
+        self._held: list[CaseResult] = []
+        self._first: dict[str, CaseResult] = {}
+        self._more: dict[str, int] = {}
+
+    def add(self, result: CaseResult) -> None:
+        """Hold a failure until another kind of result comes."""
+        if self._held and _pattern(self._held[0]) != _pattern(result):
+            self.flush()
+        self._held.append(result)
+
+    def flush(self) -> None:
+        """Write what is held, unless the like of it was written before."""
+        if not self._held:
+            return
+        pattern = _pattern(self._held[0])
+        if pattern in self._first:
+            self._more[pattern] = self._more.get(pattern, 0) + len(self._held)
+        else:
+            self._first[pattern] = self._held[0]
+            self._write(line(SIGNS["failed"], " ", summary_line(self._held)))
+        self._held = []
+
+    def close(self) -> None:
+        """Write the last failures, and how many more were like the first of their kind."""
+        self.flush()
+        for pattern, n in self._more.items():
+            cases = "1 more case" if n == 1 else f"{n} more cases"
+            self._write(line(SIGNS["failed"], f" {cases} failed like {self._first[pattern].name}"))
+        self._more = {}
+
+
+def _pattern(result: CaseResult) -> str:
+    return result.pattern or result.message
 
 
 class BatchConsole:
@@ -43,11 +93,12 @@ class BatchConsole:
         self.console = messages()
         self.quiet, self.verbose = quiet, verbose
         self.progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
             console=self.console, transient=True, disable=quiet or not sys.stderr.isatty(),
         )  # fmt: skip
         self.n_cases, self.n_done = n_cases, 0
         self._task: TaskID | None = None
+        self._failures = AlikeFailures(self.console.print)
 
     def __enter__(self) -> "BatchConsole":
         self.progress.start()
@@ -57,9 +108,10 @@ class BatchConsole:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.progress.stop()
+        self._failures.close()
 
     def case_started(self, name: str, n_evaluations: int) -> None:
-        description = f"{escape(name)} ({self.n_done + 1}/{self.n_cases})"
+        description = f"{printable(name)} ({self.n_done + 1}/{self.n_cases})"
         self._task = self.progress.add_task(description, total=n_evaluations)
 
     def evaluated(self, n: int) -> None:
@@ -72,12 +124,14 @@ class BatchConsole:
             self.progress.remove_task(self._task)
             self._task = None
         if result.status == "failed":
-            self.console.print(f"{SIGNS['failed']} {escape(result.message)}")
-        elif not self.quiet:
+            self._failures.add(result)
+            return
+        self._failures.flush()
+        if not self.quiet:
             what = result.message or f"{result.seconds:.1f} s"
-            where = escape(str(result.outputs[0])) if result.outputs else ""
-            self.console.print(f"{SIGNS[result.status]} {escape(result.name)} [dim]{what}[/] → {where}")
+            where = str(result.outputs[0]) if result.outputs else ""
+            self.console.print(line(SIGNS[result.status], f" {result.name} ", (what, "dim"), f" → {where}"))
             for note in result.notes if self.verbose else ():
-                self.console.print(f"  [dim]{escape(note)}[/]")
+                self.console.print(line("  ", (note, "dim")))
             for warning in result.warnings:
-                self.console.print(f"  [yellow]note[/] {escape(warning)}")
+                self.console.print(line("  ", ("note", "yellow"), f" {warning}"))

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cmrsr.cli.console import SIGNS, messages
+from cmrsr.cli.console import SIGNS, line, messages
 
 if TYPE_CHECKING:
     from cmrsr.evaluate.selftest import Check
@@ -56,7 +56,7 @@ def table_of(checks: "Iterable[Check]") -> Table:
         name = "" if check.engine == before else check.engine
         before = check.engine
         table.add_row(
-            SIGNS["ok" if check.passed else "failed"], escape(name), escape(check.what), escape(check.found),
+            line(SIGNS["ok" if check.passed else "failed"]), escape(name), escape(check.what), escape(check.found),
             f"{check.seconds:.1f}",
         )  # fmt: skip
     return table

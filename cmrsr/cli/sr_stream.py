@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -13,9 +14,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, cast
 
 from rich.live import Live
-from rich.markup import escape
 
-from cmrsr.cli.console import SIGNS, messages
+from cmrsr.cli.console import SIGNS, line, messages
 from cmrsr.cli.sr import SrRequest, sr_options
 from cmrsr.errors import UnreadableError, UsageError
 
@@ -119,6 +119,7 @@ class StreamConsole:
         shown = not quiet and self.console.is_terminal
         self._live = Live(console=self.console, auto_refresh=False, transient=True) if shown else None
         self._drawn_at, self._drawn = 0.0, -1
+        self._failed: Counter[str] = Counter()  # by pattern
 
     def __enter__(self) -> "StreamConsole":
         if self._live:
@@ -131,18 +132,20 @@ class StreamConsole:
 
     def frame_ended(self, result: "FrameResult") -> None:
         if result.status == "failed":
-            self.console.print(f"{SIGNS['failed']} {escape(result.message)}")
+            self._failed[result.pattern] += 1
+            if self._failed[result.pattern] == 1:  # at once; those alike are counted at the end
+                self.console.print(line(SIGNS["failed"], f" {result.message}"))
         elif self.verbose and not self.quiet:
             what = "done before"
             if timing := result.timing:
                 parts = ("waiting", "reading", "computing", "writing")
                 spent = ", ".join(f"{part} {getattr(timing, f'{part}_ms'):.0f}" for part in parts)
                 what = f"{timing.latency_ms:.0f} ms ({spent})"
-            self.console.print(f"{SIGNS[result.status]} {escape(str(result.name))} [dim]{what}[/]")
+            self.console.print(line(SIGNS[result.status], f" {result.name} ", (what, "dim")))
 
     def noted(self, text: str) -> None:
         if not self.quiet:
-            self.console.print(f"  [yellow]note[/] {escape(text)}")
+            self.console.print(line("  ", ("note", "yellow"), f" {text}"))
 
     def at_rest(self, log: "StreamLog") -> None:
         n = log.counts.total() + len(log.failed)
@@ -154,6 +157,9 @@ class StreamConsole:
         self._live.update(f"[dim]{n} frames{late}[/]", refresh=True)
 
     def summary(self, log: "StreamLog", out: Path) -> None:
+        for pattern, n in self._failed.items():
+            if n > 1:
+                self.console.print(line(SIGNS["failed"], f" {n} frames failed alike: {pattern}"))
         if self.quiet:
             return
         running = log.latencies.summary()
@@ -164,4 +170,4 @@ class StreamConsole:
         )
         skipped = f", {log.counts['skipped']} done before" if log.counts["skipped"] else ""
         failed = f", {len(log.failed)} failed" if log.failed else ""
-        self.console.print(f"{log.counts['ok']} frames{skipped}{failed}{late} → {escape(str(out))}")
+        self.console.print(line(f"{log.counts['ok']} frames{skipped}{failed}{late} → {out}"))

@@ -9,7 +9,8 @@ from cmrsr.errors import CmrsrError, UnusableError
 from cmrsr.evaluate.mie_cases import LABEL_ENDINGS, Case, with_labels
 from cmrsr.io.discover import Candidate
 from cmrsr.io.nifti import read_nifti
-from cmrsr.io.nifti_header import file_shape, read_header
+from cmrsr.io.nifti_file import read_header
+from cmrsr.io.nifti_header import file_shape
 from cmrsr.io.study_series import StudySeries, look_at
 
 
@@ -31,7 +32,7 @@ def _still(candidate: Candidate) -> Candidate:
         return candidate
     path = candidate.paths[0]
     try:
-        n_axes = len(file_shape(path, read_header(path)))
+        n_axes = len(file_shape(read_header(path)))
     except CmrsrError:
         return candidate
     return replace(candidate, open=partial(read_nifti, path, time_axis="none")) if n_axes == 3 else candidate

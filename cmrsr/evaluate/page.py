@@ -7,8 +7,11 @@ from html import escape
 from pathlib import Path
 
 from cmrsr.io.outputs import output_errors, replacing
+from cmrsr.io.printable import printable_page
+from cmrsr.tasks.batch import Status
 
 NOTICE = "Research software, not a medical device. Not for diagnosis or treatment."
+STATUS_SIGNS: dict[Status, str] = {"ok": "✓ ok", "failed": "✕ failed", "skipped": "– skipped"}
 MEDIA_TYPES = ((b"\x89PNG", "image/png"), (b"RIFF", "image/webp"), (b"GIF8", "image/gif"))
 
 
@@ -23,13 +26,8 @@ class Picture:
 
 def write_page(path: Path, pieces: Iterable[str]) -> None:
     """Write a page piece by piece; it appears whole or not at all. Raises OutputError."""
-    # errors="replace": a file name that is not valid UTF-8 must not cost the page
-    with (
-        replacing(path) as partial,
-        output_errors(path),
-        partial.open("w", encoding="utf-8", errors="replace", newline="\n") as handle,
-    ):
-        handle.writelines(pieces)
+    with replacing(path) as partial, output_errors(path), partial.open("w", encoding="utf-8", newline="\n") as handle:
+        handle.writelines(map(printable_page, pieces))  # names may be no UTF-8, and hold control characters
 
 
 # ---- the batch -----------------------------------------------------------------------------------------------------
@@ -72,3 +70,8 @@ def items(texts: Sequence[str]) -> str:
 def warning_list(texts: Sequence[str]) -> str:
     """Below the head of an evaluation: what was refused or left out."""
     return f'<ul class="warnings" style="margin-top:16px">{items(texts)}</ul>'
+
+
+def chip(status: Status) -> str:
+    """What became of a case, as a coloured word."""
+    return f'<span class="chip {status}">{STATUS_SIGNS[status]}</span>'

@@ -12,13 +12,25 @@ from html import escape
 from pathlib import Path
 
 from cmrsr.evaluate.facts import Fact, counted
-from cmrsr.evaluate.page import NOTICE, Picture, duration, figures, items, signed, table, write_page
+from cmrsr.evaluate.page import (
+    NOTICE,
+    STATUS_SIGNS,
+    Picture,
+    chip,
+    duration,
+    figures,
+    items,
+    signed,
+    table,
+    warning_list,
+    write_page,
+)
+from cmrsr.evaluate.report_failures import group_row, group_section, grouped
 from cmrsr.evaluate.statistics import Comparison, Paired, Summary, format_p
 from cmrsr.evaluate.style import PAGE_CSS
 from cmrsr.tasks.batch import CaseResult, Status
 
 MAX_ILLUSTRATED = 30  # cases with pictures: about 2 MB each
-SIGNS: dict[Status, str] = {"ok": "✓ ok", "failed": "✕ failed", "skipped": "– skipped"}
 CAUTION = "Look at this before you use the numbers"
 
 
@@ -36,8 +48,9 @@ class FactTable:
 class ReportCase:
     """What is shown of one series. None or empty: unknown, and left out of the page.
 
-    columns: its cells in the table of cases, under the headings that its task gives them. cautions: what speaks against
-    its result. headline: the few values that matter most, as (what, value). facts: what its section lists.
+    pattern: of a failure, equal for those that are alike. columns: its cells in the table of cases, under the headings
+    that its task gives them. cautions: what speaks against its result. headline: the few values that matter most, as
+    (what, value). facts: what its section lists.
     tables_below: the tables that come after the pictures. n_images: how many the task computed. notes: what was decided
     on the way, folded away. compared: (measured, reference) by (quantity, unit), for pictures of the whole batch.
     """
@@ -45,6 +58,7 @@ class ReportCase:
     name: str
     status: Status
     message: str = ""
+    pattern: str = ""
     columns: tuple[Fact, ...] = ()
     cautions: tuple[str, ...] = ()
     headline: tuple[Fact, ...] = ()
@@ -62,7 +76,7 @@ class ReportCase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportRun:
-    """What is shown of the whole run."""
+    """What is shown of the whole run. left_out: what was left out by which rule, a line each."""
 
     title: str
     command: str
@@ -71,12 +85,14 @@ class ReportRun:
     seconds: float
     engine: str
     engine_digest: str
+    left_out: tuple[str, ...] = ()
 
 
 def plain_case(result: CaseResult) -> ReportCase:
     """A case of which only status, message and outputs are known: it failed, or was done before."""
     return ReportCase(
-        name=result.name, status=result.status, message=result.message, warnings=result.warnings,
+        name=result.name, status=result.status, message=result.message, pattern=result.pattern,
+        warnings=result.warnings,
         outputs=tuple(str(path) for path in result.outputs),
     )  # fmt: skip
 
@@ -119,20 +135,29 @@ def write_evaluation_report(
 def _batch(cases: Sequence[ReportCase], run: ReportRun, pictures: Sequence[Picture]) -> Iterator[str]:
     done = [case for case in cases if case.status == "ok"]
     illustrated = {id(case) for case in done[:MAX_ILLUSTRATED]}
-    counts = [(sum(case.status == status for case in cases), status) for status in SIGNS]
+    counts = [(sum(case.status == status for case in cases), status) for status in STATUS_SIGNS]
     tiles = [(str(n), status, status if n else "none") for n, status in counts]
     yield page_head(run, [*tiles, (duration(run.seconds), "total time", "plain"), *_rate(done)])
     yield from figures(pictures)
     if len(done) > MAX_ILLUSTRATED:
         yield f'<p class="note">{len(done)} cases succeeded; pictures are shown for the first {MAX_ILLUSTRATED}.</p>'
+    if run.left_out:
+        yield warning_list(run.left_out)
     yield "<h2>Cases</h2>"
     headings = list(dict.fromkeys(heading for case in cases for heading, _ in case.columns))
+    groups = grouped(cases)
     yield table(
         ("Case", "Status", *headings, "Time", "Remark"),
-        (_summary_row(n, case, headings) for n, case in enumerate(cases)),
+        (
+            _summary_row(n, group[0], headings) if len(group) == 1 else group_row(n, group, headings)
+            for n, group in enumerate(groups)
+        ),
     )
-    for n, case in enumerate(cases):
-        yield from _section(n, case, case.pictures if id(case) in illustrated else ())
+    for n, group in enumerate(groups):
+        if len(group) == 1:
+            yield from _section(n, group[0], group[0].pictures if id(group[0]) in illustrated else ())
+        else:
+            yield from group_section(n, group)
     yield page_foot(run)
 
 
@@ -152,7 +177,7 @@ def _summary_row(n: int, case: ReportCase, headings: Sequence[str]) -> list[str]
     cells = dict(case.columns)
     return [
         f'<th scope="row"><a href="#case-{n}">{escape(case.name)}</a></th>',
-        f"<td>{_chip(case.status)}</td>",
+        f"<td>{chip(case.status)}</td>",
         *(f'<td class="number">{escape(cells.get(heading, ""))}</td>' for heading in headings),
         f'<td class="number">{"" if case.seconds is None else duration(case.seconds)}</td>',
         f'<td class="remark">{remark}</td>',
@@ -160,7 +185,7 @@ def _summary_row(n: int, case: ReportCase, headings: Sequence[str]) -> list[str]
 
 
 def _section(n: int, case: ReportCase, pictures: Sequence[Picture]) -> Iterator[str]:
-    yield f'<section id="case-{n}" class="case {case.status}"><h2>{escape(case.name)} {_chip(case.status)}</h2>'
+    yield f'<section id="case-{n}" class="case {case.status}"><h2>{escape(case.name)} {chip(case.status)}</h2>'
     if case.message:
         yield f'<p class="message">{escape(case.message)}</p>'
     if case.cautions:
@@ -326,7 +351,3 @@ def page_foot(run: ReportRun) -> str:
         f"<p>cmrsr {escape(run.version)} · engine {escape(run.engine)} · sha256 {escape(run.engine_digest)}</p>"
         f"<p>{escape(NOTICE)}</p></footer></body></html>\n"
     )
-
-
-def _chip(status: Status) -> str:
-    return f'<span class="chip {status}">{SIGNS[status]}</span>'

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from cmrsr.io.discover import LABEL_FOLDER, file_kind
 from cmrsr.io.inputs import natural_key
+from cmrsr.io.own_results import OwnResults, is_result_folder, is_truth_folder
+from cmrsr.io.walk import file_kind
 
 Version = tuple[int, int]  # size in bytes and time of the last change in ns: what tells two states of a file apart
 MISSING: Version = (-1, 0)
 UNFINISHED = re.compile(r"^\.|~$|\.(partial|part|tmp|temp)$", re.IGNORECASE)  # names that are still to change
-RESULTS = "_cmrsr"  # how the names of our own output folders end
 # A folder's time says that names have changed. It ticks every few ms, and some network shares do not keep it.
 TICK_S, RELIST_S, RELIST_SHARE = 0.05, 0.25, 20
 YOUNG_S = 5.0  # a file that changed so lately may be growing and is looked at every time
@@ -89,7 +89,8 @@ class _Folder:
 class FolderArrivals:
     """New and changed files of a folder and of all folders in it, those that appear later as well.
 
-    Left out are hidden and temporary names, results, labels, and what is no image by its name (see ``discover``).
+    Left out are hidden and temporary names, results of ours, and what is no image by its name (see ``find_files``);
+    label maps are left out by who reads them, once they are whole.
     Cheap to ask: the names of a folder are read where its time has changed and now and then besides, and of files that
     are at rest a few are looked at each time, all of them in turn.
     """
@@ -105,6 +106,7 @@ class FolderArrivals:
         self._real = {real}
         self._young: dict[Path, _File] = {}
         self._turn: Iterator[tuple[_Folder, str]] = iter(())
+        self._own = OwnResults()
 
     def poll(self) -> list[Arrival]:
         found: list[Arrival] = []
@@ -146,15 +148,17 @@ class FolderArrivals:
         there: set[str] = set()
         new = []
         try:
-            with os.scandir(folder.path) as entries:
-                for entry in entries:
-                    there.add(entry.name)
-                    if entry.name in folder.files or entry.name in folder.folders or UNFINISHED.search(entry.name):
-                        continue
-                    if entry.is_dir():
-                        new += self._enter(folder, entry, before)
-                    elif entry.is_file():
-                        self._take(folder, entry, before, found)
+            with os.scandir(folder.path) as some:
+                entries = list(some)
+            self._own.learn(folder.path, [e.name for e in entries if e.name not in folder.files])
+            for entry in entries:
+                there.add(entry.name)
+                if entry.name in folder.files or entry.name in folder.folders or UNFINISHED.search(entry.name):
+                    continue
+                if entry.is_dir():
+                    new += self._enter(folder, entry, before)
+                elif entry.is_file():
+                    self._take(folder, entry, before, found)
         except OSError:
             return new
         for name in folder.files.keys() - there:
@@ -170,11 +174,12 @@ class FolderArrivals:
         real = os.path.realpath(entry.path)
         if real in self._real:  # a link to a folder above
             return []
-        if entry.name.endswith(RESULTS):
-            self.left_out[f"folder of earlier results (*{RESULTS})"] += 1
+        path = Path(entry.path)
+        if is_result_folder(path) or is_truth_folder(path):
+            self.left_out["folder of earlier results of cmrsr, or of a virtual patient's truth"] += 1
             return []
         self._real.add(real)
-        one = self._folders[Path(entry.path)] = _Folder(Path(entry.path), real, before)
+        one = self._folders[path] = _Folder(path, real, before)
         return [one]
 
     def _forget(self, folder: _Folder) -> None:
@@ -210,10 +215,12 @@ class FolderArrivals:
 
     def _add(self, path: Path, version: Version, changed_at: float, found: list[Arrival]) -> str | None:
         """Report a file; or say what it is that is no image."""
-        name = path.relative_to(self._root)
-        kind = file_kind(path, explicit=False, in_labels=any(LABEL_FOLDER.search(part) for part in name.parts[:-1]))
+        if path in self._own:
+            return "earlier result of cmrsr"
+        kind = file_kind(path, explicit=False)
         if kind not in ("nifti", "dicom"):
             return kind
+        name = path.relative_to(self._root)
         found.append(Arrival(path=path, name=name, version=version, changed_at=changed_at, early=self._first))
         return None
 

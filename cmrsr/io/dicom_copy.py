@@ -9,9 +9,10 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
+from pydicom.uid import UID
 from pydicom.valuerep import format_number_as_ds
 
-from cmrsr.io.dicom_read import number, numbers, text, words
+from cmrsr.io.dicom_tags import number, numbers, text, words
 from cmrsr.io.series import Kind
 
 PATIENT_AND_STUDY = (
@@ -37,6 +38,8 @@ IMAGE = (
     "ReceiveCoilName", "TransmitCoilName", "AcquisitionMatrix", "InPlanePhaseEncodingDirection", "FlipAngle",
     "VariableFlipAngleFlag", "SAR", "dBdt", "ContributingEquipmentSequence",
 )  # fmt: skip
+# The study and the space that a result shares with its source.
+REFERENCES = ("StudyInstanceUID", "FrameOfReferenceUID")
 # Type 2 of the MR Image IOD: has to be there, may be empty (PatientPosition is 2C, required for MR).
 MAY_BE_EMPTY = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "ReferringPhysicianName",
@@ -77,6 +80,19 @@ def put(ds: Dataset, keyword: str, value: Any) -> None:
     ds[tag] = DataElement(tag, vr, value, validation_mode=config.RAISE)
 
 
+def put_reference(ds: Dataset, keyword: str, uid: str) -> None:
+    """Set a UID by which the source is found: as the source has it, valid or not, since another would find nothing."""
+    tag = tag_for_keyword(keyword)
+    assert tag is not None, keyword
+    assert dictionary_VR(tag) == "UI", keyword
+    ds[tag] = DataElement(tag, "UI", uid, validation_mode=config.IGNORE)
+
+
+def valid_uid(uid: str) -> bool:
+    """Whether a UID obeys PS3.5 9.1: numbers without leading zeros, at most 64 characters."""
+    return UID(uid, validation_mode=config.IGNORE).is_valid
+
+
 def decimal_string(value: Any) -> str:
     """A DS value: as it was written where that is valid, otherwise with up to 16 characters."""
     exact = float(value)
@@ -95,7 +111,11 @@ def copy_tags(source: Dataset, keywords: Sequence[str]) -> tuple[Dataset, list[s
             value = source.get(keyword)
             if value is None or value == "" or (isinstance(value, Sequence) and not value):
                 continue
-            if isinstance(value, DicomSequence):
+            if keyword in REFERENCES:
+                if not valid_uid(str(value)):
+                    notes.append(f"{keyword} {str(value)!r} is not valid; kept, because it names the source's own")
+                put_reference(target, keyword, str(value))
+            elif isinstance(value, DicomSequence):
                 _check_items(value)
                 put(target, keyword, [_without_private_tags(item) for item in value])
             else:

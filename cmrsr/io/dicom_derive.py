@@ -11,9 +11,11 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from cmrsr.io.derivation import Derivation
-from cmrsr.io.dicom_copy import put
+from cmrsr.io.dicom_component import Component
+from cmrsr.io.dicom_copy import put, put_reference
 from cmrsr.io.dicom_geometry import LPS_TO_RAS
-from cmrsr.io.dicom_read import Component, DicomInstance, number, text, words
+from cmrsr.io.dicom_read import DicomInstance
+from cmrsr.io.dicom_tags import number, text, words
 from cmrsr.io.series import Kind, Shape
 
 IMAGE_TYPE: dict[Component, tuple[str, str]] = {
@@ -72,12 +74,14 @@ def put_series(ds: Dataset, source_header: Dataset, *, series_uid: str, offset: 
 
 
 def source_items(sources: Sequence[DicomInstance]) -> list[Dataset]:
-    """Items of a Source Image Sequence: every image that contributed, as source of an image processing operation."""
+    """Items of a Source Image Sequence: every image that contributed and has identifiers to refer to it by."""
     items = []
     for source in sources:
+        if not (source.sop_class_uid and source.sop_instance_uid):
+            continue  # nothing to refer to it by
         item = Dataset()
-        put(item, "ReferencedSOPClassUID", source.sop_class_uid)
-        put(item, "ReferencedSOPInstanceUID", source.sop_instance_uid)
+        put_reference(item, "ReferencedSOPClassUID", source.sop_class_uid)
+        put_reference(item, "ReferencedSOPInstanceUID", source.sop_instance_uid)
         if source.n_frames > 1:
             put(item, "ReferencedFrameNumber", source.frame + 1)
         put(item, "PurposeOfReferenceCodeSequence", [code_item(codes.DCM.SourceImageForImageProcessingOperation)])

@@ -1,6 +1,7 @@
 """Where the images of a group lie: slices along the normal, the affine of the stack, the acquired band."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,8 @@ from cmrsr.io.dicom_read import DicomInstance
 from cmrsr.io.series import Axis
 
 POSITION_TOLERANCE_MM = 0.1
+# Of the mean step: slices planned by hand, or positions that a reformatting rounded. Volumes change by less than that.
+STEP_TOLERANCE = 0.05
 SPACING_TOLERANCE = 1e-3  # relative; the last digits differ within real series
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
@@ -62,51 +65,72 @@ def check_one_grid(instances: Sequence[DicomInstance]) -> None:
     )
 
 
-def affine_of(slices: Sequence[Sequence[DicomInstance]]) -> NDArray[np.float64]:
-    """Voxel (x, y, z) to RAS+ mm of slices sorted along the normal.
+@dataclass(frozen=True, slots=True)
+class StackGeometry:
+    """Where the slices of a stack are.
 
-    The z column is the true step between slices, so a stack with a constant shift in the plane is sheared.
-    Raises UnusableError when images of one slice lie at different places or slices are not equally spaced.
+    affine: voxel (x, y, z) to RAS+ mm. origins_mm: (z, 3), the first voxel of every slice in RAS+ mm, where the slices
+    are off the affine's grid, None where they are on it. note: how far they are off, "" where they are not.
+    """
+
+    affine: NDArray[np.float64]
+    origins_mm: NDArray[np.float64] | None
+    note: str
+
+
+def geometry_of(slices: Sequence[Sequence[DicomInstance]]) -> StackGeometry:
+    """Where the slices lie, which are sorted along the normal.
+
+    The z column is the mean step between slices, so a stack with a constant shift in the plane is sheared. Steps that
+    differ by rounding or planning (``STEP_TOLERANCE``) make an even stack all the same, with a note.
+    Raises UnusableError when images of one slice lie at different places.
     """
     first = slices[0][0]
     row, column = (cosines / np.linalg.norm(cosines) for cosines in np.reshape(first.orientation, (2, 3)))
     for one in slices:
-        away = np.linalg.norm(np.array([i.position_mm for i in one]) - one[0].position_mm, axis=1)
-        if away.max() > POSITION_TOLERANCE_MM:
+        found = np.array([i.position_mm for i in one])
+        away = np.linalg.norm(found - np.median(found, axis=0), axis=1)
+        if np.linalg.norm(np.ptp(found, axis=0)) > POSITION_TOLERANCE_MM:
+            other, usual = one[int(away.argmax())], one[int(away.argmin())]
+            apart = np.linalg.norm(np.subtract(other.position_mm, usual.position_mm))
             raise UnusableError(
-                f"expected one place for all images of a slice, {one[int(away.argmax())].path} lies "
-                f"{away.max():.2f} mm away from {one[0].path.name}; separate them"
+                f"expected one place for all images of a slice, {other.path} is {apart:.2f} mm away from "
+                f"{usual.path.name}; separate them"
             )
     places = np.array([one[0].position_mm for one in slices])
     if len(slices) == 1:
-        step = normal_of(first) * (first.thickness_mm or 1.0)
+        step, origins, note = normal_of(first) * (first.thickness_mm or 1.0), None, ""
     else:
         step = (places[-1] - places[0]) / (len(places) - 1)
-        error = np.abs(places - places[0] - np.arange(len(places))[:, None] * step).max()
+        error = float(np.linalg.norm(places - places[0] - np.arange(len(places))[:, None] * step, axis=1).max())
+        gaps = ", ".join(f"{g:.4g}" for g in np.linalg.norm(np.diff(places, axis=0), axis=1))
+        even = error <= max(POSITION_TOLERANCE_MM, STEP_TOLERANCE * float(np.linalg.norm(step)))
+        origins = None if even else places @ LPS_TO_RAS
+        note = ""
         if error > POSITION_TOLERANCE_MM:
-            gaps = np.linalg.norm(np.diff(places, axis=0), axis=1)
-            raise UnusableError(
-                f"slices are not equally spaced: gaps of {', '.join(f'{g:.1f}' for g in gaps)} mm in "
-                f"{first.path.parent}; find the missing slices, or convert the slices one by one"
-            )
+            taken = "taken as evenly spaced" if even else "each slice kept at its own place"
+            note = f"gaps between slices of {gaps} mm, {taken} (mean step {np.linalg.norm(step):.4g} mm)"
     affine = np.eye(4)
     affine[:3, :3] = LPS_TO_RAS @ np.column_stack([row * first.spacing_mm[1], column * first.spacing_mm[0], step])
     affine[:3, 3] = LPS_TO_RAS @ places[0]
-    return affine
+    return StackGeometry(affine, origins, note)
 
 
 def stackable(firsts: Sequence[DicomInstance]) -> bool:
     """Whether images at different places could be slices of one stack, perhaps with some slices missing.
 
-    True when all steps are along one line and multiples of the shortest: a stack with a hole is refused later,
-    with words, while slices at unrelated places are left apart.
+    True when all places are on one line of even steps, within ``STEP_TOLERANCE`` of a step; slices at unrelated places
+    are left apart.
     """
     normal = normal_of(firsts[0])
     places = np.array(sorted((i.position_mm for i in firsts), key=lambda p: float(np.dot(p, normal))))
-    steps = np.diff(places, axis=0)
-    along = steps @ normal
-    multiples = np.round(along / along.min())
-    return bool(np.abs(steps - multiples[:, None] * steps[int(along.argmin())]).max() <= 2 * POSITION_TOLERANCE_MM)
+    along = np.diff(places, axis=0) @ normal
+    if along.min() <= POSITION_TOLERANCE_MM:
+        return False
+    count = np.cumsum([0, *np.maximum(np.round(along / np.median(along)), 1)])
+    step = (places[-1] - places[0]) / count[-1]
+    error = np.linalg.norm(places - places[0] - count[:, None] * step, axis=1).max()
+    return bool(error <= max(2 * POSITION_TOLERANCE_MM, STEP_TOLERANCE * float(np.linalg.norm(step))))
 
 
 def phase_axis_of(instance: DicomInstance) -> Axis | None:

@@ -9,14 +9,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cmrsr.errors import UnreadableError, UnusableError
-from cmrsr.io.dicom_geometry import acquired_fraction_of, affine_of, check_one_grid, phase_axis_of, slices_of
-from cmrsr.io.dicom_join import join, split
+from cmrsr.errors import UnreadableError
+from cmrsr.io.dicom_copies import without_copies
+from cmrsr.io.dicom_geometry import acquired_fraction_of, check_one_grid, geometry_of, phase_axis_of, slices_of
+from cmrsr.io.dicom_identity import identify
+from cmrsr.io.dicom_join import join
 from cmrsr.io.dicom_kind import kind_of, text_kind
-from cmrsr.io.dicom_missing import complete
+from cmrsr.io.dicom_missing import complete, without_last_volume
 from cmrsr.io.dicom_pixels import read_pixels
 from cmrsr.io.dicom_read import DicomInstance
+from cmrsr.io.dicom_split import split
 from cmrsr.io.dicom_time import OnMissing, arrange
+from cmrsr.io.outputs import sha256_file
 from cmrsr.io.series import Series, Source
 
 MAX_NAME = 80
@@ -47,22 +51,28 @@ class DicomStack:
         return np.stack([read_pixels(instance) for instance in self.table[t]])
 
     def uids(self) -> list[str]:
-        """SOP Instance UIDs of all source images, time by time."""
-        return [f"{i.sop_instance_uid}" for row in self.table for i in row]
+        """What names all source images, time by time: SOP Instance UIDs, or digests of the files where these do not."""
+        images = [i for row in self.table for i in row]
+        named = {(i.sop_instance_uid, i.frame) for i in images}
+        if len(named) == len(images) and all(uid for uid, _ in named):
+            return [i.sop_instance_uid for i in images]
+        return [f"{sha256_file(i.path)} {i.frame}" for i in images]
 
 
 def group(instances: Sequence[DicomInstance]) -> list[DicomGroup]:
     """Candidates for a series, sorted by series number; the order of ``instances`` does not matter."""
-    stored: dict[tuple[str, str, str], list[DicomInstance]] = defaultdict(list)
-    for i in sorted(instances, key=lambda i: (i.series_uid, i.instance_number or 0.0, i.sop_instance_uid, i.frame)):
-        stored[i.study_uid, i.series_uid, i.frame_of_reference_uid].append(i)
+    ordered = sorted(
+        instances, key=lambda i: (i.series_uid, i.instance_number or 0.0, i.sop_instance_uid, i.frame, i.path)
+    )
+    stored: dict[tuple[str, str], list[DicomInstance]] = defaultdict(list)
+    for i in identify(without_copies(ordered)):
+        stored[i.identity.study, i.identity.series].append(i)
     parts = [(part, suffix) for images in stored.values() for part, suffix in split(images)]
     parts.sort(key=lambda p: (p[0][0].series_number or 0, p[0][0].series_uid, p[1]))
     groups = []
-    for members, note in join([part for part, _ in parts]):
+    for members, notes in join([part for part, _ in parts]):
         images = [image for k in members for image in parts[k][0]]
-        name = _name(images, parts[members[0]][1])
-        groups.append(DicomGroup(name=name, instances=tuple(images), notes=(note,) if note else ()))
+        groups.append(DicomGroup(name=_name(images, parts[members[0]][1]), instances=tuple(images), notes=notes))
     groups.sort(key=lambda g: (g.instances[0].series_number or 0, g.name, g.instances[0].series_uid))
     return _unique(groups)
 
@@ -73,10 +83,9 @@ def assemble(group: DicomGroup, *, on_missing: OnMissing = "fail") -> Series:
     Raises UnreadableError for cut-off pixel data and UnusableError, with what is missing, for images that do not make
     a full table of times and slices; ``on_missing`` drops the incomplete time points or slices instead.
     """
-    images = list(group.instances)
-    notes = list(group.notes)
+    images, cut_short = without_last_volume(group.instances)
+    notes = [*group.notes, *_reading_notes(images), *cut_short]
     check_one_grid(images)
-    _check_distinct(images)
     broken = [i for i in images if i.damage]
     if broken and on_missing == "fail":
         raise UnreadableError(f"{broken[0].damage} in {broken[0].path}; copy the file again")
@@ -88,17 +97,19 @@ def assemble(group: DicomGroup, *, on_missing: OnMissing = "fail") -> Series:
             raise UnreadableError(f"{broken[0].damage} in {broken[0].path}, and nothing else at its slice position")
         places = [place for place, one in zip(places, whole, strict=True) if one]
         slices = [one for one in whole if one]
-    slices, places, dropped = complete(slices, places, on_missing)
-    affine = affine_of(slices)
-    arranged = arrange(slices, places, text_kind(images[0]), on_missing)
-    notes += [*dropped, *arranged.notes]
+    kind = text_kind(images[0])
+    slices, places, dropped = complete(slices, places, kind, on_missing)
+    geometry = geometry_of(slices)
+    arranged = arrange(slices, places, kind, on_missing)
+    notes += [*dropped, *arranged.notes, *([geometry.note] if geometry.note else [])]
     first = arranged.table[0][0]
     if first.component != "magnitude":
         notes.append(f"{first.component} images, not magnitude")
     stack = DicomStack(arranged.table)
     return Series(
         shape=(len(arranged.table), len(slices), *first.matrix),
-        affine=affine,
+        affine=geometry.affine,
+        origins_mm=geometry.origins_mm,
         reader=stack.read,
         times_ms=arranged.times_ms,
         kind=kind_of(arranged.table, arranged.times_ms, arranged.tag),
@@ -108,16 +119,10 @@ def assemble(group: DicomGroup, *, on_missing: OnMissing = "fail") -> Series:
     )
 
 
-def _check_distinct(images: Sequence[DicomInstance]) -> None:
-    counts = Counter((i.sop_instance_uid, i.frame) for i in images)
-    (uid, frame), n = counts.most_common(1)[0]
-    if n > 1:
-        twins = [str(i.path) for i in images if (i.sop_instance_uid, i.frame) == (uid, frame)]
-        n_twice = sum(c > 1 for c in counts.values())
-        raise UnusableError(
-            f"{n_twice} of {len(counts)} images are there more than once, such as {' and '.join(twins[:2])}; "
-            "remove the copies"
-        )
+def _reading_notes(images: Sequence[DicomInstance]) -> list[str]:
+    """What was assumed in reading the headers: each once, with a count where it is not true of all images."""
+    counts = Counter(note for image in images for note in image.notes)
+    return [note if n in (1, len(images)) else f"{note} ({n} of {len(images)} images)" for note, n in counts.items()]
 
 
 def _name(images: Sequence[DicomInstance], suffix: str) -> str:

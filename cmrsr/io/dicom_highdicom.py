@@ -13,10 +13,10 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
-from cmrsr.io.dicom_copy import put
+from cmrsr.io.dicom_copy import put, put_reference
 from cmrsr.io.dicom_derive import code_item, plane_of, source_items
 from cmrsr.io.dicom_group import DicomStack
-from cmrsr.io.dicom_image import Result, contributing, image_header
+from cmrsr.io.dicom_image import Result, affine_at, contributing, image_header
 from cmrsr.io.dicom_invent import NO_DATE
 from cmrsr.io.dicom_read import DicomInstance
 from cmrsr.io.dicom_uid import uid_of
@@ -120,16 +120,17 @@ def slice_index(groups: Dataset, places: NDArray[np.float64]) -> int:
 
 
 def source_images(stack: DicomStack) -> list[DicomInstance]:
-    """One record for each file of a series, in the order of time and slices."""
+    """One record for each file of a series that can be referred to, in the order of time and slices."""
     files: dict[str, DicomInstance] = {}
     for image in (image for row in stack.table for image in row):
-        files.setdefault(image.sop_instance_uid, image)
+        if image.sop_class_uid and image.sop_instance_uid:
+            files.setdefault(image.sop_instance_uid, image)
     return list(files.values())
 
 
 def places_of(result: Result) -> NDArray[np.float64]:
     """(z, 3): position of every slice, LPS mm."""
-    return np.array([plane_of(result.affine, z).position for z in range(result.shape[1])])
+    return np.array([plane_of(affine_at(result, z), z).position for z in range(result.shape[1])])
 
 
 def _same_pixels(result: Result) -> bool:
@@ -141,13 +142,13 @@ def _series_items(sources: Iterable[DicomInstance]) -> list[Dataset]:
     images_of: dict[str, list[Dataset]] = {}
     for source in {one.sop_instance_uid: one for one in sources}.values():
         reference = Dataset()
-        put(reference, "ReferencedSOPClassUID", source.sop_class_uid)
-        put(reference, "ReferencedSOPInstanceUID", source.sop_instance_uid)
+        put_reference(reference, "ReferencedSOPClassUID", source.sop_class_uid)
+        put_reference(reference, "ReferencedSOPInstanceUID", source.sop_instance_uid)
         images_of.setdefault(source.series_uid, []).append(reference)
     series = []
     for series_uid, references in images_of.items():
         item = Dataset()
-        put(item, "SeriesInstanceUID", series_uid)
+        put_reference(item, "SeriesInstanceUID", series_uid)
         put(item, "ReferencedInstanceSequence", references)
         series.append(item)
     return series

@@ -12,9 +12,11 @@ from pydicom.uid import MRImageStorage
 
 from cmrsr.errors import UnreadableError
 from cmrsr.io.derivation import Derivation
+from cmrsr.io.dicom_component import Component
 from cmrsr.io.dicom_copy import (
     IMAGE,
     PATIENT_AND_STUDY,
+    REFERENCES,
     SERIES_AND_EQUIPMENT,
     copy_tags,
     fill_required,
@@ -34,9 +36,11 @@ from cmrsr.io.dicom_enhanced import classic_view
 from cmrsr.io.dicom_group import DicomStack
 from cmrsr.io.dicom_header import read_header
 from cmrsr.io.dicom_invent import invented_header
-from cmrsr.io.dicom_read import Component, DicomInstance, text
+from cmrsr.io.dicom_read import DicomInstance
 from cmrsr.io.dicom_synthetic import KEPT, mark_synthetic
+from cmrsr.io.dicom_tags import text
 from cmrsr.io.dicom_uid import uid_of
+from cmrsr.io.planes import slice_affine
 from cmrsr.io.series import Series, Shape
 
 Between = Sequence[Sequence[int]]  # of each frame the source frames it lies between, one for an acquired frame itself
@@ -92,13 +96,13 @@ def plan_result(
         component = stack.table[0][0].component
         tags = (*PATIENT_AND_STUDY, *SERIES_AND_EQUIPMENT, "ContributingEquipmentSequence")
         shared, notes = copy_tags(original, tags)
-        one_series = len({image.series_uid for row in stack.table for image in row}) == 1
+        one_series = len({image.identity.series for row in stack.table for image in row}) == 1
         if one_series and shape[0] == like.n_frames and times_ms is None and between is None:
             times = None
     else:
         original = shared = invented_header(like, derivation, root)
         notes = []
-    for keyword in ("StudyInstanceUID", "FrameOfReferenceUID"):
+    for keyword in REFERENCES:
         if keyword not in shared:
             put(shared, keyword, uid_of(keyword, root))
             notes.append(f"{keyword} was missing, a new one was made")
@@ -126,14 +130,22 @@ def image_header(result: Result, t: int, z: int) -> tuple[Dataset, list[str]]:
     put(ds, "SOPClassUID", MRImageStorage)
     put(ds, "SOPInstanceUID", uid_of(ds.SeriesInstanceUID, str(t), str(z)))
     put(ds, "InstanceNumber", t * result.shape[1] + z + 1)
-    if sources:
-        put(ds, "SourceImageSequence", source_items(sources))
-    put_plane(ds, result.affine, z, result.shape)
+    if items := source_items(sources):
+        put(ds, "SourceImageSequence", items)
+    put_plane(ds, affine_at(result, z), z, result.shape)
+    if result.like.origins_mm is not None:
+        ds.pop("SpacingBetweenSlices", None)  # there is not one
     if result.between is not None:
         put_between(ds, result.between[t], z, result.like.times_ms)
     put_times(ds, result.like.kind, t, z, result.shape[0], result.times_ms)
     fill_required(ds)
     return ds, notes + mend_times(ds, result.like.kind)
+
+
+def affine_at(result: Result, z: int) -> NDArray[np.float64]:
+    """The affine of the result that puts its slice ``z`` where that slice of the source is."""
+    same_slices = result.shape[1] == result.like.shape[1]
+    return slice_affine(result.like, z, result.affine) if same_slices else result.affine
 
 
 def contributing(result: Result, stack: DicomStack, t: int, z: int) -> list[DicomInstance]:

@@ -1,108 +1,35 @@
-"""Which images belong together: split what one series mixes, join what was stored as one series per slice."""
+"""Which parts belong together: a cine is often stored as one series per slice."""
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 import numpy as np
 
 from cmrsr.io.dicom_geometry import normal_of, same_spacing, slices_of, stackable
 from cmrsr.io.dicom_kind import text_kind
-from cmrsr.io.dicom_read import DicomInstance
-from cmrsr.io.dicom_time import DAY_MS, MIN_INVERSION_TIMES
+from cmrsr.io.dicom_order import DAY_MS
+from cmrsr.io.dicom_split import Images, same_plane
+from cmrsr.io.dicom_time import MIN_INVERSION_TIMES
 
-Images = list[DicomInstance]
-K = TypeVar("K", bound=Hashable)
-COSINE_TOLERANCE = 1e-3
 # A slice with fewer images than this share of its neighbours is another scan; with more, it has a hole.
 SAME_SCAN_SHARE = 0.8
 LEVEL = re.compile(r"(?<![a-z])(bas(e|al|is)|mid(dle|cavity|ventricular)?|apex|apical)(?![a-z])")
 
 
-def split(images: Sequence[DicomInstance]) -> list[tuple[Images, str]]:
-    """Parts of one stored series that are scans of their own, each with a suffix for its name ("" for the whole).
+def join(parts: Sequence[Images]) -> list[tuple[list[int], tuple[str, ...]]]:
+    """Indices of the parts that are the slices of one stack, each list with notes; a part on its own has none.
 
-    Split by plane, by part of the complex signal, by echo and inversion time where they separate scans, and maps by
-    their comment. Not by matrix and spacing: mixed in one series, they are an error.
-    """
-    rules: list[Callable[[Images], list[tuple[Images, str]]]] = [
-        _by_plane, _by_component, _by_echo, _by_inversion, _by_comment,
-    ]  # fmt: skip
-    parts: list[tuple[Images, str]] = [(list(images), "")]
-    for rule in rules:
-        parts = [(part, name + suffix) for whole, name in parts for part, suffix in rule(whole)]
-    return parts
-
-
-def _by_plane(images: Images) -> list[tuple[Images, str]]:
-    planes: list[Images] = []
-    for image in images:
-        plane = next((p for p in planes if _same_plane(p[0], image)), None)
-        if plane is None:
-            planes.append([image])
-        else:
-            plane.append(image)
-    return [(plane, f"_plane{k + 1}" if len(planes) > 1 else "") for k, plane in enumerate(planes)]
-
-
-def _same_plane(a: DicomInstance, b: DicomInstance) -> bool:
-    return bool(np.allclose(a.orientation, b.orientation, rtol=0, atol=COSINE_TOLERANCE))
-
-
-def _by_component(images: Images) -> list[tuple[Images, str]]:
-    parts = _parts(images, lambda i: (i.component, i.derived))
-    mixed = len({derived for _, derived in parts}) > 1
-    return [
-        (part, ("" if component == "magnitude" else f"_{component}") + ("_derived" if derived and mixed else ""))
-        for (component, derived), part in parts.items()
-    ]
-
-
-def _by_echo(images: Images) -> list[tuple[Images, str]]:
-    """Echo times separate scans where a slice has several; slices with an echo time each are one scan."""
-    parts = _parts(images, lambda i: None if i.echo_time_ms is None else round(i.echo_time_ms, 2))
-    places = [{round(p, 1) for p in slices_of(part)[1]} for part in parts.values()]
-    if len(parts) == 1 or len(set.union(*places)) == sum(len(p) for p in places):
-        return [(images, "")]
-    return [(part, f"_te{echo:g}" if echo is not None else "") for echo, part in parts.items()]
-
-
-def _by_inversion(images: Images) -> list[tuple[Images, str]]:
-    """A few inversion times with many images each are several scans; one image for each is a T1 series."""
-    parts = _parts(images, lambda i: None if i.inversion_time_ms is None else round(i.inversion_time_ms, 1))
-    n_slices = len(slices_of(images)[0])
-    if len(parts) == 1 or None in parts or min(len(p) for p in parts.values()) < max(2, len(parts)) * n_slices:
-        return [(images, "")]
-    return [(part, f"_ti{inversion:g}") for inversion, part in parts.items()]
-
-
-def _by_comment(images: Images) -> list[tuple[Images, str]]:
-    """Parameter maps of one fit are stored as one series; their comments tell them apart."""
-    if images[0].component != "map":
-        return [(images, "")]
-    parts = _parts(images, lambda i: i.comment)
-    return [(part, f"_{comment}" if len(parts) > 1 else "") for comment, part in parts.items()]
-
-
-def _parts(images: Iterable[DicomInstance], key: Callable[[DicomInstance], K]) -> dict[K, Images]:
-    parts: dict[K, Images] = defaultdict(list)
-    for image in images:
-        parts[key(image)].append(image)
-    return parts
-
-
-def join(parts: Sequence[Images]) -> list[tuple[list[int], str]]:
-    """Indices of the parts that are the slices of one stack, each list with a note; a part on its own has none.
-
-    Joined are one-slice parts of equal plane, grid, frame of reference, component, echo and description, at different
-    places. A second series at the same place is another stack; so is a perfusion at another time.
+    Joined are one-slice parts of equal plane, grid, component, echo and description, at different places, of one study
+    and frame of reference as far as these identifiers can be believed. A second series at the same place is another
+    stack; so is a perfusion at another time.
     """
     alone = [k for k, part in enumerate(parts) if len(slices_of(part)[0]) > 1]
-    stacks: list[tuple[list[int], str]] = [([k], "") for k in alone]
+    stacks: list[tuple[list[int], tuple[str, ...]]] = [([k], ()) for k in alone]
     for bucket in _buckets(parts, [k for k in range(len(parts)) if k not in alone]):
-        for members in _runs(parts, bucket):
-            stacks.extend(_stack(parts, members))
+        for members, notes in _believed(parts, bucket):
+            for run in _runs(parts, members):
+                stacks.extend(_stack(parts, run, notes))
     return stacks
 
 
@@ -123,16 +50,16 @@ def _alike(one: Images, other: Images) -> bool:
         return False
     fewer, more = sorted((len(one), len(other)))
     return (
-        _identity(one) == _identity(other)
+        _described(one) == _described(other)
         and fewer >= SAME_SCAN_SHARE * more
-        and _same_plane(a, b)
+        and same_plane(a, b)
         and same_spacing(a, b)
         and (a.echo_time_ms == b.echo_time_ms or abs((a.echo_time_ms or 0.0) - (b.echo_time_ms or 0.0)) < 0.1)
     )
 
 
-def _identity(part: Images) -> tuple[object, ...]:
-    """What all slices of a stack share; a number at the end of the description counts the slices.
+def _described(part: Images) -> tuple[object, ...]:
+    """What all slices of a stack share besides identifiers; a number at the end of the description counts the slices.
 
     T1 images are often taken at three levels with a description each.
     """
@@ -142,7 +69,27 @@ def _identity(part: Images) -> tuple[object, ...]:
         description = LEVEL.sub(" ", description)
     description = re.sub(r"[\W_\d]+$", "", description)
     comment = image.comment if image.component == "map" else ""
-    return image.study_uid, image.frame_of_reference_uid, image.component, image.derived, description, comment
+    return image.patient_id, image.study_date, image.component, image.derived, description, comment
+
+
+def _believed(parts: Sequence[Images], bucket: Sequence[int]) -> list[tuple[list[int], tuple[str, ...]]]:
+    """The bucket by study and frame of reference, unless these differ from part to part and so say nothing."""
+    notes = []
+    keys: dict[int, tuple[str, ...]] = dict.fromkeys(bucket, ())
+    places = {parts[k][0].identity.frame_of_reference for k in bucket}
+    named = parts[bucket[0]][0].patient_id != "" or (len(places) == 1 and "" not in places)  # surely one patient
+    for name, values, believable in (
+        ("StudyInstanceUID", {k: parts[k][0].identity.study for k in bucket}, named),
+        ("FrameOfReferenceUID", {k: parts[k][0].identity.frame_of_reference for k in bucket}, True),
+    ):
+        if believable and 1 < len(bucket) == len(set(values.values())) and stackable([parts[k][0] for k in bucket]):
+            notes.append(f"{name} differs from slice to slice and was not used")
+        else:
+            keys = {k: (*keys[k], values[k]) for k in bucket}
+    groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for k in bucket:
+        groups[keys[k]].append(k)
+    return [(members, tuple(notes)) for members in groups.values()]
 
 
 def _overlap(one: Images, other: Images) -> bool:
@@ -171,10 +118,13 @@ def _runs(parts: Sequence[Images], bucket: Sequence[int]) -> list[list[int]]:
     return runs
 
 
-def _stack(parts: Sequence[Images], members: list[int]) -> list[tuple[list[int], str]]:
+def _stack(
+    parts: Sequence[Images], members: list[int], notes: tuple[str, ...]
+) -> list[tuple[list[int], tuple[str, ...]]]:
     numbers = ", ".join(str(parts[k][0].series_number) for k in members)
     if len(members) == 1:
-        return [(members, "")]
+        return [(members, ())]
     if not stackable([parts[k][0] for k in members]):
-        return [([k], f"not joined with the alike series {numbers}: their places do not make a stack") for k in members]
-    return [(members, f"{len(members)} series of one slice each joined into a stack: series {numbers}")]
+        apart = f"not joined with the alike series {numbers}: their places do not make a stack"
+        return [([k], (apart,)) for k in members]
+    return [(members, (f"{len(members)} series of one slice each joined into a stack: series {numbers}", *notes))]

@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydicom import config
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from cmrsr.io.derivation import Derivation
-from cmrsr.io.dicom_copy import put
+from cmrsr.io.dicom_copy import put_reference
 from cmrsr.io.dicom_derive import NOTICE
 from cmrsr.io.dicom_group import DicomStack
 from cmrsr.io.dicom_header import read_header
@@ -32,6 +33,7 @@ QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
 Phases = tuple[int, int]  # time points of end-diastole and end-systole, from 0
 
 
+@config.disable_value_validation()  # of the source's identifiers; what is ours is checked by ``put``
 def write_measurements(
     path: Path,
     like: Series,
@@ -215,9 +217,9 @@ def _evidence(result: Result, template: Dataset) -> list[Dataset]:
         ds = Dataset()
         if not evidence:
             ds.update(template)
-        put(ds, "StudyInstanceUID", template.StudyInstanceUID)
-        put(ds, "SeriesInstanceUID", image.series_uid)
-        put(ds, "SOPClassUID", image.sop_class_uid)
-        put(ds, "SOPInstanceUID", image.sop_instance_uid)
+        put_reference(ds, "StudyInstanceUID", template.StudyInstanceUID)
+        put_reference(ds, "SeriesInstanceUID", image.series_uid)
+        put_reference(ds, "SOPClassUID", image.sop_class_uid)
+        put_reference(ds, "SOPInstanceUID", image.sop_instance_uid)
         evidence.append(ds)
     return evidence

@@ -5,23 +5,42 @@ from collections.abc import Sequence
 import numpy as np
 
 from cmrsr.errors import UnusableError
+from cmrsr.io.dicom_order import ORDER, Slices, trigger_is_delay
 from cmrsr.io.dicom_read import DicomInstance
-from cmrsr.io.dicom_time import ORDER, OnMissing, Slices
+from cmrsr.io.dicom_time import OnMissing
+from cmrsr.io.series import Kind
 
 MAX_LISTED = 8
-SHARED = ("TemporalPositionIdentifier", "TriggerTime", "InstanceNumber")
+SHARED = ("TemporalPositionIdentifier", "DimensionIndexValues", "TriggerTime", "InstanceNumber")
 SAME_TIME = 0.1  # of a step: closer values are one time point
 
 
+def without_last_volume(images: Sequence[DicomInstance]) -> tuple[list[DicomInstance], list[str]]:
+    """The frames of one multi-frame file without a last volume that was cut short, as a scan is when it is stopped.
+
+    All images, and no note, where the frames do not come volume by volume.
+    """
+    frames = sorted(images, key=lambda i: i.frame)
+    if len({i.path for i in frames}) != 1 or frames[0].n_frames == 1:
+        return list(images), []
+    places = [tuple(np.round(i.position_mm, 1)) for i in frames]
+    n = len(set(places))
+    extra = len(frames) % n
+    if not extra or len(frames) <= n or any(place != places[k % n] for k, place in enumerate(places)):
+        return list(images), []
+    return frames[:-extra], [f"the last volume holds {extra} of {n} slices and was left out: the scan was stopped"]
+
+
 def complete(
-    slices: Slices, positions_mm: Sequence[float], on_missing: OnMissing
+    slices: Slices, positions_mm: Sequence[float], kind: Kind, on_missing: OnMissing
 ) -> tuple[Slices, list[float], tuple[str, ...]]:
     """Slices of equal length, their positions, and notes on what was dropped.
 
     Raises UnusableError with a table of what is missing unless ``on_missing`` allows to drop it.
     """
-    labels = next((found for tag in SHARED if (found := _labels_by_value(slices, tag)) is not None), None)
-    n = 1 + max(max(label) for label in labels) if labels is not None else _expected(slices)
+    shared = [tag for tag in SHARED if tag != "TriggerTime" or not trigger_is_delay(slices, kind)]
+    labels = next((found for tag in shared if (found := _labels_by_value(slices, tag)) is not None), None)
+    n = 1 + max(max(label) for label in labels) if labels is not None else _expected(slices, shared)
     if all(len(one) == n for one in slices):
         return slices, list(positions_mm), ()
     if labels is None:
@@ -48,10 +67,10 @@ def complete(
     return kept_images, list(positions_mm), (f"{n - len(common)} of {n} time points dropped: {table}",)
 
 
-def _expected(slices: Slices) -> int:
+def _expected(slices: Slices, shared: Sequence[str]) -> int:
     """The largest number of images of a slice, not counting those that repeat a value no other slice repeats."""
     distinct = [len(one) for one in slices]
-    for tag in SHARED:
+    for tag in shared:
         values = [{ORDER[tag](image) for image in one} for one in slices]
         if None not in set.union(*values) and any(len(v) == len(one) for v, one in zip(values, slices, strict=True)):
             distinct = [min(n, len(v)) for n, v in zip(distinct, values, strict=True)]

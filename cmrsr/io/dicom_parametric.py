@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import config
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
@@ -49,6 +50,7 @@ PROBABILITY = Quantity(
 T1_MAP = Quantity(name="T1", contrast="QUANTITY", code=codes.DCM.T1, unit=codes.UCUM.Millisecond, offset=80)
 
 
+@config.disable_value_validation()  # of the source's identifiers; what is ours is checked by ``put``
 def write_parametric_map(
     path: Path,
     like: Series,

@@ -3,9 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import pydicom
@@ -13,10 +11,37 @@ from pydicom import config
 from pydicom.dataset import Dataset
 
 from cmrsr.errors import UnreadableError
-from cmrsr.io.dicom_enhanced import classic_view
+from cmrsr.io.dicom_codec import one_line
+from cmrsr.io.dicom_component import Component, component_of, private_value
+from cmrsr.io.dicom_enhanced import Dimensions, classic_view, dimensions_of
 from cmrsr.io.dicom_header import damage_of, read_header
+from cmrsr.io.dicom_tags import MissingTagError, clock_ms, comma_notes, number, numbers, required, scale, text, words
+from cmrsr.io.dicom_wanted import (
+    GE_B_VALUE,
+    GE_VENC,
+    PHILIPS_B_VALUE,
+    SEPARATING,
+    SIEMENS_B_VALUE,
+    SIEMENS_FLOW,
+    SIEMENS_MOSAIC,
+)
 
-Component = Literal["magnitude", "phase", "real", "imaginary", "map"]
+_SCOUT = re.compile(r"locali[sz]er|scout|survey")
+_VENDOR_SEPARATING = {
+    "b-value": (SIEMENS_B_VALUE, GE_B_VALUE, PHILIPS_B_VALUE),
+    "velocity encoding": (SIEMENS_FLOW, GE_VENC),
+}
+_DECIMALS = ("PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "RescaleSlope", "RescaleIntercept",
+             "SliceThickness", "TriggerTime", "EchoTime", "InversionTime")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What an image is taken to belong to: its UIDs, or less where these cannot be believed (see dicom_identity)."""
+
+    study: str
+    series: str
+    frame_of_reference: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +50,9 @@ class DicomInstance:
 
     Lengths in mm, times in ms; spacing is (between rows = y, between columns = x), position and orientation are LPS.
     ``acquired_at_ms`` counts from an arbitrary midnight. Whatever the file does not hold, or holds garbled, is None.
+    The UIDs are those of the file, for references to it; ``identity`` is what it is grouped by.
+    ``scout``: called a localiser by its header. ``separating``: tags and values in which images of one place and time
+    may differ. ``dimensions``: of a frame of an enhanced file. ``notes``: what was assumed in reading the header.
     ``damage`` says in words what is wrong with the pixel data, None when nothing is.
     """
 
@@ -36,12 +64,16 @@ class DicomInstance:
     study_uid: str
     series_uid: str
     frame_of_reference_uid: str
+    identity: Identity
+    patient_id: str
+    study_date: str
     series_number: int | None
     description: str
     text: str
     comment: str
     component: Component
     derived: bool
+    scout: bool
     matrix: tuple[int, int]
     spacing_mm: tuple[float, float]
     position_mm: tuple[float, ...]
@@ -49,6 +81,7 @@ class DicomInstance:
     thickness_mm: float | None
     echo_time_ms: float | None
     inversion_time_ms: float | None
+    repetition_time_ms: float | None
     temporal_position: float | None
     trigger_time_ms: float | None
     acquired_at_ms: float | None
@@ -61,6 +94,9 @@ class DicomInstance:
     phase_fov_percent: float | None
     slope: float
     intercept: float
+    separating: tuple[tuple[str, str], ...]
+    dimensions: Dimensions
+    notes: tuple[str, ...]
     damage: str | None
 
 
@@ -78,8 +114,11 @@ def read_headers(paths: Iterable[Path]) -> tuple[list[DicomInstance], list[Skipp
     instances: list[DicomInstance] = []
     skipped: list[Skipped] = []
     for path in paths:
-        with config.disable_value_validation():  # values are judged one by one below
-            found = _read_file(path)
+        try:
+            with config.disable_value_validation():  # values are judged one by one below
+                found = _read_file(path)
+        except Exception as error:  # a damaged header makes pydicom raise anything when a value is looked at
+            found = Skipped(path=path, reason=f"damaged DICOM header ({one_line(error)})", unreadable=True)
         if isinstance(found, Skipped):
             skipped.append(found)
         else:
@@ -89,7 +128,7 @@ def read_headers(paths: Iterable[Path]) -> tuple[list[DicomInstance], list[Skipp
 
 def _read_file(path: Path) -> list[DicomInstance] | Skipped:
     def skip(reason: str, *, unreadable: bool = False) -> Skipped:
-        return Skipped(path=path, reason=reason, unreadable=unreadable)
+        return Skipped(path=path, reason=one_line(reason), unreadable=unreadable)  # values of tags hold anything
 
     try:
         header = read_header(path)
@@ -106,28 +145,36 @@ def _read_file(path: Path) -> list[DicomInstance] | Skipped:
         return skip(f"wrong modality: {modality or 'none given'}, expected MR")
     if number(ds, "SamplesPerPixel") not in (None, 1.0) or not text(ds, "PhotometricInterpretation").startswith("MONO"):
         return skip("a colour image, expected greyscale MR")
+    if "MOSAIC" in words(ds, "ImageType") or private_value(ds, SIEMENS_MOSAIC):
+        return skip("a mosaic of several slices in one image; export the series from the scanner without mosaic")
 
-    n_frames = int(number(ds, "NumberOfFrames") or 1)
+    n_frames = max(int(number(ds, "NumberOfFrames") or 1), 1)
     enhanced = "PerFrameFunctionalGroupsSequence" in ds
-    if enhanced and len(ds.PerFrameFunctionalGroupsSequence) != n_frames:
-        return skip("its number of frames differs from its functional groups", unreadable=True)
     if n_frames > 1 and not enhanced:
         return skip("a multi-frame image without a position for each frame")
+    notes: tuple[str, ...] = ()
+    if enhanced and (n_groups := len(ds.PerFrameFunctionalGroupsSequence)) != n_frames:
+        if not n_groups:
+            return skip("a multi-frame image without a position for each frame")
+        notes = (
+            f"{path.name}: {n_frames} frames but headers of {n_groups}; the first {min(n_groups, n_frames)} were read",
+        )
+        n_frames = min(n_groups, n_frames)
     damage = damage_of(header, path)
     views = [classic_view(ds, frame) for frame in range(n_frames)] if enhanced else [ds]
-    if "LOCALIZER" in words(views[0], "ImageType") or re.search(r"locali[sz]er|scout|survey", _text_of(ds)):
-        return skip("a localiser")
     try:
-        return [_instance(path, frame, n_frames, view, damage) for frame, view in enumerate(views)]
+        return [
+            _instance(path, frame, n_frames, view, dimensions_of(ds, view) if enhanced else Dimensions(), notes, damage)
+            for frame, view in enumerate(views)
+        ]
     except MissingTagError as error:
         return skip(f"no usable {error}")
 
 
-class MissingTagError(Exception):
-    """A tag without which an image has no place in a series."""
-
-
-def _instance(path: Path, frame: int, n_frames: int, ds: Dataset, damage: str | None) -> DicomInstance:
+def _instance(
+    path: Path, frame: int, n_frames: int, ds: Dataset, dimensions: Dimensions, notes: tuple[str, ...],
+    damage: str | None,
+) -> DicomInstance:  # fmt: skip
     spacing = required(ds, "PixelSpacing", 2)
     rows, columns = required(ds, "Rows", 1)[0], required(ds, "Columns", 1)[0]
     orientation = required(ds, "ImageOrientationPatient", 6)
@@ -136,21 +183,27 @@ def _instance(path: Path, frame: int, n_frames: int, ds: Dataset, damage: str | 
     if not np.allclose(np.reshape(orientation, (2, 3)) @ np.reshape(orientation, (2, 3)).T, np.eye(2), atol=1e-2):
         raise MissingTagError("ImageOrientationPatient (not two perpendicular unit vectors)")
     lines = [int(n) for n in (numbers(ds, "AcquisitionMatrix") or ())][2:]
+    study, series, place = (text(ds, key) for key in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"))
+    searched = _text_of(ds)
     return DicomInstance(
         path=path,
         frame=frame,
         n_frames=n_frames,
         sop_class_uid=text(ds, "SOPClassUID"),
         sop_instance_uid=text(ds, "SOPInstanceUID"),
-        study_uid=text(ds, "StudyInstanceUID"),
-        series_uid=text(ds, "SeriesInstanceUID"),
-        frame_of_reference_uid=text(ds, "FrameOfReferenceUID"),
-        series_number=None if (series := number(ds, "SeriesNumber")) is None else int(series),
+        study_uid=study,
+        series_uid=series,
+        frame_of_reference_uid=place,
+        identity=Identity(study=study, series=series, frame_of_reference=place),
+        patient_id=text(ds, "PatientID"),
+        study_date=text(ds, "StudyDate"),
+        series_number=None if (value := number(ds, "SeriesNumber")) is None else int(value),
         description=text(ds, "SeriesDescription"),
-        text=_text_of(ds),
+        text=searched,
         comment=text(ds, "ImageComments"),
         component=component_of(ds),
         derived=words(ds, "ImageType")[:1] == ("DERIVED",),
+        scout="LOCALIZER" in words(ds, "ImageType") or _SCOUT.search(searched) is not None,
         matrix=(int(rows), int(columns)),
         spacing_mm=(spacing[0], spacing[1]),
         position_mm=required(ds, "ImagePositionPatient", 3),
@@ -158,6 +211,7 @@ def _instance(path: Path, frame: int, n_frames: int, ds: Dataset, damage: str | 
         thickness_mm=number(ds, "SliceThickness") or None,
         echo_time_ms=number(ds, "EchoTime"),
         inversion_time_ms=number(ds, "InversionTime"),
+        repetition_time_ms=number(ds, "RepetitionTime"),
         temporal_position=number(ds, "TemporalPositionIdentifier"),
         trigger_time_ms=number(ds, "TriggerTime"),
         acquired_at_ms=clock_ms(ds, "Acquisition"),
@@ -168,82 +222,22 @@ def _instance(path: Path, frame: int, n_frames: int, ds: Dataset, damage: str | 
         phase_direction=text(ds, "InPlanePhaseEncodingDirection").upper(),
         acquired_lines=max(lines, default=0) or None,
         phase_fov_percent=number(ds, "PercentPhaseFieldOfView"),
-        slope=number(ds, "RescaleSlope") or 1.0,
-        intercept=number(ds, "RescaleIntercept") or 0.0,
+        slope=scale(ds, "RescaleSlope", 1.0) or 1.0,
+        intercept=scale(ds, "RescaleIntercept", 0.0),
+        separating=_separating(ds) + dimensions.others,
+        dimensions=dimensions,
+        notes=notes + comma_notes(ds, _DECIMALS),
         damage=damage,
     )
 
 
-def component_of(ds: Dataset) -> Component:
-    """Which part of the complex signal, or a parameter map: vendors say it in ImageType, each in their own words."""
-    types = set(words(ds, "ImageType")[2:]) | set(words(ds, "ComplexImageComponent"))
-    phases = {"P", "PHASE", "PHASE MAP", "VELOCITY", "VELOCITY MAP", "PHASE CONTRAST P"}
-    description = text(ds, "SeriesDescription").lower().replace("_", " ")
-    named_map = re.search(r"\bmaps?\b|t[12]\*?maps?\b|fit ?param", description)
-    # A description such as "T1Map_MOCO" is also given to the inversion images themselves: those have an inversion time.
-    # Siemens writes maps with any component in ImageType, so the description goes first.
-    if (named_map and number(ds, "InversionTime") is None) or any(name.endswith("MAP") for name in types - phases):
-        return "map"
-    if types & phases:
-        return "phase"
-    if types & {"R", "REAL"}:
-        return "real"
-    if types & {"I", "IMAGINARY"}:
-        return "imaginary"
-    return "magnitude"
+def _separating(ds: Dataset) -> tuple[tuple[str, str], ...]:
+    found = [(key, "\\".join(words(ds, key))) for key in SEPARATING]
+    for name, tags in _VENDOR_SEPARATING.items():
+        found += [(name, value) for tag in tags if (value := private_value(ds, tag))]
+    return tuple((key, value) for key, value in found if value)
 
 
 def _text_of(ds: Dataset) -> str:
     tags = ("SeriesDescription", "ProtocolName", "SequenceName", "ImageComments")
     return re.sub(r"[\s_^]+", " ", " ".join([text(ds, tag) for tag in tags] + list(words(ds, "ImageType")))).lower()
-
-
-def text(ds: Dataset, keyword: str) -> str:
-    """The value as text, "" where absent."""
-    value = ds.get(keyword)
-    return "" if value is None else str(value).strip()
-
-
-def words(ds: Dataset, keyword: str) -> tuple[str, ...]:
-    """The values of a multi-valued text tag in capitals, () where absent."""
-    value = ds.get(keyword) or ()
-    return tuple(str(v).strip().upper() for v in ([value] if isinstance(value, str) else value))
-
-
-def numbers(ds: Dataset, keyword: str) -> tuple[float, ...] | None:
-    """All values of a numeric tag, None where absent, empty or not finite numbers."""
-    try:
-        value: Any = ds.get(keyword)
-        values = np.atleast_1d(np.asarray(value, dtype=np.float64)) if value not in (None, "") else np.empty(0)
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return tuple(float(v) for v in values) if values.size and np.isfinite(values).all() else None
-
-
-def number(ds: Dataset, keyword: str) -> float | None:
-    """The first value of a numeric tag."""
-    values = numbers(ds, keyword)
-    return None if values is None else values[0]
-
-
-def required(ds: Dataset, keyword: str, count: int) -> tuple[float, ...]:
-    """Exactly ``count`` numbers. Raises MissingTagError."""
-    values = numbers(ds, keyword)
-    if values is None or len(values) != count:
-        raise MissingTagError(keyword)
-    return values
-
-
-def clock_ms(ds: Dataset, event: Literal["Acquisition", "Content"]) -> float | None:
-    """Date and time of an event in ms since an arbitrary midnight; the time alone where no date is given."""
-    stamp = text(ds, f"{event}DateTime")
-    date, time = (stamp[:8], re.split(r"[+-]", stamp[8:])[0]) if len(stamp) > 8 else ("", "")
-    date, time = date or text(ds, f"{event}Date"), (time or text(ds, f"{event}Time")).replace(":", "")
-    if not (parts := re.fullmatch(r"(\d\d)(\d\d)(\d\d(?:\.\d*)?)", time)):
-        return None
-    hours, minutes, seconds = (float(part) for part in parts.groups())
-    try:
-        day = datetime.strptime(date, "%Y%m%d").toordinal() if date else 0
-    except ValueError:
-        day = 0
-    return (((day * 24 + hours) * 60 + minutes) * 60 + seconds) * 1000.0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import config
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
@@ -37,6 +38,7 @@ SERIES_OFFSET = 60
 Frame = tuple[int, int, int]  # segment, slice, time point
 
 
+@config.disable_value_validation()  # of the source's identifiers; what is ours is checked by ``put``
 def write_segmentation(
     path: Path,
     like: Series,

@@ -2,67 +2,38 @@
 
 import functools
 import logging
-import os
-import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from cmrsr.errors import CmrsrError, UnreadableError, UnusableError
+from cmrsr.io.candidate import Candidate as Candidate
+from cmrsr.io.candidate import Refused as Refused
+from cmrsr.io.dicom_candidates import UNUSABLE, DicomFound, find_dicom
 from cmrsr.io.inputs import common_root, expand_lists, natural_key
+from cmrsr.io.left_out import LeftOut
 from cmrsr.io.nifti import nifti_stem, read_nifti
 from cmrsr.io.nifti_header import TimeAxis
+from cmrsr.io.printable import safe_name
 from cmrsr.io.series import Series
+from cmrsr.io.walk import FoundFiles, find_files
 
 if TYPE_CHECKING:
-    from cmrsr.io.dicom_read import DicomInstance, Skipped
     from cmrsr.io.dicom_time import OnMissing
 
-_LABEL = re.compile(r"(^|[_\-. ])(label|mask|seg|gt$)", re.IGNORECASE)
-# "truth": everything that is known of a virtual patient, of which much looks like a scan.
-LABEL_FOLDER = re.compile(r"^truth$|(^|[_\-. ])(labels?|masks?|segmentations?)(Tr|Ts)?$", re.IGNORECASE)
-_TASKS = ("sr", "interp4d", "mie", "function")
-_RESULT = re.compile(r"(?P<case>.+)_(sr|interp4d|mie|function|masks|scar|scar_probability|t1map|strain|std)$")
-_DICOM_SUFFIXES = {".dcm", ".dicom", ".ima"}
-# What a folder of studies holds besides images, in the DICOM reader's words; other unreadable files are reported.
-_HARMLESS = re.compile(r"not a DICOM file|a DICOMDIR|no image in it \((?!\?)")  # "(?)": cut off before its modality
-_CHUNK = 32
+_MAX_LISTED = 3
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
-    """One series to work on. ``open`` reads its header and raises a CmrsrError if it is not usable after all.
+class Found:
+    """All series in natural order, what had to be refused, the folder that names are relative to, what was left out."""
 
-    name: unique in the batch, and a relative path for its outputs: a NIfTI file's own path below the root without its
-    suffix ("sub/p01_rest"), or the folder of a DICOM series below the root and the series' name.
-    """
-
-    name: str
-    format: Literal["nifti", "dicom"]
-    paths: tuple[Path, ...]
-    open: Callable[[], Series]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
-    """Something that claims to be an image and certainly is not usable: a failed case of the batch."""
-
-    name: str
-    paths: tuple[Path, ...]
-    error: CmrsrError
-
-
-@dataclass(slots=True)
-class _Found:
-    """Files by what their names and first bytes say. ``explicit``: named by the user, so that no rule leaves it out."""
-
-    nifti: list[Path] = field(default_factory=list)
-    dicom: list[Path] = field(default_factory=list)
-    explicit: set[Path] = field(default_factory=set)
-    left_out: Counter[str] = field(default_factory=Counter)
+    candidates: tuple[Candidate, ...]
+    refused: tuple[Refused, ...]
+    root: Path
+    left_out: tuple[LeftOut, ...]
 
 
 def discover(
@@ -72,178 +43,80 @@ def discover(
     on_missing: "OnMissing" = "fail",
     progress: Callable[[int], None] | None = None,
 ) -> tuple[list[Candidate], list[Refused], Path]:
-    """All series in the inputs in natural order, what had to be refused, and the folder that names are relative to.
+    """The candidates, the refused and the root of ``find_series``; the log says what was left out.
+
+    UnreadableError: a named path is missing, or nothing is found. UnusableError: only images of no use (CT, colour).
+    """
+    found = find_series(inputs, time_axis=time_axis, on_missing=on_missing, progress=progress)
+    log_left_out(found.left_out)
+    return list(found.candidates), list(found.refused), found.root
+
+
+def log_left_out(left_out: Sequence[LeftOut]) -> None:
+    """One line for each rule that left out images."""
+    for one in left_out:
+        if one.notable:
+            _log.warning("%s", one.message)
+
+
+def find_series(
+    inputs: Sequence[Path],
+    *,
+    time_axis: TimeAxis = None,
+    on_missing: "OnMissing" = "fail",
+    progress: Callable[[int], None] | None = None,
+) -> Found:
+    """All series in the inputs.
 
     An input is a file, a folder (searched through) or a ``.txt`` list of both. In folders, hidden files, earlier
-    results, label or mask files and those in a folder ``truth`` are left out, which is logged; a file named directly is
-    always taken. A DICOM file named directly stands for itself alone: name the folder for the series around it.
-    ``progress`` is told how many possible DICOM files have been looked at so far.
+    results, label maps and the truth of virtual patients are left out (see ``find_files``). A DICOM file named directly
+    stands for itself alone: name the folder for the series around it.
+    ``progress`` is called with the number of possible DICOM files that have been read so far.
     UnreadableError: a named path is missing, or nothing is found. UnusableError: only images of no use (CT, colour).
     """
     named, missing = expand_lists(inputs)
-    refused = [_refuse(path, UnreadableError(f"{path}: no such file or folder, named in a list")) for path in missing]
+    refused = [
+        Refused(
+            name=safe_name(path.name), paths=(path,),
+            error=UnreadableError(f"{path}: no such file or folder, named in a list: correct the list"),
+        )
+        for path in missing
+    ]  # fmt: skip
     root = common_root(named or missing)
-    found = _search(named)
-    candidates = [
-        Candidate(
-            name=str(path.parent.relative_to(root) / nifti_stem(path)),
-            format="nifti",
-            paths=(path,),
-            open=functools.partial(read_nifti, path, time_axis=time_axis),
-        )
-        for path in found.nifti
-    ]
-    unusable: Counter[str] = Counter()
-    if found.dicom:
-        instances, skipped = _read_dicom(found.dicom, progress)
-        for skip in skipped:
-            if error := damage(skip, skip.path in found.explicit):
-                refused.append(_refuse(skip.path, error))
-            elif skip.unreadable:
-                found.left_out[f"file that is {skip.reason}"] += 1
-            else:
-                unusable[f"DICOM file that is of no use: {skip.reason}"] += 1
-        candidates += _dicom_candidates(instances, root, on_missing)
-        single = [path for path in found.dicom if path in found.explicit]
-        if len(single) == 1 and len(instances) == 1:
-            _log.warning("%s: only this DICOM file is read; name its folder to read the whole series", single[0])
+    files = find_files(named)
+    candidates = [_nifti_candidate(path, root, time_axis) for path in files.nifti]
+    if files.dicom:
+        dicom = find_dicom(files, root, on_missing, progress)
+        candidates += dicom.candidates
+        refused += dicom.refused
+        _warn_of_single(files, dicom)
+    left_out = files.left_out.listed()
     if not candidates:
-        _raise_nothing(inputs, refused, unusable, found.left_out)
-    if left_out := unusable + Counter({k: n for k, n in found.left_out.items() if "label" in k or "folder" in k}):
-        _log.warning("left out: %s", _listed(left_out))
-    return _unique(candidates), refused, root
+        _raise_nothing(inputs, refused, left_out)
+    return Found(candidates=tuple(_unique(candidates)), refused=tuple(refused), root=root, left_out=left_out)
 
 
-def _refuse(path: Path, error: CmrsrError) -> Refused:
-    return Refused(name=path.name, paths=(path,), error=error)
+def _nifti_candidate(path: Path, root: Path, time_axis: TimeAxis) -> Candidate:
+    stem = nifti_stem(path)
+    read: Callable[[], Series] = functools.partial(read_nifti, path, time_axis=time_axis)
+    safe = safe_name(stem)
+    if safe != stem:
+        read = functools.partial(_open_renamed, read, safe)
+    name = str(Path(*map(safe_name, path.parent.relative_to(root).parts), safe))
+    return Candidate(name=name, format="nifti", paths=(path,), open=read)
 
 
-# --- files ------------------------------------------------------------------------------------------------------------
+def _open_renamed(read: Callable[[], Series], name: str) -> Series:
+    """The series with a note on the name that its results have."""
+    series = read()
+    note = f"its results are named {name}: its own name is too long, or holds what not every file system takes"
+    return replace(series, source=replace(series.source, notes=(*series.source.notes, note)))
 
 
-def _search(named: Sequence[Path]) -> _Found:
-    found, seen = _Found(), set[Path]()
-    for entry in named:
-        for path in [entry] if entry.is_file() else _walk(entry, found.left_out):
-            if path.resolve() in seen:
-                continue
-            seen.add(path.resolve())
-            if path == entry:
-                found.explicit.add(path)
-            in_labels = any(LABEL_FOLDER.search(part) for part in path.relative_to(entry).parts[:-1])
-            kind = file_kind(path, explicit=path == entry, in_labels=in_labels)
-            if kind == "nifti":
-                found.nifti.append(path)
-            elif kind == "dicom":
-                found.dicom.append(path)
-            else:
-                found.left_out[kind] += 1
-    return found
-
-
-def _walk(folder: Path, left_out: Counter[str]) -> Iterator[Path]:
-    """All files below ``folder`` that are not in hidden folders or in folders of results, through symbolic links."""
-
-    def unopened(error: OSError) -> None:
-        left_out[f"folder that cannot be opened ({error.strerror})"] += 1
-
-    seen = set()
-    for parent, folders, files in os.walk(folder, followlinks=True, onerror=unopened):
-        real = os.path.realpath(parent)
-        if real in seen:  # a link to a folder above
-            folders.clear()
-            continue
-        seen.add(real)
-        results = [name for name in folders if name.endswith("_cmrsr")]
-        left_out["folder of earlier results (*_cmrsr)"] += len(results)
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in results)
-        for name in sorted(files):
-            path = Path(parent, name)
-            if path.is_file():  # not a dangling link or a pipe
-                yield path
-
-
-def file_kind(path: Path, *, explicit: bool, in_labels: bool) -> str:
-    """ "nifti", "dicom" (possibly), or in words what it is that is left out."""
-    suffix = path.suffix.lower()
-    is_nifti = path.name.lower().endswith((".nii", ".nii.gz"))
-    if explicit:
-        return "nifti" if is_nifti else "dicom"
-    if path.name.startswith("."):
-        return "hidden file"
-    if is_nifti:
-        if _is_result(path):
-            return "earlier result"
-        return "label or mask file" if _LABEL.search(nifti_stem(path)) or in_labels else "nifti"
-    # No suffix, and a number for a suffix (the end of a UID), are what scanners and archives write.
-    if suffix in _DICOM_SUFFIXES or not suffix or suffix[1:].isdigit() or _has_preamble(path):
-        return "dicom"
-    return f"{suffix} file"
-
-
-def _is_result(path: Path) -> bool:
-    match = _RESULT.match(nifti_stem(path))
-    if match is None:
-        return False
-    stems = [nifti_stem(path), match["case"], *(f"{match['case']}_{task}" for task in _TASKS)]
-    return any(path.with_name(f"{stem}.json").exists() for stem in stems)
-
-
-def _has_preamble(path: Path) -> bool:
-    try:
-        with path.open("rb") as stream:
-            return stream.read(132)[128:] == b"DICM"
-    except OSError:
-        return True  # the DICOM reader says why it cannot be opened
-
-
-# --- DICOM ------------------------------------------------------------------------------------------------------------
-
-
-def _read_dicom(
-    paths: list[Path], progress: Callable[[int], None] | None
-) -> tuple[list["DicomInstance"], list["Skipped"]]:
-    from cmrsr.io.dicom_read import read_headers
-
-    instances: list[DicomInstance] = []
-    skipped: list[Skipped] = []
-    for start in range(0, len(paths), _CHUNK):
-        some = read_headers(paths[start : start + _CHUNK])
-        instances += some[0]
-        skipped += some[1]
-        if progress is not None:
-            progress(min(start + _CHUNK, len(paths)))
-    return instances, skipped
-
-
-def damage(skip: "Skipped", explicit: bool) -> CmrsrError | None:
-    """The error of a file that should have been an image, None for one that is rightly left out of a batch."""
-    harmless = not skip.unreadable or _HARMLESS.match(skip.reason) is not None
-    pretends = skip.reason.startswith("not a DICOM") and skip.path.suffix.lower() in _DICOM_SUFFIXES
-    if harmless and not pretends and not explicit:
-        return None
-    kind = UnreadableError if skip.unreadable else UnusableError
-    return kind(f"{skip.path}: {skip.reason}; expected an MR image in NIfTI or DICOM: copy it anew, or leave it out")
-
-
-def _dicom_candidates(instances: list["DicomInstance"], root: Path, on_missing: "OnMissing") -> list[Candidate]:
-    from cmrsr.io.dicom_group import assemble, group
-
-    candidates = []
-    for found in group(instances):
-        folder = Path(os.path.commonpath([path.parent for path in found.paths])).relative_to(root)
-        candidates.append(
-            Candidate(
-                name=str(folder / found.name),
-                format="dicom",
-                paths=tuple(found.paths),
-                open=functools.partial(assemble, found, on_missing=on_missing),
-            )
-        )
-    return candidates
-
-
-# --- the batch --------------------------------------------------------------------------------------------------------
+def _warn_of_single(files: FoundFiles, dicom: DicomFound) -> None:
+    single = [path for path in files.dicom if path in files.explicit]
+    if len(single) == 1 and dicom.n_instances == 1:
+        _log.warning("%s: only this DICOM file is read; name its folder to read the whole series", single[0])
 
 
 def _unique(candidates: list[Candidate]) -> list[Candidate]:
@@ -256,21 +129,19 @@ def _unique(candidates: list[Candidate]) -> list[Candidate]:
             number += 1
             name = f"{one.name}_{number}"
         taken.add(name.casefold())
-        result.append(Candidate(name=name, format=one.format, paths=one.paths, open=one.open))
+        result.append(one if name == one.name else replace(one, name=name))
     return result
 
 
-def _raise_nothing(
-    inputs: Sequence[Path], refused: list[Refused], unusable: Counter[str], left_out: Counter[str]
-) -> None:
-    where = ", ".join(map(str, inputs[:3])) + (f" and {len(inputs) - 3} more" if len(inputs) > 3 else "")
+def _raise_nothing(inputs: Sequence[Path], refused: Sequence[Refused], left_out: Sequence[LeftOut]) -> None:
+    where = ", ".join(map(str, inputs[:_MAX_LISTED]))
+    where += f" and {len(inputs) - _MAX_LISTED} more" if len(inputs) > _MAX_LISTED else ""
     if refused:
         more = f" (and {len(refused) - 1} more of {where})" if len(refused) > 1 else ""
         raise type(refused[0].error)(f"{refused[0].error}{more}")
-    if unusable:
-        raise UnusableError(f"no MR image series in {where}: {_listed(unusable)}")
-    raise UnreadableError(f"no NIfTI or DICOM images in {where}: {_listed(left_out) or 'it is empty'}")
-
-
-def _listed(counts: Counter[str]) -> str:
-    return ", ".join(f"{n} x {what}" for what, n in counts.most_common() if n)
+    images = [one for one in left_out if one.notable]
+    if not images:
+        listed = ", ".join(f"{one.count} x {one.rule}" for one in left_out)
+        raise UnreadableError(f"no NIfTI or DICOM images in {where}: {listed or 'it is empty'}; name another folder")
+    error: type[CmrsrError] = UnusableError if any(one.rule.startswith(UNUSABLE) for one in images) else UnreadableError
+    raise error(f"no series to work on in {where}: all images were left out; " + "; ".join(o.message for o in images))

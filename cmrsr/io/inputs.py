@@ -1,11 +1,14 @@
 """What the user named: files, folders, and text files that list them."""
 
+import codecs
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from cmrsr.errors import UnreadableError
+
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def expand_lists(inputs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
@@ -17,26 +20,53 @@ def expand_lists(inputs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     found: dict[Path, Path] = {}
     missing: list[Path] = []
     for path in inputs:
-        if not path.exists():
-            raise UnreadableError(f"{path}: no such file or folder")
-        is_list = path.suffix.lower() == ".txt" and path.is_file()
+        if not _exists(path):
+            raise UnreadableError(f"{path}: no such file or folder; check the path")
+        is_list = path.suffix.lower() == ".txt" and is_file(path)
         for entry in _read_list(path) if is_list else [path]:
-            if entry.exists():
+            if _exists(entry):
                 found.setdefault(entry.resolve(), _without_dots(entry))
             else:
                 missing.append(entry)
     return list(found.values()), missing
 
 
-def _read_list(path: Path) -> list[Path]:
+def is_file(path: Path) -> bool:
+    """Whether a path is a file that can be asked about; False for names that are too long or unreachable."""
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _read_list(path: Path) -> list[Path]:
+    """The entries of a list: UTF-8, or UTF-16 as some shells of Windows write it; other bytes belong to the names."""
+    try:
+        data = path.read_bytes()
+        text = data.decode("utf-16") if data.startswith(_UTF_16) else os.fsdecode(data.removeprefix(codecs.BOM_UTF8))
     except (OSError, UnicodeDecodeError) as error:
         raise UnreadableError(f"{path}: expected a text file of paths, one a line ({error})") from error
-    entries = [path.parent / Path(line).expanduser() for line in lines if line and not line.startswith("#")]
+    if "\0" in text:
+        raise UnreadableError(f"{path}: expected a text file of paths, one a line, found binary data")
+    lines = [line.strip() for line in text.split("\n")]
+    entries = [path.parent / _home(line) for line in lines if line and not line.startswith("#")]
     if not entries:
         raise UnreadableError(f"{path}: the list names no file or folder, expected one path a line")
     return entries
+
+
+def _home(line: str) -> Path:
+    try:
+        return Path(line).expanduser()
+    except RuntimeError:  # "~name" of nobody: a file may be called so
+        return Path(line)
 
 
 def _without_dots(path: Path) -> Path:

@@ -13,7 +13,8 @@ from cmrsr.errors import CmrsrError
 from cmrsr.io.discover import Candidate
 from cmrsr.io.joined import joined, same_place
 from cmrsr.io.nifti import nifti_stem, read_nifti
-from cmrsr.io.nifti_sidecar import LEAST_INVERSION_TIMES, read_sidecar
+from cmrsr.io.nifti_sidecar import read_sidecar
+from cmrsr.io.nifti_times import LEAST_INVERSION_TIMES
 from cmrsr.io.series import Series
 
 SAME_PLACE_MM = 0.1

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from cmrsr.io.background import common_background
 from cmrsr.io.series import Kind, Series
 
 T = TypeVar("T")
@@ -15,7 +16,10 @@ T = TypeVar("T")
 def joined(
     parts: Sequence[Series], name: str, note: str, *, kind: Kind, times_ms: NDArray[np.float64] | None
 ) -> Series:
-    """Series of one time point each, (1, z, y, x) on one grid, in their order. note: says what was joined."""
+    """Series of one time point each, (1, z, y, x) on one grid, in their order. note: says what was joined.
+
+    UnusableError where voxels without a number are not the same in all.
+    """
     first, *others = parts
     return replace(
         first,
@@ -30,6 +34,7 @@ def joined(
             name=name,
             paths=tuple(path for one in parts for path in one.source.paths),
             header=_joined_header(first, others),
+            background=common_background(parts),
             notes=tuple(dict.fromkeys((note, *(text for one in parts for text in one.source.notes)))),
         ),
     )

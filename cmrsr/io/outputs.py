@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -17,25 +18,29 @@ import numpy as np
 
 from cmrsr.errors import OutputError
 from cmrsr.io.inputs import expand_lists
+from cmrsr.io.own_results import RESULTS
+from cmrsr.io.printable import short_name, storable
 
-_SUFFIXES = (".nii.gz", ".nii", ".dcm", ".ima", ".txt")
+_SUFFIXES = (".nii.gz", ".hdr.gz", ".img.gz", ".nii", ".hdr", ".img", ".dcm", ".ima", ".txt")
 # Shards share one folder, and a live partial file may rest for long on a slow engine: only an old one is left over.
 _STALE_S = 24 * 3600.0
+_UNESCAPED = re.compile("[\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069]")  # what ``json`` leaves as it is
 
 
 def resolve_output(inputs: Sequence[Path], out: Path | None) -> Path:
-    """The output folder, created and proven writable; by default ``<first input>_cmrsr`` beside the first input.
+    """The output folder, created and proven writable; by default ``<first input>_cmrsr`` next to the first input.
 
     OutputError if it cannot be written, or if it is an input or lies inside one, seen through symbolic links.
     A parent of the input is fine: results have names of their own (see ``refuse_overwriting``).
     """
     folder = (_default_output(inputs[0]) if out is None else out).absolute()
-    real = folder.resolve()
+    with output_errors(folder):
+        real = folder.resolve()
     for path in expand_lists(inputs)[0]:
         source = path.resolve()
         if real == source or (source in real.parents and source.is_dir()):
-            where = "is" if real == source else "lies inside"
-            raise OutputError(f"{folder}: the output {where} the input {path}; name another folder with -o")
+            where = "is" if real == source else "is inside"
+            raise OutputError(f"{folder}: the output {where} the input {path}; name a folder outside it with -o")
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         # Permission bits do not stop root, and say nothing of a read-only mount or a full disk: only writing does.
@@ -48,9 +53,9 @@ def resolve_output(inputs: Sequence[Path], out: Path | None) -> Path:
 def _default_output(source: Path) -> Path:
     path = source if source.name not in ("", "..") else source.resolve()
     if not path.name:
-        raise OutputError(f"{path}: no folder beside this input; name the output with -o")
+        raise OutputError(f"{path}: no folder can be made next to this input; name the output folder with -o")
     stem = next((path.name[: -len(s)] for s in _SUFFIXES if path.name.lower().endswith(s) and not path.is_dir()), "")
-    return path.with_name(f"{stem or path.name}_cmrsr")
+    return path.with_name(f"{short_name(stem or path.name)}{RESULTS}")
 
 
 def refuse_overwriting(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
@@ -98,13 +103,13 @@ def write_text_atomic(path: Path, text: str) -> None:
 
 def write_json_atomic(path: Path, obj: object) -> None:
     """Write JSON; numpy values and paths become plain ones, NaN and infinity (not valid JSON) become null."""
-    write_text_atomic(path, json.dumps(_plain(obj), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text_atomic(path, _json(obj, indent=2) + "\n")
 
 
 def append_audit(path: Path, record: dict[str, Any]) -> None:
     """Append one line of JSON with the UTC time in front; whole lines even when shards write to the same file."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    line = json.dumps(_plain({"time": now, **record}), ensure_ascii=False, allow_nan=False) + "\n"
+    line = _json({"time": now, **record}) + "\n"
     with output_errors(path):
         handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
@@ -113,18 +118,27 @@ def append_audit(path: Path, record: dict[str, Any]) -> None:
             os.close(handle)
 
 
-def _plain(value: Any) -> Any:
+def _json(obj: object, *, indent: int | None = None) -> str:
+    """JSON text that any reader splits into the same lines: control characters beyond ASCII escaped too."""
+    text = json.dumps(plain_json(obj), indent=indent, ensure_ascii=False, allow_nan=False)
+    return _UNESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def plain_json(value: Any) -> Any:
+    """A value as JSON holds it: numpy values and paths become plain ones, NaN and infinity null, all text UTF-8."""
     match value:
+        case str():
+            return storable(value)
         case dict():
-            return {str(k): _plain(v) for k, v in value.items()}
+            return {storable(str(k)): plain_json(v) for k, v in value.items()}
         case list() | tuple():
-            return [_plain(v) for v in value]
+            return [plain_json(v) for v in value]
         case np.ndarray() | np.generic():
-            return _plain(value.tolist())
+            return plain_json(value.tolist())
         case float():
             return value if math.isfinite(value) else None
         case Path():
-            return str(value)
+            return storable(str(value))
         case _:
             return value
 

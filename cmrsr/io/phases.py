@@ -118,8 +118,8 @@ def _dicom_volume(index: int, one: Candidate) -> _Volume:
     image: DicomInstance = series.source.header.table[0][0]
     stem, role, word = _split_name(image.description)
     scan = (
-        "dicom", image.study_uid, image.frame_of_reference_uid, image.component, image.derived, image.echo_time_ms,
-        re.sub(r"[\W_\d]+", " ", stem.casefold()), bool(role),
+        "dicom", image.identity.study, image.identity.frame_of_reference, image.component, image.derived,
+        image.echo_time_ms, re.sub(r"[\W_\d]+", " ", stem.casefold()), bool(role),
     )  # fmt: skip
     return _Volume(index=index, candidate=one, open=one.open, series=series, role=role, word=word, scan=scan)
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from cmrsr.errors import UnreadableError, UnusableError
 from cmrsr.io.inputs import natural_key
 from cmrsr.io.nifti import nifti_stem, read_nifti
-from cmrsr.io.nifti_header import file_shape, read_header
+from cmrsr.io.nifti_file import read_header
+from cmrsr.io.nifti_header import file_shape
 from cmrsr.io.reference import Labelled, Labels, Reference, reference_of_labels
 from cmrsr.io.reference_names import Name, parse_folder, parse_name
 from cmrsr.io.series import Series
@@ -161,7 +162,7 @@ def _frame_names(series: Series, case: Name) -> tuple[str, ...]:
 
 def _volumes(path: Path, series: Series) -> tuple[list[Labels], tuple[float, float, float]]:
     """The time points of a label file on the grid of the series, and the file's spacing (z, y, x)."""
-    shape = file_shape(path, read_header(path))
+    shape = file_shape(read_header(path))
     is_time = len(shape) == 3 and series.shape[1] == 1 and shape[2] == series.n_frames > 1
     file = read_nifti(path, time_axis=2 if is_time else "none" if len(shape) == 3 else None)
     return [_on_grid(path, _codes(path, frame), file.affine, series) for frame in file], file.spacing_mm

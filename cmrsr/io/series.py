@@ -20,6 +20,7 @@ class Source:
 
     ``header`` is the reader's own record: a ``nibabel`` header for NIfTI, a ``DicomStack`` for DICOM, None in memory.
     ``notes`` says in words what the reader decided (which tag gave the time, which frames were dropped).
+    ``background`` (z, y, x) are the voxels that are NaN in the file and 0 in the frames; None where there are none.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Source:
     paths: tuple[Path, ...] = ()
     header: Any = None
     notes: tuple[str, ...] = ()
+    background: NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,8 @@ class Series:
     """Frames ``(t, z, y, x)`` in float32, read one time point at a call, so that a long series need not fit in memory.
 
     affine: (4, 4) float64, voxel indices (x, y, z) to RAS+ millimetres. It belongs to the series, never to an array.
+    origins_mm: (z, 3) float64, the first voxel of every slice in RAS+ mm, where the slices are not evenly spaced and
+    the affine holds their mean step; None where the affine says it all.
     times_ms: (t,) or (t, z) float64, strictly increasing along t; None where the file does not say. Of kind "t1" they
     are inversion times, in the order of the images.
     phase_axis: the in-plane axis of phase encoding, None where unknown.
@@ -47,12 +51,14 @@ class Series:
     kind: Kind = "unknown"
     phase_axis: Axis | None = None
     acquired_fraction: float | None = None
+    origins_mm: NDArray[np.float64] | None = None
     source: Source = field(default_factory=lambda: Source(name="series"))
 
     def __post_init__(self) -> None:
         assert len(self.shape) == 4, self.shape
         assert min(self.shape) >= 1, self.shape
         assert self.affine.shape == (4, 4), self.affine.shape
+        assert self.origins_mm is None or self.origins_mm.shape == (self.shape[1], 3)
         assert self.times_ms is None or self.times_ms.shape[0] == self.shape[0], (self.times_ms, self.shape)
 
     @classmethod

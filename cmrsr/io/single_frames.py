@@ -8,14 +8,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cmrsr.errors import UnreadableError, UnusableError
+from cmrsr.errors import CmrsrError, UnreadableError, UnusableError
+from cmrsr.io.candidate import unreadable
+from cmrsr.io.dicom_candidates import damage
 from cmrsr.io.dicom_geometry import SPACING_TOLERANCE
-from cmrsr.io.dicom_join import COSINE_TOLERANCE
-from cmrsr.io.discover import damage
+from cmrsr.io.dicom_split import COSINE_TOLERANCE
+from cmrsr.io.label_maps import holds_labels, named_label
 from cmrsr.io.nifti import read_nifti
-from cmrsr.io.nifti_header import file_shape, read_header
+from cmrsr.io.nifti_file import is_nifti_name, read_header
+from cmrsr.io.nifti_header import file_shape
 from cmrsr.io.outputs import sha256_file
+from cmrsr.io.printable import storable
 from cmrsr.io.series import Series
+from cmrsr.io.walk import LABEL_MAP
 
 WHOLE_SERIES = "a stream takes one frame a file: leave out --stream"
 
@@ -69,12 +74,13 @@ def read_single_frame(path: Path, name: Path, *, explicit: bool) -> SingleFrame:
     with _opening(path):
         before = _state(path)
         digest = sha256_file(path)
-    if path.name.lower().endswith((".nii", ".nii.gz")):
-        series = _read_nifti(path)
-        uid, scope = name.name, str(name.parent)
-    else:
-        series, uid, scope = _read_dicom(path, explicit=explicit)
-    series = series.with_frames(series.array())
+    try:
+        series, uid, scope = _read(path, name, explicit=explicit)
+        series = series.with_frames(series.array())
+    except (CmrsrError, LeftOutError, MemoryError):
+        raise
+    except Exception as error:  # of a damaged file, a library raises nearly anything
+        raise unreadable(str(path), error) from error
     with _opening(path):
         if _state(path) != before:
             raise UnreadableError(f"{path}: is being written")
@@ -94,8 +100,18 @@ def _state(path: Path) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
+def _read(path: Path, name: Path, *, explicit: bool) -> tuple[Series, str, str]:
+    """The series, its frame's name and its scope."""
+    if not is_nifti_name(path):
+        return _read_dicom(path, explicit=explicit)
+    series = _read_nifti(path)
+    if not explicit and named_label(path, name.parts[:-1]) and holds_labels(path):
+        raise LeftOutError(LABEL_MAP)
+    return series, storable(name.name), storable(str(name.parent))
+
+
 def _read_nifti(path: Path) -> Series:
-    shape = file_shape(path, read_header(path))
+    shape = file_shape(read_header(path))
     if len(shape) > 3 and shape[3] > 1:
         raise UnusableError(f"{path}: {shape[3]} frames; {WHOLE_SERIES}")
     return read_nifti(path, time_axis="none")
@@ -115,6 +131,8 @@ def _read_dicom(path: Path, *, explicit: bool) -> tuple[Series, str, str]:
     if len(instances) != 1:
         raise UnusableError(f"{path}: {len(instances)} frames; {WHOLE_SERIES}")
     (one,) = instances
+    if one.scout and not explicit:
+        raise LeftOutError("DICOM file that is of no use: a localiser")
     series = assemble(group(instances)[0])
     kind = "derived " * one.derived + one.component
-    return series, one.sop_instance_uid or path.name, f"{one.study_uid} {one.series_uid} {kind}"
+    return series, one.sop_instance_uid or storable(path.name), f"{one.study_uid} {one.series_uid} {kind}"

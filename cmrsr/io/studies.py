@@ -13,7 +13,8 @@ from cmrsr.io.discover import Candidate, Refused
 from cmrsr.io.inversion_images import join_inversions
 from cmrsr.io.inversions import has_inversion_times
 from cmrsr.io.nifti import read_nifti
-from cmrsr.io.nifti_header import TimeAxis, file_shape, read_header
+from cmrsr.io.nifti_file import read_header
+from cmrsr.io.nifti_header import TimeAxis, file_shape
 from cmrsr.io.planes import distances_mm, tilt_deg
 from cmrsr.io.series import Series
 from cmrsr.io.study_series import MAX_INVERSIONS, StudySeries, look_at
@@ -74,7 +75,7 @@ def _with_own_axes(one: Candidate, time_axis: TimeAxis) -> Candidate:
     if one.format == "dicom" or time_axis in (None, 0, 3):
         return one
     try:
-        n_axes = len(file_shape(one.paths[0], read_header(one.paths[0])))
+        n_axes = len(file_shape(read_header(one.paths[0])))
     except CmrsrError:
         return one
     return replace(one, open=functools.partial(read_nifti, one.paths[0])) if n_axes == 4 else one
@@ -269,7 +270,7 @@ def _apart(t1: StudySeries, cine: StudySeries) -> list[str]:
     """What a reader should know about a pair."""
     if t1.image is None or cine.image is None:
         return []
-    if t1.image.study_uid != cine.image.study_uid:
+    if t1.image.identity.study != cine.image.identity.study:
         return [
             f"T1 images and cine ({_last(cine)}) belong to different studies: make sure that they are of one patient"
         ]
@@ -281,9 +282,11 @@ def _apart(t1: StudySeries, cine: StudySeries) -> list[str]:
 
 
 def _frames_differ(a: StudySeries, b: StudySeries) -> bool:
-    return (
-        a.image is not None and b.image is not None and a.image.frame_of_reference_uid != b.image.frame_of_reference_uid
-    )
+    """Whether both name a frame of reference that can be believed, and not the same."""
+    if a.image is None or b.image is None:
+        return False
+    places = {a.image.identity.frame_of_reference, b.image.identity.frame_of_reference}
+    return len(places) > 1 and "" not in places
 
 
 # --- words ------------------------------------------------------------------------------------------------------------

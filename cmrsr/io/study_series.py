@@ -155,7 +155,7 @@ def _study(candidate: Candidate, series: Series | None) -> tuple[str, ...]:
         if series is None:
             return _study_of_files(candidate)
         image: DicomInstance = series.source.header.table[0][0]
-        return ("dicom", image.study_uid or patient_of(candidate.name))
+        return ("dicom", image.identity.study or patient_of(candidate.name))
     return ("nifti", *(part for part in Path(candidate.name).parts[:-1] if not _OF_SERIES.search(part.lower())))
 
 

@@ -61,12 +61,13 @@ def survey(series: Series, *, on_frame: Callable[[int], None] | None = None) -> 
 
     for t in range(n_t):
         frame = np.ascontiguousarray(series.frame(t), dtype="<f4")
-        lows[t], highs[t] = frame.min(), frame.max()  # both carry NaN, and one of them any infinity
+        with np.errstate(invalid="ignore"):  # some bit patterns of NaN
+            lows[t], highs[t] = frame.min(), frame.max()  # both carry NaN, and one of them any infinity
         if not (math.isfinite(lows[t]) and math.isfinite(highs[t])):
             count = frame.size - int(np.isfinite(frame).sum())
             raise UnusableError(
                 f"{name}: {count} NaN or infinite of {frame.size} voxels in frame {t + 1} of {n_t}; "
-                f"replace or leave out that frame"
+                f"give these voxels a number, or leave out that frame"
             )
         digest.update(frame.data)
         sampler.add(frame)
@@ -98,6 +99,10 @@ def survey(series: Series, *, on_frame: Callable[[int], None] | None = None) -> 
 def _start_digest(series: Series) -> "hashlib._Hash":
     digest = hashlib.sha256(np.asarray(series.shape, "<i8").tobytes())
     digest.update((series.affine + 0.0).astype("<f8").tobytes())  # + 0.0: minus zero is zero
+    if series.source.background is not None:  # it makes another result than zeros do
+        digest.update(np.packbits(series.source.background).tobytes())
+    if series.origins_mm is not None:
+        digest.update((series.origins_mm + 0.0).astype("<f8").tobytes())
     digest.update(b"no times" if series.times_ms is None else series.times_ms.astype("<f8").tobytes())
     return digest
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from cmrsr.errors import CmrsrError, DeviceError, UsageError
+from cmrsr.errors import CmrsrError, CmrsrWarning, DeviceError, UsageError
 from cmrsr.io.discover import Candidate, Refused
 from cmrsr.io.outputs import (
     append_audit,
@@ -22,7 +22,9 @@ from cmrsr.io.outputs import (
     sha256_file,
     write_json_atomic,
 )
+from cmrsr.io.printable import one_line
 from cmrsr.io.series import Series
+from cmrsr.tasks.failures import alike, pattern_of
 
 Status = Literal["ok", "skipped", "failed"]
 EXIT_PARTLY = 8
@@ -34,6 +36,7 @@ class CaseResult:
     """What became of one series.
 
     notes: what was decided on the way, for who asks; warnings: what everybody should read.
+    pattern: of a failure, the message without names and numbers, equal for failures that are alike.
     details: what the case's page in the report is made of, None without one; a batch does not keep it.
     """
 
@@ -42,6 +45,7 @@ class CaseResult:
     outputs: tuple[Path, ...] = ()
     seconds: float = 0.0
     message: str = ""
+    pattern: str = ""
     exit_code: int = 0
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -62,8 +66,11 @@ ProcessCase = Callable[[Candidate, Series, Listener], CaseResult]
 @contextmanager
 def output_folder(inputs: Sequence[Path], out: Path | None) -> Iterator[Path]:
     """The output folder of a run, ready to write to; on an error, what the run made and left empty goes again."""
-    made = [] if out is None else [one for one in (out.absolute(), *out.absolute().parents) if not one.exists()]
+    made: list[Path] = []
     try:
+        if out is not None:
+            with output_errors(out):
+                made = [one for one in (out.absolute(), *out.absolute().parents) if not one.exists()]
         folder = resolve_output(inputs, out)
         if out is None:
             made = [folder]  # nobody misses a folder of our own naming while it is empty
@@ -89,14 +96,12 @@ def run_batch(
 ) -> list[CaseResult]:
     """Process every candidate of this shard in order, and write ``run.json`` and ``audit.jsonl`` in ``out`` after each.
 
-    An error fails its case alone: a CmrsrError with its own exit code, anything else, a defect, with 1. Only where the
-    whole batch is one series is the error raised and nothing written. KeyboardInterrupt goes through, with ``run.json``
-    saying what was done until then.
+    An error fails its case alone: a CmrsrError with its own exit code, anything else, a defect, with 1; also where it
+    is the listener's. Only where the whole batch is one series is the error raised and nothing written.
+    KeyboardInterrupt goes through, with ``run.json`` saying what was done until then.
     """
     alone = len(candidates) + len(refused) == 1
-    results = [_refused(one) for one in refused if mine(one.name, shard)]
-    for result in results:
-        listener.case_ended(result)
+    results = [_heard(_refused(one), listener) for one in _alike_together(refused) if mine(one.name, shard)]
     started = time.monotonic()
 
     def record(state: Literal["running", "complete", "interrupted"]) -> None:
@@ -107,7 +112,7 @@ def run_batch(
                 "state": state,
                 "seconds": round(time.monotonic() - started, 3),
                 "exit_code": {"running": None, "complete": exit_code(results), "interrupted": EXIT_INTERRUPTED}[state],
-                "cases": [{"case": r.name, **_summary(r)} for r in results],
+                "cases": _cases(results),
             },
         )
 
@@ -115,8 +120,7 @@ def run_batch(
         for candidate in candidates:
             if not mine(candidate.name, shard):
                 continue
-            result = _one(candidate, process, listener, alone)
-            listener.case_ended(result)
+            result = _heard(_one(candidate, process, listener, alone), listener)
             results.append(replace(result, details=None))
             append_audit(out / "audit.jsonl", {"case": result.name, **_summary(result)})
             record("running")
@@ -126,6 +130,27 @@ def run_batch(
         raise
     record("complete")
     return results
+
+
+def _alike_together(refused: Sequence[Refused]) -> list[Refused]:
+    """What had to be refused, equal failures after each other, so that they are one line."""
+    order: dict[str, int] = {}
+    keys = [order.setdefault(_refused(one).pattern, len(order)) for one in refused]
+    return [one for _, one in sorted(zip(keys, refused, strict=True), key=lambda pair: pair[0])]
+
+
+def _heard(result: CaseResult, listener: Listener) -> CaseResult:
+    """The result, once the listener has it; a failure where a defect keeps the listener from recording it."""
+    try:
+        listener.case_ended(result)
+    except CmrsrError:
+        raise
+    except Exception as error:
+        if os.environ.get("CMRSR_DEBUG"):
+            raise
+        message = f"{result.name}: could not be reported, {_unexpected(error)}"
+        return _failed(replace(result, exit_code=1), message)
+    return result
 
 
 def _one(candidate: Candidate, process: ProcessCase, listener: Listener, alone: bool) -> CaseResult:
@@ -138,33 +163,60 @@ def _one(candidate: Candidate, process: ProcessCase, listener: Listener, alone: 
             message = _named(candidate, str(error))
             if alone:
                 raise type(error)(message) from error
-            result = CaseResult(name=candidate.name, status="failed", message=message, exit_code=error.exit_code)
+            result = _failed_case(candidate, message, error.exit_code)
         except MemoryError as error:
             message = f"{candidate.name}: out of memory; use a smaller --batch-size, or --roi heart"
             if alone:
                 raise DeviceError(message) from error
-            result = CaseResult(name=candidate.name, status="failed", message=message, exit_code=DeviceError.exit_code)
+            result = _failed_case(candidate, message, DeviceError.exit_code)
         except Exception as error:
             if alone or os.environ.get("CMRSR_DEBUG"):
                 raise
-            message = _named(
-                candidate, f"unexpected {type(error).__name__}: {error}; run again with --debug, report it"
-            )
-            result = CaseResult(name=candidate.name, status="failed", message=message, exit_code=1)
-    said = dict.fromkeys([*result.warnings, *(str(w.message) for w in caught)])
+            result = _failed_case(candidate, _named(candidate, _unexpected(error)), 1)
+    said = dict.fromkeys([*result.warnings, *(str(w.message) for w in caught if issubclass(w.category, CmrsrWarning))])
     return replace(result, seconds=time.monotonic() - started, warnings=tuple(said))
+
+
+def _unexpected(error: Exception) -> str:
+    return f"unexpected {type(error).__name__}: {error}; run again with --debug, report it"
+
+
+def _failed_case(candidate: Candidate, message: str, code: int) -> CaseResult:
+    return _failed(CaseResult(name=candidate.name, status="failed", exit_code=code), message, candidate.paths)
+
+
+def _failed(result: CaseResult, message: str, paths: Sequence[Path] = ()) -> CaseResult:
+    message = one_line(message)
+    return replace(result, status="failed", message=message, pattern=pattern_of(message, result.name, paths))
 
 
 def _named(candidate: Candidate, message: str) -> str:
     """The message in one line, which tells the reader of a long list what it is about."""
-    message = " ".join(message.split())
-    words = (Path(candidate.name).name, *(path.name for path in candidate.paths))
+    message = one_line(message)
+    words = map(one_line, (Path(candidate.name).name, *(path.name for path in candidate.paths)))
     said = any(re.search(rf"(?<!\w){re.escape(word)}(?!\w)", message) for word in words)
     return message if said else f"{candidate.name}: {message}"
 
 
 def _refused(one: Refused) -> CaseResult:
-    return CaseResult(name=one.name, status="failed", message=str(one.error), exit_code=one.error.exit_code)
+    result = CaseResult(name=one.name, status="failed", exit_code=one.error.exit_code)
+    return _failed(result, str(one.error), one.paths)
+
+
+def _cases(results: Sequence[CaseResult]) -> list[dict[str, Any]]:
+    """Every case in its order; failures that are alike are one entry, with the names of all others in it."""
+    groups = {id(group[0]): group for group in alike(r for r in results if r.status == "failed")}
+    cases = []
+    for one in results:
+        entry: dict[str, Any] = {"case": one.name, **_summary(one)}
+        if one.status == "failed":
+            if id(one) not in groups:
+                continue
+            others = groups[id(one)][1:]
+            if others:
+                entry |= {"failed_alike": len(others) + 1, "others": [other.name for other in others]}
+        cases.append(entry)
+    return cases
 
 
 def _summary(result: CaseResult) -> dict[str, Any]:
@@ -190,7 +242,10 @@ def mine(name: str, shard: tuple[int, int] | None) -> bool:
     """Whether a case belongs to shard (i, n), i from 1 to n: by a hash of its name, stable over machines and runs."""
     if shard is None:
         return True
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % shard[1] == shard[0] - 1
+    return (
+        int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:8], "big") % shard[1]
+        == shard[0] - 1
+    )
 
 
 def parse_shard(text: str | None, environment: Mapping[str, str]) -> tuple[int, int] | None:

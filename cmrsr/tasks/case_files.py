@@ -24,6 +24,7 @@ from cmrsr.runtime.bundle import Bundle, Task
 from cmrsr.runtime.choice import DeviceChoice, Engine
 from cmrsr.tasks.batch import CaseResult, Listener, already_done, case_key, remove_stale
 from cmrsr.tasks.sinks import Frame, Layout, Sink, dicom_sink, nifti_sink
+from cmrsr.tasks.writing import written
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -107,7 +108,7 @@ class CaseFiles(ABC, Generic[Options]):
         loaded = time.monotonic()
         kind = series.source.format if self.format == "same" else self.format
         derivation = self._derivation({**parameters, **others, "precision": engine.precision})
-        with _noting(said), self.sink(kind, target, series, work, derivation) as sink:
+        with _noting(said), written(self.sink(kind, target, series, work, derivation), target) as sink:
             for frame in work.frames(listener.evaluated):
                 sink.write(frame)
         outputs = sink.outputs()
@@ -225,7 +226,7 @@ def _noting(said: list[str]) -> Iterator[None]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
-    said += [str(warning.message) for warning in caught]
+    said += [str(warning.message) for warning in caught if issubclass(warning.category, CmrsrWarning)]
 
 
 def _bids_times(kind: Kind, times_ms: NDArray[np.float64] | None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmrsr.errors import UnusableError, UsageError
+from cmrsr.io.planes import require_even_slices
 from cmrsr.io.series import Series
 from cmrsr.io.survey import Survey
 from cmrsr.physics.band import detect_band
@@ -91,6 +92,7 @@ def plan_function(series: Series, found: Survey, bundle: Bundle, options: Functi
             f"{name}: one slice, expected a short-axis stack: volumes are sums over slices; if each slice is a series "
             "of its own, give the folder that holds them all"
         )
+    require_even_slices(series, "volumes are sums over slices")
     if min(n_y * y_mm, n_x * x_mm) < MIN_FOV_MM:
         raise UnusableError(
             f"{name}: a field of view of {n_x * x_mm:.0f} x {n_y * y_mm:.0f} mm, expected at least {MIN_FOV_MM:.0f} "

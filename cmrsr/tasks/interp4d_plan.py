@@ -155,9 +155,11 @@ def plan_interp(series: Series, found: Survey, bundle: Bundle, options: InterpOp
             "look at the result with care"
         )
     wanted = bundle.manifest.defaults.consistency > 0 if options.consistency is None else options.consistency
-    consistent = wanted and series.shape[1] >= MIN_SLICES
-    if wanted and not consistent:
+    consistent = wanted and series.shape[1] >= MIN_SLICES and series.origins_mm is None
+    if wanted and series.shape[1] < MIN_SLICES:
         notes.append(f"{series.shape[1]} slice(s): consistency across slices needs {MIN_SLICES} and was left out")
+    elif wanted and not consistent:
+        notes.append("slices are not equally spaced: consistency across slices needs equal gaps and was left out")
     stride = bundle.manifest.step.stride
     _, _, n_y, n_x = series.shape
     return InterpPlan(

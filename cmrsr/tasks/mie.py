@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmrsr.diffusion.ddim import ddim_coefficients
+from cmrsr.io.planes import slice_affine
 from cmrsr.io.series import Series
 from cmrsr.io.survey import Survey, survey
 from cmrsr.physics.infarct_signs import N_PHASES, MotionSigns, RecoverySigns, motion_signs, recovery_signs
@@ -164,9 +165,10 @@ class MieRun:
         y, x = self._window.centre
         grids = []
         for pair in self.plan.slices:
-            at = np.linalg.inv(self.t1.affine) @ cine.affine @ [x, y, pair.cine_z, 1]
+            fixed, beating = slice_affine(self.t1, pair.z), slice_affine(cine, pair.cine_z)
+            at = np.linalg.inv(fixed) @ beating @ [x, y, pair.cine_z, 1]
             centre = (float(at[1]), float(at[0]))
-            grids.append(SliceGrid(centre=centre, t1=self.t1.affine, z=pair.z, cine=cine.affine, cine_z=pair.cine_z))
+            grids.append(SliceGrid(centre=centre, t1=fixed, z=pair.z, cine=beating, cine_z=pair.cine_z))
         return tuple(grids)
 
     def _es(self, beat: Beat) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cmrsr.io.background import put_back
 from cmrsr.io.derivation import Derivation
 from cmrsr.io.outputs import replacing
 from cmrsr.io.series import Series
@@ -120,7 +121,7 @@ def mie_dicom_sink(
         ) as writer:
             yield sink
             frame = sink.written()
-            writer.write(frame.output)
+            writer.write(put_back(frame.output, t1.source.background, 0))
 
             def write_map(what: str, volume: Maps, label: str, quantity: maps.Quantity, **options: Any) -> None:
                 maps.write_parametric_map(
@@ -155,7 +156,7 @@ def cine_images(t1: Series, cine: Series, pairs: Sequence[SlicePair]) -> tuple["
         return (), []
     if not isinstance(theirs, DicomStack):
         return (), [f"the cine {cine.source.name} is not DICOM: the images do not name it as a source"]
-    if ours.table[0][0].study_uid != theirs.table[0][0].study_uid:
+    if ours.table[0][0].identity.study != theirs.table[0][0].identity.study:
         return (), [f"the cine {cine.source.name} is of another study: the images do not name it as a source"]
     partner = {pair.z: pair.cine_z for pair in pairs}
     return [[row[partner[z]] for row in theirs.table] if z in partner else [] for z in range(t1.shape[1])], []

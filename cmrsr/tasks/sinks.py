@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cmrsr.io.background import Mask, background_of, put_back
 from cmrsr.io.derivation import Derivation
 from cmrsr.io.outputs import output_errors, replacing
 from cmrsr.io.series import Series, Shape
@@ -90,13 +91,14 @@ class _DicomSink:
     std: Array | None
     folder: Path
     map_path: Path | None
+    background: Mask | None = None
     notes: list[str] = field(default_factory=list)
     written: int = 0
 
     def write(self, frame: Frame) -> None:
-        self.writer.write(frame.output)
+        self.writer.write(put_back(frame.output, self.background, 0))  # DICOM pixels are integers
         if self.std is not None and frame.std is not None:
-            self.std[self.written] = frame.std
+            self.std[self.written] = put_back(frame.std, self.background, 0)
         self.written += 1
 
     def outputs(self) -> list[Path]:
@@ -121,7 +123,9 @@ def dicom_sink(target: Path, series: Series, layout: Layout, derivation: Derivat
             target, series, derivation, shape=layout.shape, affine=layout.affine, times_ms=layout.times_ms,
             between=layout.between, description_suffix=derivation.task.upper(),
         ) as writer:  # fmt: skip
-            sink = _DicomSink(writer, std, target, map_path)
+            sink = _DicomSink(
+                writer, std, target, map_path, background_of(series, layout.shape, layout.affine)
+            )  # fmt: skip
             yield sink
             if std is not None:
                 from cmrsr.io.dicom_parametric import write_parametric_map

@@ -14,8 +14,10 @@ from typing import Any, Literal, Protocol
 from cmrsr.errors import CmrsrError, OutputError, UnreadableError, UnusableError
 from cmrsr.io.arrivals import Arrival, Arrivals
 from cmrsr.io.outputs import write_json_atomic
+from cmrsr.io.printable import one_line
 from cmrsr.io.single_frames import LeftOutError, SingleFrame, read_single_frame
 from cmrsr.tasks.batch import EXIT_INTERRUPTED, EXIT_PARTLY
+from cmrsr.tasks.failures import pattern_of
 from cmrsr.tasks.sr import run_sr
 from cmrsr.tasks.stream_engines import WarmEngines
 from cmrsr.tasks.stream_files import StreamFiles
@@ -238,8 +240,9 @@ class SrStream:
 
 def _failed(arrival: Arrival, message: str, exit_code: int) -> FrameResult:
     said = arrival.path.name in message
-    text = " ".join((message if said else f"{arrival.path}: {message}").split())
-    return FrameResult(name=arrival.name, status="failed", message=text, exit_code=exit_code)
+    text = one_line(message if said else f"{arrival.path}: {message}")
+    pattern = pattern_of(text, str(arrival.name), [arrival.path])
+    return FrameResult(name=arrival.name, status="failed", message=text, pattern=pattern, exit_code=exit_code)
 
 
 def _described(series: StreamSeries, files: StreamFiles) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from cmrsr.io.arrivals import Arrival
 from cmrsr.io.derivation import Derivation
 from cmrsr.io.nifti import nifti_stem, nifti_writer
 from cmrsr.io.outputs import output_errors, refuse_overwriting, replacing
+from cmrsr.io.printable import safe_name
 from cmrsr.io.single_frames import WHOLE_SERIES, SingleFrame
 from cmrsr.tasks.batch import case_key
 from cmrsr.tasks.sr import SrFrame, SrPlan
@@ -74,8 +75,8 @@ class StreamFiles(SrFiles):
         return list(self._headers[series.number].notes) if series.number in self._headers else []
 
     def _place(self, arrival: Arrival, suffix: str) -> Path:
-        name = arrival.name.with_name(_stem(arrival.name))
-        path = self.out / name.with_name(f"{name.name}_{self.task}{suffix}")
+        folders = map(safe_name, arrival.name.parent.parts)
+        path = self.out.joinpath(*folders, f"{safe_name(_stem(arrival.name))}_{self.task}{suffix}")
         earlier = self._sources.setdefault(path, arrival.path)
         if earlier != arrival.path:
             if earlier.exists():

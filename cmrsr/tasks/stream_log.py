@@ -11,10 +11,12 @@ from typing import Any, Literal
 import numpy as np
 
 from cmrsr.io.outputs import append_audit, sha256_file
+from cmrsr.io.printable import storable
+from cmrsr.tasks.failures import alike
 
 LOG = "stream.jsonl"
 SHOWN_LAST = 200  # frames that the running percentiles are of
-MAX_FAILURES = 100  # that run.json lists
+MAX_FAILURES = 100  # kinds of them that run.json lists
 Status = Literal["ok", "skipped", "failed"]
 
 
@@ -48,6 +50,7 @@ class FrameResult:
     series: int | None = None
     scale: float | None = None
     message: str = ""
+    pattern: str = ""
     exit_code: int = 0
 
 
@@ -99,7 +102,7 @@ class StreamLog:
 
     def outputs_of(self, name: Path, key: str) -> list[Path] | None:
         """The results of a frame with the same key, if they are there as they were written."""
-        found, outputs = self._done.get(name.as_posix(), (None, {}))
+        found, outputs = self._done.get(storable(name.as_posix()), (None, {}))
         paths = [self._out / path for path in outputs]
         if found != key or not all(
             path.is_file() and sha256_file(path) == digest
@@ -123,7 +126,7 @@ class StreamLog:
         name = result.name.as_posix()
         outputs = {path.relative_to(self._out).as_posix(): sha256_file(path) for path in result.outputs}
         if key is not None:
-            self._done[name] = (key, outputs)
+            self._done[storable(name)] = (key, outputs)
         line: dict[str, Any] = {"frame": name, "status": result.status}
         if timing := result.timing:
             self.latencies.add(timing)
@@ -136,8 +139,15 @@ class StreamLog:
 
     def failures(self) -> list[dict[str, Any]]:
         """For run.json."""
-        some = list(self.failed.values())[:MAX_FAILURES]
-        return [{"frame": r.name.as_posix(), "message": r.message, "exit_code": r.exit_code} for r in some]
+        entries = []
+        for first, *others in alike(self.failed.values())[:MAX_FAILURES]:
+            entry: dict[str, Any] = {
+                "frame": first.name.as_posix(), "message": first.message, "exit_code": first.exit_code,
+            }  # fmt: skip
+            if others:
+                entry |= {"failed_alike": len(others) + 1, "others": [other.name.as_posix() for other in others]}
+            entries.append(entry)
+        return entries
 
 
 def _read(path: Path) -> dict[str, tuple[str, dict[str, str]]]:

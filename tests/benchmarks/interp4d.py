@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino as ov
 import torch
 
 from cmrsr.io.nifti import nifti_writer
@@ -69,6 +68,7 @@ def interval(bundle: Bundle) -> dict[str, float]:
 
 def ssd_layer() -> dict[str, float]:
     """The state-space-dual scan over 8192 tokens: torch float32, OpenVINO float32 and its fastest precision, in ms."""
+    import openvino as ov
 
     class Layer(torch.nn.Module):
         def forward(self, x: torch.Tensor, a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 
 from tests.conftest import oblique_affine, perfusion_frames, save_nifti
-from tests.io.dicom_files import NORMAL, ORIGIN, dataset, images, put_pixels, save, write_series
+from tests.io.dicom_files import ORIGIN, ROW, dataset, images, put_pixels, save, write_series
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,11 @@ def two_spacings(folder: Path) -> None:
     write_series(folder / "mixed", images(4, 1, 32, 24), edit=edit)
 
 
-def scattered_slices(folder: Path) -> None:
+def moving_slice(folder: Path) -> None:
     def edit(ds: object, t: int, z: int) -> None:
-        ds.ImagePositionPatient = [f"{v:.10g}" for v in ORIGIN + (0, 10, 17)[z] * NORMAL]  # type: ignore[attr-defined]
+        ds.ImagePositionPatient = [f"{v:.10g}" for v in ORIGIN + 3.0 * (t == 2) * ROW]  # type: ignore[attr-defined]
 
-    write_series(folder / "scattered", images(4, 3, 32, 24), edit=edit)
+    write_series(folder / "moving", images(4, 1, 32, 24), edit=edit)
 
 
 def one_pixel(folder: Path) -> None:
@@ -141,7 +141,7 @@ BAD = {
     "colour": BadInput(colour, 4, "colour image", in_batch=False),
     "missing frame": BadInput(missing_frame, 4, "slice 2 .* has 4, frame 2 missing"),
     "two spacings": BadInput(two_spacings, 4, "spacing|1.5"),
-    "scattered slices": BadInput(scattered_slices, 4, "mm"),
+    "moving slice": BadInput(moving_slice, 4, "3.00 mm away"),
     "nan in frame 7": BadInput(nan_in_frame_7, 4, "nan: 1 NaN or infinite of 768 voxels in frame 7 of 9"),
     "constant frame": BadInput(constant_frame, 4, r"flat: 1 of 9 frames hold one value only \(frame 3\)"),
     "constant series": BadInput(constant_series, 4, "empty: every voxel is 5"),

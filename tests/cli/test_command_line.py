@@ -132,7 +132,9 @@ def test_a_phantom_goes_through_sr(engine: Path, tmp_path: Path, capfd: Capture)
     size = ["--kind", "perfusion", "--frames", "8", "--slices", "1", "--matrix", "64", "--fraction", "0.4"]
     assert run(["phantom", str(out), *size, "-q"]) == 0
     assert run(["sr", str(out), "--engine", str(engine), "--no-report"]) == 0
-    assert "left out: 6 x label or mask file" in capfd.readouterr().err  # two label files beside, four in truth/
+    text = capfd.readouterr().err
+    assert "left out: 2 x label map" in text
+    assert "left out: 1 x folder of a virtual patient's truth" in text
     assert (out / "subject001" / "overview.png").read_bytes().startswith(b"\x89PNG")
     for name in ("stress", "rest"):
         before = nib.load(out / "subject001" / f"perfusion_{name}.nii.gz")

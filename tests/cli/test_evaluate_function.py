@@ -175,6 +175,6 @@ def test_bad_requests(scans: Path, tmp_path: Path, changes: dict[str, Any], word
 
 
 def test_the_output_is_never_inside_the_input(scans: Path) -> None:
-    with pytest.raises(OutputError, match="lies inside the input"):
+    with pytest.raises(OutputError, match="is inside the input"):
         run_evaluate_function_command(request(scans, scans / "out"))
     assert not (scans / "out").exists()

@@ -194,5 +194,5 @@ def test_bad_requests_for_virtual_patients(
 
 def test_the_output_is_never_inside_the_input(scans: Path, interp_engine: Path, capfd: Capture) -> None:
     assert evaluate(scans, "-o", scans / "out", "--engine", interp_engine) == 7
-    assert "lies inside the input" in capfd.readouterr().err
+    assert "is inside the input" in capfd.readouterr().err
     assert not (scans / "out").exists()

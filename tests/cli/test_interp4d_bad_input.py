@@ -145,7 +145,7 @@ def test_too_many_frames(interp_engine: Path, tmp_path: Path, capfd: Capture) ->
 def test_an_output_that_cannot_be(interp_engine: Path, tmp_path: Path, good: Path, capfd: Capture) -> None:
     before = tree(tmp_path)
     for source, out, message in (
-        (good.parent, good.parent / "out", "lies inside the input"),
+        (good.parent, good.parent / "out", "is inside the input"),
         (good, good, "is the input"),
         (good, good / "out", "cannot be written"),
     ):

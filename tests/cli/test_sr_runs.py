@@ -240,7 +240,7 @@ def test_quiet_and_verbose(sr: Cli, one: Path, tmp_path: Path, capfd: Capture) -
 def test_what_is_left_out_is_said(sr: Cli, one: Path, tmp_path: Path, capfd: Capture) -> None:
     save_nifti(tmp_path / "p1_label.nii.gz", acquired_frames(4, 2) > 100)
     sr(tmp_path, "-o", tmp_path.parent / f"{tmp_path.name}_out", "--no-report")
-    assert "cmrsr: left out: 1 x label or mask file" in capfd.readouterr().err
+    assert "cmrsr: left out: 1 x label map, such as" in capfd.readouterr().err
 
 
 def test_pictures_that_cannot_be_drawn_do_not_cost_the_batch(

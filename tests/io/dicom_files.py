@@ -6,8 +6,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import config
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.tag import Tag
 from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage
+
+from cmrsr.io.dicom_group import DicomGroup, assemble, group
+from cmrsr.io.dicom_read import read_headers
+from cmrsr.io.series import Series
 
 ROOT = "1.2.826.0.1.3680043.8.498.7"
 # A short-axis-like plane: oblique to all three axes, exactly orthonormal.
@@ -73,6 +81,14 @@ def put_pixels(ds: Dataset, pixels: NDArray[Any]) -> None:
     ds.add_new("PixelData", "OB" if pixels.itemsize == 1 else "OW", pixels.tobytes())
 
 
+def put_unchecked(ds: Dataset, keyword: str, *values: str | bytes) -> None:
+    """Values as a careless program writes them, valid or not."""
+    tag = Tag(keyword)
+    raw = b"\\".join(v if isinstance(v, bytes) else v.encode() for v in values)
+    raw += b" " * (len(raw) % 2)
+    ds[tag] = RawDataElement(tag, dictionary_VR(tag), len(raw), raw, 0, False, True, True)
+
+
 def clock(ms: float) -> str:
     """A TM value ``ms`` after 10:20."""
     seconds = (10 * 60 + 20) * 60 + ms / 1000
@@ -83,10 +99,11 @@ def save(ds: Dataset, path: Path) -> Path:
     """Write a file whose SOP Instance UID follows from series and instance number, unless it has one."""
     if "SOPInstanceUID" not in ds:
         ds.SOPInstanceUID = f"{ds.SeriesInstanceUID}.{ds.get('InstanceNumber', 0)}.{len(str(path))}"
-    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
-    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
     path.parent.mkdir(parents=True, exist_ok=True)
-    ds.save_as(path, enforce_file_format=True)
+    with config.disable_value_validation():
+        ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID or ROOT
+        ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
+        ds.save_as(path, enforce_file_format=True)
     return path
 
 
@@ -111,7 +128,7 @@ def write_series(
             if series_per_slice:
                 ds.SeriesNumber = int(ds.SeriesNumber) + z
                 ds.SeriesInstanceUID = f"{ds.SeriesInstanceUID}.{z}"
-            ds.SOPInstanceUID = f"{ds.SeriesInstanceUID}.{t + 1}.{z + 1}"
+            ds.SOPInstanceUID = f"{ds.get('SeriesInstanceUID', ROOT)}.{ds.SeriesNumber}.{t + 1}.{z + 1}"
             if edit is not None:
                 edit(ds, t, z)
             paths.append(save(ds, folder / f"I{t * depth + z:03d}"))
@@ -161,3 +178,29 @@ def item(**tags: Any) -> Dataset:
     for keyword, value in tags.items():
         setattr(ds, keyword, value)
     return ds
+
+
+def groups_in(folder: Path) -> list[DicomGroup]:
+    """All series in a folder."""
+    instances, _ = read_headers(p for p in sorted(folder.rglob("*")) if p.is_file())
+    return group(instances)
+
+
+def series_in(folder: Path, **options: Any) -> Series:
+    """The one series in a folder."""
+    groups = groups_in(folder)
+    assert len(groups) == 1, [g.name for g in groups]
+    return assemble(groups[0], **options)
+
+
+def cine(folder: Path, frames: NDArray[Any], **options: Any) -> list[Path]:
+    """40 ms a phase, all slices alike."""
+    edit = options.pop("edit", None)
+
+    def phases(ds: Dataset, t: int, z: int) -> None:
+        ds.TriggerTime = str(40 * t)
+        ds.AcquisitionTime = ds.ContentTime = clock(10_000 * z)
+        if edit is not None:
+            edit(ds, t, z)
+
+    return write_series(folder, frames, **{"SeriesDescription": "cine sax", "edit": phases, **options})

@@ -79,14 +79,18 @@ def test_files_long_at_rest_are_looked_at_in_turn(tmp_path: Path) -> None:
 
 
 def test_only_images_under_their_final_names(tmp_path: Path) -> None:
-    ignored = [".hidden.dcm", "a.dcm.partial", "b.nii.tmp", "c.dcm~", "notes.txt", "p_label.nii.gz", "truth/p.nii.gz"]
+    ignored = [".hidden.dcm", "a.dcm.partial", "b.nii.tmp", "c.dcm~", "notes.txt", "truth/p.nii.gz", "p_sr.nii.gz"]
     ignored += ["old_cmrsr/p.nii.gz", ".cache/p.dcm"]
     for name in ignored:
         write(tmp_path / name)
+    for name in ("truth.json", "old_cmrsr/run.json"):
+        (tmp_path / name).write_text('{"software": "cmrsr 0.1.0"}')
+    (tmp_path / "p_sr.json").write_text('{"software": "cmrsr 0.1.0", "outputs": {"p_sr.nii.gz": "digest"}}')
     source = FolderArrivals(tmp_path)
     assert not source.poll()
     assert source.left_out == {
-        ".txt file": 1, "label or mask file": 2, "folder of earlier results (*_cmrsr)": 1,
+        ".txt file": 1, ".json file": 2, "earlier result of cmrsr": 1,
+        "folder of earlier results of cmrsr, or of a virtual patient's truth": 2,
     }  # fmt: skip
     (tmp_path / "a.dcm.partial").rename(tmp_path / "a.dcm")
     assert names(until(source, bool)) == ["a.dcm"]

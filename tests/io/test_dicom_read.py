@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_files import dataset, images, item, put_pixels, save, write_enhanced, write_series
+from dicom_files import dataset, images, item, put_pixels, put_unchecked, save, write_enhanced, write_series
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     CTImageStorage,
@@ -20,7 +20,8 @@ from pydicom.uid import (
 from cmrsr.errors import UnreadableError
 from cmrsr.io.dicom_group import assemble, group
 from cmrsr.io.dicom_pixels import read_pixels
-from cmrsr.io.dicom_read import DicomInstance, clock_ms, read_headers
+from cmrsr.io.dicom_read import DicomInstance, read_headers
+from cmrsr.io.dicom_tags import clock_ms
 
 PIXELS = images(y=48, x=40)[0, 0]
 
@@ -116,8 +117,7 @@ def test_invalid_values_are_taken_as_missing(tmp_path: Path) -> None:
     ("tags", "words"),
     [
         ({"SOPClassUID": CTImageStorage, "Modality": "CT"}, "wrong modality: CT"),
-        ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "localiser"),
-        ({"SeriesDescription": "AAHeart_Scout"}, "localiser"),
+        ({"ImageType": ["DERIVED", "PRIMARY", "M", "MOSAIC"]}, "mosaic"),
         ({"ImagePositionPatient": None}, "ImagePositionPatient"),
         ({"PixelSpacing": ["0", "1"]}, "PixelSpacing"),
         ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "ImageOrientationPatient"),
@@ -128,6 +128,30 @@ def test_images_of_no_use(tmp_path: Path, tags: dict[str, object], words: str) -
     reason, unreadable = skipped_reason(save(dataset(PIXELS, 0, 0, **tags), tmp_path / "a"))
     assert words in reason
     assert not unreadable
+
+
+@pytest.mark.parametrize("keyword", ["RescaleSlope", "RescaleIntercept"])
+def test_a_garbled_scale_is_no_default(tmp_path: Path, keyword: str) -> None:
+    ds = dataset(PIXELS, 0, 0)
+    put_unchecked(ds, keyword, "1;5")
+    assert skipped_reason(save(ds, tmp_path / "a")) == (f"no usable {keyword} (found '1;5')", False)
+
+
+def test_a_number_of_frames_that_is_none_leaves_no_file_unmentioned(tmp_path: Path) -> None:
+    path = write_enhanced(tmp_path / "a", images(2, 2))
+    data = path.read_bytes()
+    old = b"(\0\x08\0IS\x02\x004 "
+    assert old in data
+    for value in (b"-1", b".5"):
+        path.write_bytes(data.replace(old, old[:-2] + value))
+        instances, skipped = read_headers([path])
+        assert len(instances) == 1 or skipped
+
+
+def test_reasons_are_one_line_whatever_a_tag_holds(tmp_path: Path) -> None:
+    path = save(dataset(PIXELS, 0, 0, Modality="CT"), tmp_path / "a")
+    path.write_bytes(path.read_bytes().replace(b"CS\x02\x00CT", b"CS\x02\x00\n\x1b"))
+    assert skipped_reason(path) == ("wrong modality: ?, expected MR", False)
 
 
 def test_colour_images(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import images, item, write_enhanced, write_series
+from dicom_files import ROOT, images, item, lps_position, put_unchecked, series_in, write_enhanced, write_series
 from numpy.typing import NDArray
+from pydicom import config
 from pydicom.dataset import Dataset
 
 from cmrsr.errors import OutputError, UnreadableError
@@ -29,11 +30,6 @@ DERIVATION = Derivation(
     task="sr", engine="perfgen-s", engine_version="1.0", engine_digest="ab" * 32, software_version="0.1.0",
     parameters={"steps": 5, "samples": 8, "seed": 3},
 )  # fmt: skip
-
-
-def series_in(folder: Path) -> Series:
-    [found] = group(read_headers(sorted(p for p in folder.rglob("*") if p.is_file()))[0])
-    return assemble(found)
 
 
 def write(folder: Path, like: Series, frames: NDArray[Any] | None = None, **options: Any) -> tuple[Series, list[str]]:
@@ -483,6 +479,80 @@ def test_invalid_values_are_left_out_and_said(tmp_path: Path) -> None:
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
+
+
+ILL = f"{ROOT}.007"  # leading zeros, as an anonymiser writes them
+
+
+def ill(ds: Dataset, t: int, z: int) -> None:
+    """A file as an anonymiser leaves it: UIDs that are none, a date that is none, a frame of reference of its own."""
+    for keyword, uid in (
+        ("StudyInstanceUID", f"{ILL}.1"), ("SeriesInstanceUID", f"{ILL}.2"), ("SOPInstanceUID", f"{ILL}.{t}.{z}"),
+        ("FrameOfReferenceUID", f"{ILL}.3.{t}.{z}"),
+    ):  # fmt: skip
+        put_unchecked(ds, keyword, uid)
+    for keyword in ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate"):
+        put_unchecked(ds, keyword, "20120000")
+    put_unchecked(ds, "PatientBirthDate", "00000000")
+
+
+@config.disable_value_validation()
+def test_invalid_identifiers_are_kept_as_references_and_ours_are_valid(tmp_path: Path) -> None:
+    write_series(tmp_path / "in", images(4, 2), edit=ill)
+    result, notes = write(tmp_path / "out", series_in(tmp_path / "in"))
+    np.testing.assert_array_equal(result.array(), images(4, 2))
+    for k, ds in enumerate(headers(tmp_path / "out")):
+        assert ds.StudyInstanceUID == f"{ILL}.1"
+        assert ds.FrameOfReferenceUID == f"{ILL}.3.0.0"
+        assert ds.SourceImageSequence[0].ReferencedSOPInstanceUID == f"{ILL}.{k // 2}.{k % 2}"
+        for uid in (ds.SeriesInstanceUID, ds.SOPInstanceUID, ds.file_meta.MediaStorageSOPInstanceUID):
+            assert uid.is_valid
+            assert ILL not in uid
+        assert ds.StudyDate == ""
+        assert "AcquisitionDate" not in ds
+    said = " | ".join(notes)
+    assert said.count(f"StudyInstanceUID '{ILL}.1' is not valid; kept, because it names the source's own") == 1
+    assert "StudyDate left out: its value is not valid" in said
+
+
+def test_dciodvfy_finds_no_more_than_the_source_itself_has(tmp_path: Path) -> None:
+    write_series(tmp_path / "in", images(3, 2), edit=ill)
+    write(tmp_path / "out", series_in(tmp_path / "in"))
+    found = {line for line in invalid(tmp_path / "out") if line.startswith("Error")}
+    assert found
+    assert all(ILL in line or "invalid data values" in line for line in found), found
+
+
+def test_images_without_identifiers_are_not_referred_to(tmp_path: Path) -> None:
+    def nameless(ds: Dataset, t: int, z: int) -> None:
+        ds.SOPInstanceUID = ""
+
+    for name in ("a", "b"):
+        write_series(tmp_path / name, images(4, 2) + np.uint16(name == "b"), edit=nameless)
+        write(tmp_path / f"out_{name}", series_in(tmp_path / name))
+    found = [[ds.SOPInstanceUID for ds in headers(tmp_path / f"out_{name}")] for name in ("a", "b")]
+    assert len({uid for uids in found for uid in uids}) == 16, "other images give other identifiers"
+    assert all("SourceImageSequence" not in ds for ds in headers(tmp_path / "out_a"))
+
+
+def test_slices_with_gaps_of_all_sizes_come_back_at_their_places(tmp_path: Path) -> None:
+    places = (0, 2.4, 5.6)
+
+    def three(ds: Dataset, t: int, z: int) -> None:
+        ds.ImagePositionPatient = [f"{v:.8g}" for v in lps_position(places[z])]
+        ds.SpacingBetweenSlices = "8"
+
+    write_series(tmp_path / "in", images(4, 3), edit=three)
+    like = series_in(tmp_path / "in")
+    result, _ = write(tmp_path / "same", like)
+    np.testing.assert_allclose(result.origins_mm, like.origins_mm, atol=1e-6)
+    assert all("SpacingBetweenSlices" not in ds for ds in headers(tmp_path / "same"))
+
+    finer = like.affine.copy()  # twice the matrix: half the spacing, the first pixel moved
+    finer[:3, :2] /= 2
+    finer[:3, 3] += [1.5, -2.5, 0.75]
+    result, _ = write(tmp_path / "finer", like, np.repeat(np.repeat(like.array(), 2, 2), 2, 3), affine=finer)
+    np.testing.assert_allclose(result.origins_mm, np.add(like.origins_mm, [1.5, -2.5, 0.75]), atol=1e-6)
 
 
 def test_nothing_is_left_after_an_exception(tmp_path: Path, perfusion: Series) -> None:

@@ -67,8 +67,8 @@ def test_a_folder_of_nifti(nifti_folder: Path, caplog: pytest.LogCaptureFixture)
     assert names(found) == ["p2_stress", "p10_stress", "sub/p01_rest"]
     assert (refused, root) == ([], nifti_folder)
     assert [one.open().shape for one in found] == [(12, 2, 48, 40)] * 3
-    assert "1 x label or mask file" in caplog.text
-    assert "earlier results" in caplog.text
+    assert "left out: 1 x label map, such as" in caplog.text
+    assert "left out: 1 x folder of earlier results of cmrsr, such as" in caplog.text
 
 
 def test_order_does_not_depend_on_the_file_system(nifti_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,39 +101,16 @@ def test_order_does_not_depend_on_the_file_system(nifti_folder: Path, monkeypatc
     assert names(discover([nifti_folder])[0]) == expected
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["a_label", "label_sa_ED", "x_mask2", "MASK", "x_seg", "x-segmentation", "p1_gt", "labelsTr/x", "my masks/x"],
-)
-def test_labels_are_left_out_of_folders_but_taken_when_named(tmp_path: Path, name: str) -> None:
-    label = save_volume(tmp_path / f"{name}.nii.gz")
-    save_volume(tmp_path / "scan.nii.gz")
-    assert names(discover([tmp_path])[0]) == ["scan"]
-    assert names(discover([label])[0]) == [label.name[:-7]]
-
-
-@pytest.mark.parametrize("name", ["unmasked", "p1_rest", "labyrinth", "x_gtv", "Presegment"])
-def test_names_that_only_look_like_labels_are_kept(tmp_path: Path, name: str) -> None:
-    save_volume(tmp_path / f"{name}.nii.gz")
-    assert names(discover([tmp_path])[0]) == [name]
-
-
 def test_the_truth_of_a_virtual_patient_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """It looks like a scan: only the folder tells."""
+    """It looks like a scan: only what is written next to the folder tells."""
     clean = save_volume(tmp_path / "subject001" / "truth" / "cine_sax_clean.nii.gz")
+    (tmp_path / "subject001" / "truth.json").write_text('{"software": "cmrsr 0.1.0"}')
     save_volume(tmp_path / "subject001" / "cine_sax.nii.gz")
     save_volume(tmp_path / "truthful" / "t1.nii.gz")
-    assert names(discover([tmp_path])[0]) == ["subject001/cine_sax", "truthful/t1"]
-    assert "left out: 1 x label or mask file" in caplog.text
+    save_volume(tmp_path / "trial" / "truth" / "t1.nii.gz")  # somebody else's word
+    assert names(discover([tmp_path])[0]) == ["subject001/cine_sax", "trial/truth/t1", "truthful/t1"]
+    assert "left out: 1 x folder of a virtual patient's truth" in caplog.text
     assert names(discover([clean.parent])[0]) == names(discover([clean])[0]) == ["cine_sax_clean"]
-
-
-def test_our_own_results_are_left_out(tmp_path: Path) -> None:
-    for name in ("a", "a_sr", "a_std", "b_sr", "a_sr_std"):
-        save_volume(tmp_path / f"{name}.nii.gz")
-    (tmp_path / "a_sr.json").write_text("{}")
-    assert names(discover([tmp_path])[0]) == ["a", "b_sr"]  # b_sr has no sidecar: not ours
-    assert names(discover([tmp_path / "a_sr.nii.gz"])[0]) == ["a_sr"]
 
 
 def test_names_are_unique_even_without_case_and_suffix(tmp_path: Path) -> None:
@@ -209,10 +186,9 @@ def test_an_empty_folder(tmp_path: Path) -> None:
 def test_a_folder_without_images_says_what_was_there(tmp_path: Path) -> None:
     for name in ("a.json", "b.json", "report.html", ".hidden.nii", "LICENSE"):
         (tmp_path / name).write_text("some text " * 50)
-    save_volume(tmp_path / "x_label.nii.gz")
     with pytest.raises(UnreadableError) as caught:
         discover([tmp_path])
-    check_one_line(caught.value, "2 x .json file", "1 x label or mask file", "1 x .html file", "not a DICOM file")
+    check_one_line(caught.value, "2 x .json file", "1 x hidden file", "1 x .html file", "not a DICOM file")
 
 
 def test_a_missing_path(tmp_path: Path) -> None:

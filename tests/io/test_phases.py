@@ -75,8 +75,8 @@ def test_names_that_differ_by_the_phase(tmp_path: Path, first: str, second: str,
 def test_the_acdc_challenge_names_its_phases(tmp_path: Path) -> None:
     folder = tmp_path / "patient001"
     early, late = save(folder / "patient001_frame04.nii.gz", 1), save(folder / "patient001_frame12.nii.gz", 2)
-    save(folder / "patient001_frame04_gt.nii.gz")
-    save(folder / "patient001_frame12_gt.nii.gz")
+    for number in ("04", "12"):
+        nib.save(nib.Nifti1Image(np.zeros(VOLUME, np.uint8), np.eye(4)), folder / f"patient001_frame{number}_gt.nii.gz")
     whole = folder / "patient001_4d.nii.gz"
     save(whole, shape=(*VOLUME, 5))
     (folder / "Info.cfg").write_text("ED: 12\nES: 4\nGroup: DCM\n")

@@ -110,3 +110,22 @@ def test_slices_and_times_of_a_series_belong_together(tmp_path: Path) -> None:
 def test_other_series_planes_grids_and_components_do_not(tmp_path: Path, tags: dict[str, Any]) -> None:
     one, other = read(one_dicom(tmp_path / "a")), read(one_dicom(tmp_path / "b", **tags))
     assert not one.belongs_with(other)
+
+
+def test_a_label_map_is_left_out_once_it_is_whole(tmp_path: Path) -> None:
+    save_nifti(tmp_path / "p1_label.nii", images(1, 3) > 500)
+    save_nifti(tmp_path / "p2_label.nii", images(1, 3))
+    with pytest.raises(LeftOutError, match="label map"):
+        read(tmp_path / "p1_label.nii")
+    assert read(tmp_path / "p1_label.nii", explicit=True).series.shape[0] == 1
+    assert read(tmp_path / "p2_label.nii").series.shape[0] == 1  # an image, whatever it is called
+
+
+def test_a_library_error_is_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise NotImplementedError("Unknown Value Representation")
+
+    path = one_dicom(tmp_path / "I1.dcm")
+    monkeypatch.setattr("cmrsr.io.dicom_read.read_headers", broken)
+    with pytest.raises(UnreadableError, match=r"I1\.dcm: cannot be read"):
+        read(path)

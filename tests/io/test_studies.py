@@ -68,7 +68,8 @@ def test_a_study_of_many_series(tmp_path: Path) -> None:
     nifti(tmp_path / "lge_volume.nii.gz", (6, 5, 3))
     nifti(tmp_path / "perfusion_rest.nii.gz", (6, 5, 3, 12))
     nifti(tmp_path / "truth" / "t1_clean.nii.gz", (6, 5, 2, 8))
-    nifti(tmp_path / "t1_label.nii.gz", (6, 5, 2, 8))
+    (tmp_path / "truth.json").write_text('{"software": "cmrsr 0.1.0"}')
+    nib.save(nib.Nifti1Image(np.zeros((6, 5, 2, 8), np.uint8), SAX), tmp_path / "t1_label.nii.gz")
     cine(tmp_path / "cine_sax.nii.gz")
     pairs = pairs_in(tmp_path)
     assert found(pairs) == {"t1": "cine_sax"}

@@ -322,6 +322,6 @@ def test_a_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
     source.touch()
     with pytest.raises(OutputError, match="cannot be written"), output_folder([source], source / "out"):
         pytest.fail("not reached")
-    with pytest.raises(OutputError, match="lies inside the input"), output_folder([tmp_path], tmp_path / "out"):
+    with pytest.raises(OutputError, match="is inside the input"), output_folder([tmp_path], tmp_path / "out"):
         pytest.fail("not reached")
     assert [p.name for p in tmp_path.iterdir()] == ["in.nii.gz"]

@@ -43,6 +43,10 @@ def plan(series: Series, bundle: Bundle, **options: Any) -> FunctionPlan:
     [
         (noisy(n_t=1), "one phase .* at least two"),
         (noisy(n_z=1), "one slice, expected a short-axis stack"),
+        (
+            noisy(origins_mm=np.array([[0, 0, 0], [0, 0, 8], [0, 0, 24.0]])),
+            "gaps of 8.0, 16.0 mm, expected equal ones: volumes are sums over slices; find the missing slices",
+        ),
         (noisy(spacing=(0.9, 1.5, 8.0)), "54 x 96 mm, expected at least 60 mm"),
         (noisy(n_t=2, n_z=2, n_y=16, n_x=600, spacing=(3.0, 6.0, 8.0)), "600x16 pixels x 2, expected at most 1024"),
     ],

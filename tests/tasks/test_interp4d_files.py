@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from cmrsr.errors import CmrsrWarning
 from cmrsr.io.discover import Candidate
 from cmrsr.io.nifti import read_nifti
 from cmrsr.io.series import Series
@@ -235,13 +236,13 @@ class Thing:
 
 def test_a_kept_engine_repeats_its_warnings() -> None:
     def load_with_a_word() -> Thing:
-        warnings.warn("the CPU is used", UserWarning, stacklevel=2)
+        warnings.warn("the CPU is used", CmrsrWarning, stacklevel=2)
         return Thing()
 
     kept: Kept[Thing] = Kept()
     things = []
     for key in (1, 1, 2):
-        with pytest.warns(UserWarning, match="the CPU is used") as caught:
+        with pytest.warns(CmrsrWarning, match="the CPU is used") as caught:
             things.append(kept.get(key, load_with_a_word))
         assert len(caught) == 1
     assert things[0] is things[1]

@@ -1,5 +1,6 @@
 """Which frames at which times: counts, positions, intervals and notes, decided before anything is computed."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +269,13 @@ def test_few_slices_are_not_made_consistent(bundle: Bundle, n_z: int) -> None:
     assert plan_of(series, bundle, factor=2, consistency=False).notes == ()
     assert plan_of(series_of(n_z=3), bundle, factor=2).consistent
     assert not plan_of(series_of(n_z=3), bundle, factor=2, consistency=False).consistent
+
+
+def test_slices_with_gaps_of_all_sizes_are_not_made_consistent(bundle: Bundle) -> None:
+    series = replace(series_of(n_z=3), origins_mm=np.array([[0, 0, 0], [0, 0, 8], [0, 0, 20.0]]))
+    expected = "slices are not equally spaced: consistency across slices needs equal gaps and was left out"
+    assert notes(series, bundle) == expected
+    assert not plan_interp(series, survey(series), bundle, InterpOptions(factor=2)).consistent
 
 
 def test_an_engine_that_does_not_say_its_gap_asks_for_none(tmp_path: Path) -> None:
