@@ -55,7 +55,7 @@ class SrSystem:
         lr, hr, expected = (torch.from_numpy(part) for part in (batch.lr, batch.hr, batch.expected))
         return diffusion_loss(
             model, self.schedule, to_target(hr, lr, self.residual_std).to(device), (self._input(lr).to(device),),
-            torch.from_numpy(_brightness_weight(batch)) if self.residual_std else None,
+            torch.from_numpy(error_weight(batch, self.residual_std)) if self.residual_std else None,
             loss=self.recipe.diffusion.loss, share_at_noise=self.recipe.diffusion.share_at_noise, generator=generator,
             expected=to_target(expected, lr, self.residual_std).to(device),
         )  # fmt: skip
@@ -104,9 +104,10 @@ class SrSystem:
         return float((batch.hr - batch.lr).std())
 
 
-BRIGHTNESS_FLOOR = 0.15  # keeps the weight of very dim frames, whose target is mostly noise, bounded
+WEIGHT_FLOOR = 0.15  # of the usual missing power: keeps the weight of images that miss next to nothing bounded
 
 
-def _brightness_weight(batch: Batch) -> NDArray[np.float32]:
-    """Every frame counts by its own range, as PSNR does, not by the series'."""
-    return np.asarray(1 / (batch.brightness**2 + np.float32(BRIGHTNESS_FLOOR)), dtype=np.float32)
+def error_weight(batch: Batch, residual_std: float) -> NDArray[np.float32]:
+    """Every image counts by what it misses, as the gain in PSNR does, not by its brightness."""
+    missing = np.square(batch.hr - batch.lr).mean((1, 2, 3)) / np.float32(residual_std**2)
+    return np.asarray(1 / (missing + np.float32(WEIGHT_FLOOR)), dtype=np.float32)

@@ -11,6 +11,7 @@ from cmrsr.training.acquisition import Exposure
 from cmrsr.training.data import Pool
 from cmrsr.training.pairs import (
     SCALE_QUANTILE,
+    Batch,
     PairConfig,
     acquired_short,
     draw_batch,
@@ -18,6 +19,7 @@ from cmrsr.training.pairs import (
     shortened_afterwards,
     smallest_image,
 )
+from cmrsr.training.sr_system import WEIGHT_FLOOR, error_weight
 
 CONFIG = PairConfig(crop=24, fraction=(0.3, 0.5), phase_share=0.0, short=0.0)
 
@@ -215,3 +217,13 @@ def test_recolouring_maps_grey_values_smoothly() -> None:
     rising = (np.diff(curves, axis=1) > -1e-6).all(1).mean()
     assert 0.3 < rising < 0.9  # some contrasts are reversed in part
     assert np.std(curves[:, 200]) > 0.1
+
+
+def test_every_image_counts_by_what_it_misses() -> None:
+    """The weighted squared residual of images that miss much is the same for all: relative errors count."""
+    lr = np.zeros((3, 1, 4, 4), np.float32)
+    hr = np.ones((3, 1, 4, 4), np.float32) * np.array([0.0, 1.0, 10.0], np.float32)[:, None, None, None]
+    weight = error_weight(Batch(lr, hr, hr, np.ones(3, np.float32)), residual_std=0.1)
+    power = (hr - lr).reshape(3, -1).var(1) + (hr - lr).reshape(3, -1).mean(1) ** 2
+    assert_allclose((weight * power)[1:], 0.01, rtol=2e-3)
+    assert weight[0] == pytest.approx(1 / WEIGHT_FLOOR)
