@@ -20,7 +20,7 @@ from cmrsr.training.clips import ClipConfig, Clips, draw_clips, draw_volumes
 from cmrsr.training.data import Stack, Stacks, check_crop, smallest_side
 from cmrsr.training.objective import diffusion_loss
 from cmrsr.training.recipe import ClipData, ClipRecipe, VolumeRecipe, first_problem, parse_recipe
-from cmrsr.training.start import begin, start_residual_std
+from cmrsr.training.start import SUMMARY, WEIGHTS, begin, load, start_folder, start_residual_std, start_weights
 
 Array = NDArray[np.float32]
 VALIDATION_CLIPS = 64
@@ -115,7 +115,7 @@ class VolumeSystem:
         return build_model(self.recipe.model.model_dump()).to(device)
 
     def begin(self, model: nn.Module, start: str) -> bool:
-        begin(model, start)
+        load(model, start, start_weights(start, second_stage=True))
         return True
 
     def frozen(self, step: int) -> tuple[str, ...]:
@@ -172,14 +172,18 @@ def check_phases(data: ClipData, stacks: Stacks) -> None:
         raise UsageError(f"data.gap from {data.gap[0]} phases: expected fewer than the {fewest} of the shortest stack")
 
 
-def load_stage_one(folder: Path) -> tuple[Vdt, Residual]:
-    """The trained network of stage 1, frozen, and the use of its residual. UsageError: it is not one."""
-    expected = "expected a folder in which `cmrsr train tssc-s` trained stage 1"
+def load_stage_one(where: Path) -> tuple[Vdt, Residual]:
+    """The trained network of stage 1, frozen, and the use of its residual. UsageError: it is not one.
+
+    where: the folder of a run, or an engine by its name.
+    """
+    expected = "expected an engine's name, or a folder in which `cmrsr train tssc-s` trained stage 1"
+    folder = where if where.parts[:-1] or where.is_dir() else start_folder(str(where))
     try:
-        summary = json.loads((folder / "training.json").read_text())
+        summary = json.loads((folder / SUMMARY).read_text())
         recipe = parse_recipe(summary["recipe"])
         residual_std = summary["residual_std"]
-        weights = load_file(folder / "weights.safetensors")
+        weights = load_file(folder / WEIGHTS)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         reason = first_problem(error) if isinstance(error, ValidationError) else error
         raise UsageError(f"stage_one {folder}: {reason}; {expected}") from error

@@ -274,6 +274,6 @@ def _write_weights(out: Path, average: dict[str, Tensor], recipe: Recipe, state:
         "residual_std": state.residual_std,
     }
     if recipe.start:
-        began = start_summary(recipe.start)
+        began = start_summary(recipe.start, second_stage=recipe.system == "interp4d-volume")
         record["start"] = {"validation_gain_db": state.start_gain_db, "training": began}
     write_json_atomic(out / SUMMARY, record)

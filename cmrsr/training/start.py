@@ -12,6 +12,7 @@ from cmrsr.errors import UsageError
 from cmrsr.runtime.bundle import find
 
 SUMMARY, WEIGHTS = "training.json", "weights.safetensors"
+VOLUME_SUMMARY, VOLUME_WEIGHTS = "volume.json", "volume.safetensors"  # of stage 2 in an engine of interp4d
 
 
 def start_folder(start: str) -> Path:
@@ -19,9 +20,16 @@ def start_folder(start: str) -> Path:
     return Path(start) if (Path(start) / WEIGHTS).is_file() else find(start)
 
 
-def start_weights(start: str) -> dict[str, Tensor]:
+def start_files(start: str, second_stage: bool = False) -> tuple[Path, Path]:
+    """The summary and the weights; an engine of ``interp4d`` holds those of its second stage beside the first's."""
+    folder = start_folder(start)
+    own = second_stage and (folder / VOLUME_WEIGHTS).is_file()
+    return (folder / VOLUME_SUMMARY, folder / VOLUME_WEIGHTS) if own else (folder / SUMMARY, folder / WEIGHTS)
+
+
+def start_weights(start: str, second_stage: bool = False) -> dict[str, Tensor]:
     """float32 tensors by name. UsageError: the folder holds none."""
-    path = start_folder(start) / WEIGHTS
+    _, path = start_files(start, second_stage)
     try:
         return {name: value.float() for name, value in load_file(path).items()}
     except (OSError, SafetensorError) as error:
@@ -41,14 +49,14 @@ def load(model: nn.Module, start: str, weights: dict[str, Tensor]) -> None:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise UsageError(
-            f"start {start}: {start_folder(start) / WEIGHTS} does not hold weights for this model; set model to what "
-            f"{SUMMARY} beside them says"
+            f"start {start}: the weights in {start_folder(start)} are not of this model; set model to what {SUMMARY} "
+            "beside them says"
         ) from error
 
 
-def start_summary(start: str) -> dict[str, Any]:
+def start_summary(start: str, second_stage: bool = False) -> dict[str, Any]:
     """What was written about the weights' own training. UsageError: nothing readable."""
-    path = start_folder(start) / SUMMARY
+    path, _ = start_files(start, second_stage)
     try:
         found: dict[str, Any] = json.loads(path.read_text())
         float(found["residual_std"] or 0.0)

@@ -143,7 +143,7 @@ def test_the_denoiser_begins_from_a_trained_one() -> None:
     assert not torch.equal(before, model.denoiser.unet.head.weight)
     assert torch.equal(reader, model.decoder.stem.weight)
     tiny = FunctionSystem(recipe(), BEATS)
-    with pytest.raises(UsageError, match="does not hold weights for this model; set model to what"):
+    with pytest.raises(UsageError, match="are not of this model; set model to what"):
         tiny.begin(tiny.build("cpu"), "perfgen-s")
 
 

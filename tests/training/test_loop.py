@@ -317,7 +317,7 @@ def test_fine_tuning_resumes_exactly(whole: Path, tmp_path: Path, terminations: 
 
 
 def test_a_start_of_another_model(whole: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"does not hold weights for this model; set model to what training\.json"):
+    with pytest.raises(UsageError, match=r"are not of this model; set model to what training\.json"):
         train(_recipe(f"start={whole}", "model.widths=[8, 24]"), _images(), tmp_path)
     (tmp_path / "weights.safetensors").write_bytes(b"none")
     with pytest.raises(UsageError, match=r"start .*: no residual_std in .*training\.json"):
