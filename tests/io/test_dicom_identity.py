@@ -104,6 +104,21 @@ def test_two_patients_without_identifiers_stay_apart(tmp_path: Path) -> None:
     assert all(a.shape[:2] == (8, 2) for a in found)
 
 
+def test_one_scan_from_two_anonymisers(tmp_path: Path) -> None:
+    """One copy keeps its identifiers, the other has a study for every file: two series, each whole."""
+    cine(tmp_path / "a", images(8, 2))
+    cine(tmp_path / "b", images(8, 2) + np.uint16(1000), edit=own(UIDS[:1]))
+    found = sorted((assemble(g).array() for g in groups_in(tmp_path)), key=lambda a: float(a[0, 0, 0, 0]))
+    np.testing.assert_array_equal(found, [images(8, 2), images(8, 2) + 1000.0])
+
+
+def test_a_folder_for_every_file(tmp_path: Path) -> None:
+    for k, path in enumerate(cine(tmp_path, images(8, 2), edit=own(UIDS))):
+        (tmp_path / f"f{k}").mkdir()
+        path.rename(tmp_path / f"f{k}" / "image")
+    np.testing.assert_array_equal(series_in(tmp_path).array(), images(8, 2))
+
+
 def test_single_images_of_one_place_are_not_made_a_series(tmp_path: Path) -> None:
     """Three maps of one slice, each a series of one image: another UID each is right there."""
 
