@@ -25,14 +25,17 @@ def run_train_command(
     cache: Path | None,
     quiet: bool,
 ) -> None:
-    """Train one recipe into ``out/<recipe>``."""
+    """Train one recipe into ``out/<recipe>``, or from weights of ``--start`` into ``out/<recipe>-tuned``."""
     need("train", "torch", "safetensors")
     from cmrsr.training.loop import train
     from cmrsr.training.recipe import load_recipe
     from cmrsr.training.sources import default_cache, load_data
+    from cmrsr.training.start import start_weights
 
     recipe = load_recipe(recipe_name, overrides, start)
-    folder = out / Path(recipe_name).stem
+    if recipe.start:
+        start_weights(recipe.start)  # images may take long to render: what is not there is said before
+    folder = out / (Path(recipe_name).stem + ("-tuned" if start else ""))
     console = Console(stderr=True, highlight=False)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=quiet or not sys.stderr.isatty()) as bar:

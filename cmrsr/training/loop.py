@@ -23,7 +23,7 @@ from cmrsr.errors import CmrsrError, UsageError
 from cmrsr.io.outputs import output_errors, replacing, write_json_atomic
 from cmrsr.training.data import Data
 from cmrsr.training.recipe import Recipe
-from cmrsr.training.start import SUMMARY, WEIGHTS, start_summary
+from cmrsr.training.start import SUMMARY, WEIGHTS, start_folder, start_summary
 from cmrsr.training.systems import build_system
 
 
@@ -63,6 +63,7 @@ def train(
         dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     with output_errors(out):
         out.mkdir(parents=True, exist_ok=True)
+    began = _began(recipe, out)
     torch.manual_seed(recipe.seed)
     system = build_system(recipe, data)
     model = system.build(device)
@@ -81,7 +82,7 @@ def train(
     if whole_start:
         state.start_gain_db = state.best_gain_db = system.gain_db(average, device)
         if rank == 0:
-            _write_weights(out, average, recipe, state, system.description)
+            _write_weights(out, average, recipe, state, system.description, began)
     started, done_here = time.monotonic(), 0
     stopping = False
     log_file = (out / "log.jsonl").open("a" if resume else "w") if rank == 0 else nullcontext()
@@ -122,7 +123,7 @@ def train(
                 if gain > state.best_gain_db:
                     state.best_gain_db, state.n_worse = gain, 0
                     if rank == 0:
-                        _write_weights(out, average, recipe, state, system.description)
+                        _write_weights(out, average, recipe, state, system.description, began)
             if log:
                 rate = done_here * o.batch_size * world / (time.monotonic() - started)
                 progress = Progress(state.step, o.steps, value, rate, gain, system.baseline)
@@ -262,7 +263,23 @@ def _load_checkpoint(
         ) from error
 
 
-def _write_weights(out: Path, average: dict[str, Tensor], recipe: Recipe, state: State, description: str) -> None:
+def _began(recipe: Recipe, out: Path) -> dict[str, Any] | None:
+    """What is known of the weights that a run begins from. UsageError: it would write over them."""
+    if not recipe.start:
+        return None
+    if out.exists() and start_folder(recipe.start).resolve() == out.resolve():
+        raise UsageError(f"start {recipe.start}: the run would write over it; name another folder with -o")
+    return start_summary(recipe.start, second_stage=recipe.system == "interp4d-volume")
+
+
+def _write_weights(
+    out: Path,
+    average: dict[str, Tensor],
+    recipe: Recipe,
+    state: State,
+    description: str,
+    began: dict[str, Any] | None,
+) -> None:
     """``weights.safetensors``, and what they are in ``training.json``."""
     with replacing(out / WEIGHTS) as partial:
         save_file({k: v.contiguous() for k, v in average.items()}, partial)
@@ -273,7 +290,6 @@ def _write_weights(out: Path, average: dict[str, Tensor], recipe: Recipe, state:
         "validation_gain_db": state.best_gain_db,
         "residual_std": state.residual_std,
     }
-    if recipe.start:
-        began = start_summary(recipe.start, second_stage=recipe.system == "interp4d-volume")
+    if began is not None:
         record["start"] = {"validation_gain_db": state.start_gain_db, "training": began}
     write_json_atomic(out / SUMMARY, record)

@@ -316,6 +316,14 @@ def test_fine_tuning_resumes_exactly(whole: Path, tmp_path: Path, terminations: 
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+def test_a_run_does_not_write_over_its_start(tmp_path: Path) -> None:
+    train(_recipe("optimiser.steps=1"), _images(), tmp_path)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    with pytest.raises(UsageError, match="the run would write over it; name another folder with -o"):
+        train(_recipe(f"start={tmp_path}"), _images(), tmp_path)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
 def test_a_start_of_another_model(whole: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"are not of this model; set model to what training\.json"):
         train(_recipe(f"start={whole}", "model.widths=[8, 24]"), _images(), tmp_path)
