@@ -43,7 +43,7 @@ def _pool(shape: tuple[int, int] = (48, 40)) -> list[Pool]:
 
 @pytest.mark.parametrize("sharp", [False, True])
 def test_same_seed_same_batch(sharp: bool) -> None:
-    images = [image / np.float32(1000) for image in _images()]
+    images = [image / np.float32(1000) for image in _images(shape=(48, 48))]  # scenes are square
     config = PairConfig(crop=24, fraction=(0.3, 0.5), phase_share=0.3, short=0.3)
     pools = [Pool(images=images, sharp=sharp, recoloured=sharp)]
     a, b, other = (draw_batch(pools, config, 6, np.random.default_rng(seed)) for seed in (1, 1, 2))
