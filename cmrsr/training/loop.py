@@ -267,7 +267,7 @@ def _began(recipe: Recipe, out: Path) -> dict[str, Any] | None:
     """What is known of the weights that a run begins from. UsageError: it would write over them."""
     if not recipe.start:
         return None
-    if out.exists() and start_folder(recipe.start).resolve() == out.resolve():
+    if start_folder(recipe.start).resolve() == out.resolve():
         raise UsageError(f"start {recipe.start}: the run would write over it; name another folder with -o")
     return start_summary(recipe.start, second_stage=recipe.system == "interp4d-volume")
 
