@@ -35,8 +35,9 @@ def split(images: Sequence[DicomInstance]) -> Parts:
     """Parts of one stored series that are scans of their own, each with a suffix for its name ("" for the whole).
 
     Split by series number, patient and folder where one identifier was given to several series, by plane, by part of
-    the complex signal, by echo and inversion time where they separate scans, maps by their comment, and by whatever else
-    tells images of equal place and equal time apart. Not by matrix and spacing: mixed in one series, they are an error.
+    the complex signal, by echo and inversion time where they separate scans, maps by their comment, and by whatever
+    else tells images of equal place and equal time apart. Not by matrix and spacing: mixed in one series, they are an
+    error.
     """
     rules: list[Callable[[Images], Parts]] = [
         _by_label, _by_folder, _by_plane, _by_word, _by_component, _by_echo, _by_inversion, _by_comment, _by_repetition,
