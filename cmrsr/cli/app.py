@@ -504,6 +504,10 @@ def train(
         str | None,
         typer.Option("--data", help="phantom, or a folder of full-resolution series. Default: the recipe's."),
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--start", help="Fine-tune: begin with the weights of an engine (its name) or of a run folder."),
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Override a value of the recipe: key=value. May be repeated.")
     ] = None,
@@ -518,7 +522,7 @@ def train(
     """Train a system from a recipe, on virtual patients or on your own series (needs the extra `train`)."""
     from cmrsr.cli.train import run_train_command
 
-    run_train_command(recipe, out, data, set_ or [], resume, device, cache, quiet)
+    run_train_command(recipe, out, start, data, set_ or [], resume, device, cache, quiet)
 
 
 class ExportPrecision(StrEnum):

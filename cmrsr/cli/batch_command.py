@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from cmrsr.evaluate.page import Picture
-    from cmrsr.evaluate.report import ReportCase
+    from cmrsr.evaluate.report_case import ReportCase
     from cmrsr.io.discover import Candidate, Refused
     from cmrsr.io.nifti_header import TimeAxis
     from cmrsr.runtime.bundle import Bundle

@@ -1,5 +1,6 @@
 """``cmrsr train``."""
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 def run_train_command(
     recipe_name: str,
     out: Path,
+    start: str | None,
     data: str | None,
     overrides: list[str],
     resume: bool,
@@ -23,14 +25,17 @@ def run_train_command(
     cache: Path | None,
     quiet: bool,
 ) -> None:
-    """Train one recipe into ``out/<recipe>``."""
+    """Train one recipe into ``out/<recipe>``, or from weights of ``--start`` into ``out/<recipe>-tuned``."""
     need("train", "torch", "safetensors")
     from cmrsr.training.loop import train
     from cmrsr.training.recipe import load_recipe
     from cmrsr.training.sources import default_cache, load_data
+    from cmrsr.training.start import start_weights
 
-    recipe = load_recipe(recipe_name, overrides)
-    folder = out / Path(recipe_name).stem
+    recipe = load_recipe(recipe_name, overrides, start)
+    if recipe.start:
+        start_weights(recipe.start)  # images may take long to render: what is not there is said before
+    folder = out / (Path(recipe_name).stem + ("-tuned" if start else ""))
     console = Console(stderr=True, highlight=False)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=quiet or not sys.stderr.isatty()) as bar:
@@ -52,5 +57,19 @@ def run_train_command(
 
         train(recipe, loaded, folder, resume=resume, device=device, on_step=show)
     if not quiet:
+        for line in outcome(folder):
+            console.print(line)
         console.print(f"weights: {folder / 'weights.safetensors'}")
         console.print(f"next: cmrsr export {folder} -o engines/{folder.name}")
+
+
+def outcome(folder: Path) -> list[str]:
+    """What fine-tuning gained on the held-out patients; nothing of a run that began from nothing."""
+    summary = json.loads((folder / "training.json").read_text())
+    before = summary.get("start", {}).get("validation_gain_db")
+    if before is None:
+        return []
+    if summary["step"] == 0:
+        return [f"no step was better on the held-out data than the start ({before:+.3f} dB): its weights are kept"]
+    gain = summary["validation_gain_db"]
+    return [f"best on the held-out data: step {summary['step']}, {gain:+.3f} dB; the start had {before:+.3f} dB"]

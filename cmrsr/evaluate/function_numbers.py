@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from cmrsr.evaluate.facts import Fact
 from cmrsr.evaluate.page import signed
-from cmrsr.evaluate.report import FactTable
+from cmrsr.evaluate.report_case import FactTable
 from cmrsr.physics.volumes import Ventricle
 from cmrsr.tasks.function_details import FunctionDetails
 from cmrsr.tasks.function_measure import Measured

@@ -14,7 +14,8 @@ from cmrsr.evaluate.function_numbers import as_words, function_table, reference_
 from cmrsr.evaluate.function_wall import bulls_eye
 from cmrsr.evaluate.interp_figures import Timeline, playing
 from cmrsr.evaluate.page import Picture
-from cmrsr.evaluate.report import ReportCase, illustrated_case, plain_case
+from cmrsr.evaluate.report import illustrated_case, plain_case
+from cmrsr.evaluate.report_case import ReportCase
 from cmrsr.io.series import Series
 from cmrsr.physics.volumes import LV
 from cmrsr.runtime.bundle import Bundle

@@ -9,7 +9,8 @@ from cmrsr.evaluate import facts, style
 from cmrsr.evaluate import interp_figures as figures
 from cmrsr.evaluate.interp_figures import PERCENT, Timeline
 from cmrsr.evaluate.page import Picture
-from cmrsr.evaluate.report import ReportCase, illustrated_case, plain_case
+from cmrsr.evaluate.report import illustrated_case, plain_case
+from cmrsr.evaluate.report_case import ReportCase
 from cmrsr.runtime.bundle import Bundle
 from cmrsr.tasks.batch import CaseResult
 from cmrsr.tasks.interp4d_files import InterpDetails, is_acquired

@@ -20,7 +20,8 @@ from cmrsr.evaluate.mie_slices import (
     source_sheet,
 )
 from cmrsr.evaluate.page import Picture
-from cmrsr.evaluate.report import ReportCase, illustrated_case, plain_case
+from cmrsr.evaluate.report import illustrated_case, plain_case
+from cmrsr.evaluate.report_case import ReportCase
 from cmrsr.runtime.bundle import Bundle
 from cmrsr.tasks.batch import CaseResult
 from cmrsr.tasks.mie_details import MieDetails

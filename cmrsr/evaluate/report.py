@@ -5,13 +5,13 @@ anything else. All text is escaped. The page is written piece by piece, so its p
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from html import escape
 from pathlib import Path
 
-from cmrsr.evaluate.facts import Fact, counted
+from cmrsr.evaluate.facts import counted
 from cmrsr.evaluate.page import (
     NOTICE,
     STATUS_SIGNS,
@@ -25,53 +25,14 @@ from cmrsr.evaluate.page import (
     warning_list,
     write_page,
 )
+from cmrsr.evaluate.report_case import FactTable, ReportCase
 from cmrsr.evaluate.report_failures import group_row, group_section, grouped
 from cmrsr.evaluate.statistics import Comparison, Paired, Summary, format_p
 from cmrsr.evaluate.style import PAGE_CSS
-from cmrsr.tasks.batch import CaseResult, Status
+from cmrsr.tasks.batch import CaseResult
 
 MAX_ILLUSTRATED = 30  # cases with pictures: about 2 MB each
 CAUTION = "Look at this before you use the numbers"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FactTable:
-    """A small table of a case: its heads, rows whose first cell is what the row is about, and how to read it."""
-
-    title: str
-    heads: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportCase:
-    """What is shown of one series. None or empty: unknown, and left out of the page.
-
-    pattern: of a failure, equal for those that are alike. columns: its cells in the table of cases, under the headings
-    that its task gives them. cautions: what speaks against its result. headline: the few values that matter most, as
-    (what, value). facts: what its section lists.
-    tables_below: the tables that come after the pictures. n_images: how many the task computed. notes: what was decided
-    on the way, folded away. compared: (measured, reference) by (quantity, unit), for pictures of the whole batch.
-    """
-
-    name: str
-    status: Status
-    message: str = ""
-    pattern: str = ""
-    columns: tuple[Fact, ...] = ()
-    cautions: tuple[str, ...] = ()
-    headline: tuple[Fact, ...] = ()
-    tables: tuple[FactTable, ...] = ()
-    tables_below: tuple[FactTable, ...] = ()
-    facts: tuple[Fact, ...] = ()
-    n_images: int | None = None
-    seconds: float | None = None
-    warnings: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    outputs: tuple[str, ...] = ()
-    pictures: tuple[Picture, ...] = ()
-    compared: Mapping[Fact, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from cmrsr.evaluate.page import chip, items
 from cmrsr.tasks.failures import alike
 
 if TYPE_CHECKING:
-    from cmrsr.evaluate.report import ReportCase
+    from cmrsr.evaluate.report_case import ReportCase
 
 
 def grouped(cases: "Sequence[ReportCase]") -> "list[list[ReportCase]]":

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from cmrsr.evaluate import facts, figures, style
 from cmrsr.evaluate.metrics import roi_curves
 from cmrsr.evaluate.page import Picture
-from cmrsr.evaluate.report import ReportCase, illustrated_case, plain_case
+from cmrsr.evaluate.report import illustrated_case, plain_case
+from cmrsr.evaluate.report_case import ReportCase
 from cmrsr.physics.passage import blood_pools
 from cmrsr.physics.rms import rms
 from cmrsr.runtime.bundle import Bundle

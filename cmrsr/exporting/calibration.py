@@ -38,8 +38,7 @@ def calibration(source: Source, cache: Path) -> dict[str, Inputs]:
     data = load_data(_few(recipe), "phantom", cache)
     if isinstance(recipe, SrRecipe):
         assert isinstance(data, Images)
-        pairs = PairConfig(crop=recipe.data.crop, fraction=recipe.data.fraction, phase_share=recipe.data.phase_share)
-        lr = torch.from_numpy(draw_batch(data.validation, pairs, SAMPLES, rng).lr)
+        lr = torch.from_numpy(draw_batch(data.validation, PairConfig.of(recipe.data), SAMPLES, rng).lr)
         off = torch.zeros(lr.shape[-2], lr.shape[-2])
         return {"step": _loops(source, lr.shape, {"lr": lr, "low_pass": off})[0]}
     if isinstance(recipe, ClipRecipe):
@@ -54,6 +53,7 @@ def calibration(source: Source, cache: Path) -> dict[str, Inputs]:
 
 def _few(recipe: SrRecipe | ClipRecipe | FunctionRecipe | MieRecipe) -> Recipe:
     fields: dict[str, Any] = {"n_validation": HELD_OUT, "folds": 1, "fold": 0, "also": None}
+    fields |= {"n_leaves": PATIENTS}
     fields["n_chests" if isinstance(recipe, SrRecipe) else "n_patients"] = PATIENTS
     known = {k: v for k, v in fields.items() if k in type(recipe.data).model_fields}
     return recipe.model_copy(update={"data": recipe.data.model_copy(update=known)})

@@ -30,15 +30,22 @@ def component_of(ds: Dataset) -> Component:
     Philips and Siemens. A map is a map whatever component ImageType names as well, as Siemens does.
     """
     types = set(words(ds, "ImageType")[2:])
-    # A description such as "T1Map_MOCO" is also given to the inversion images themselves: those have an inversion time.
-    named = _NAMED_MAP.search(text(ds, "SeriesDescription").lower().replace("_", " ")) is not None
-    if (named and number(ds, "InversionTime") is None) or any(t.endswith("MAP") for t in types - _PHASE):
+    if any(t.endswith("MAP") for t in types - _PHASE):
         return "map"
     for said in (set(words(ds, "ComplexImageComponent")), types):
         for component, terms in _WORDS:
             if said & terms:
                 return component
     return _of_vendor(ds)
+
+
+def called_a_map(ds: Dataset) -> bool:
+    """Whether the description says that it is a parameter map, which ImageType does not always.
+
+    A description such as "T1Map_MOCO" is also given to the inversion images themselves: those have an inversion time.
+    """
+    described = text(ds, "SeriesDescription").lower().replace("_", " ")
+    return _NAMED_MAP.search(described) is not None and number(ds, "InversionTime") is None
 
 
 def _of_vendor(ds: Dataset) -> Component:

@@ -1,5 +1,6 @@
 """The tags of a source image that its derived image keeps: an allow-list, with what is not valid DICOM mended."""
 
+import warnings
 from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
@@ -108,7 +109,9 @@ def copy_tags(source: Dataset, keywords: Sequence[str]) -> tuple[Dataset, list[s
     notes: list[str] = []
     for keyword in keywords:
         try:
-            value = source.get(keyword)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # pydicom warns of characters that an encoding does not have
+                value = source.get(keyword)
             if value is None or value == "" or (isinstance(value, Sequence) and not value):
                 continue
             if keyword in REFERENCES:
@@ -120,7 +123,7 @@ def copy_tags(source: Dataset, keywords: Sequence[str]) -> tuple[Dataset, list[s
                 put(target, keyword, [_without_private_tags(item) for item in value])
             else:
                 put(target, keyword, round(float(value)) if dictionary_VR(keyword) == "IS" else value)
-        except (ValueError, TypeError, OverflowError):
+        except Exception:  # a damaged value makes pydicom raise anything from ValueError to struct.error
             notes.append(f"{keyword} left out: its value is not valid")
     _mend_terms(target, notes)
     _mend_field(target, notes)

@@ -69,7 +69,7 @@ def _put(view: Dataset, keyword: str, value: object) -> None:
     """A new element: ``setattr`` would write into one that the view shares with the file."""
     tag = tag_for_keyword(keyword)
     assert tag is not None, keyword
-    view[tag] = DataElement(tag, dictionary_VR(tag), value)
+    view[tag] = DataElement(tag, dictionary_VR(tag), value, already_converted=True)  # garbled text stays what it is
 
 
 def dimensions_of(ds: Dataset, view: Dataset) -> Dimensions:

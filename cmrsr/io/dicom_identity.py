@@ -19,10 +19,12 @@ def identify(instances: Iterable[DicomInstance]) -> list[DicomInstance]:
     """The images with an ``identity`` that can be believed, in the order given, and a note on each that was changed."""
     images = list(instances)
     useless: dict[int, set[str]] = defaultdict(set)
-    for members in _grouped(range(len(images)), lambda k: _content(images[k])):
-        for name in _useless([images[k] for k in members]):
-            for k in members:
-                useless[k].add(name)
+    for alike in (lambda k: _content(images[k]), lambda k: (_content(images[k]), images[k].path.parent)):
+        # Also folder by folder: what lies elsewhere may be the same scan from another anonymiser.
+        for members in _grouped(range(len(images)), alike):
+            for name in _useless([images[k] for k in members]):
+                for k in members:
+                    useless[k].add(name)
     images = [_without(image, useless[k]) for k, image in enumerate(images)]
     for members in _grouped(range(len(images)), lambda k: (images[k].identity.study, images[k].identity.series)):
         # One series has one frame of reference (PS3.3 C.7.4.1).

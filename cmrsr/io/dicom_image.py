@@ -112,7 +112,8 @@ def plan_result(
     put_derivation(shared, derivation, component, original)
     if synthetic:
         mark_synthetic(shared, f"{suffix}: {text(original, 'SeriesDescription')}")
-    put(shared, "PhotometricInterpretation", text(original, "PhotometricInterpretation") or "MONOCHROME2")
+    inverted = text(original, "PhotometricInterpretation") == "MONOCHROME1"
+    put(shared, "PhotometricInterpretation", "MONOCHROME1" if inverted else "MONOCHROME2")
     return Result(
         like=like, shape=shape, affine=affine, times_ms=times, between=between, shared=shared, notes=tuple(notes),
         also=also, synthetic=synthetic,

@@ -1,5 +1,6 @@
 """The tags that can put the images of one slice in order of time, and how far each can be believed."""
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -70,12 +71,23 @@ def _scatters(one: Sequence[DicomInstance], kind: Kind) -> bool:
     span = float(np.ptp(trigger))
     clock, number = values(one, "AcquisitionTime"), values(one, "InstanceNumber")
     if clock is not None and distinct(clock) and not increasing(clock[order]):
-        return span < float(np.ptp(clock)) / 2
+        return span < float(np.ptp(clock)) / 2 or _several_beats(trigger[np.argsort(clock)])
     if number is None or not distinct(number) or increasing(number[order]):
         return False
+    if _several_beats(trigger[np.argsort(number)]):
+        return True
     steps = np.diff(trigger[order])
     irregular = len(one) >= MIN_PHASES and float(steps.std()) > IRREGULAR * float(steps.mean())
     return kind == "perfusion" or span < SHORTEST_BEAT_MS or irregular
+
+
+def _several_beats(trigger: NDArray[np.float64]) -> bool:
+    """Whether trigger times in the order of acquisition rise, fall back and rise through the same range again."""
+    runs = np.split(trigger, np.flatnonzero(np.diff(trigger) < 0) + 1)
+    if len(runs) < 2 or len(trigger) < 3 * len(runs):
+        return False
+    shared = [min(a[-1], b[-1]) - max(a[0], b[0]) for a, b in itertools.pairwise(runs)]
+    return bool(np.median(shared) > 0.5 * np.median([run[-1] - run[0] for run in runs]))
 
 
 def implausible(times_ms: NDArray[np.float64], name: str, kind: Kind) -> str:

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 
 from cmrsr.errors import UnreadableError
 from cmrsr.io.dicom_codec import one_line
-from cmrsr.io.dicom_component import Component, component_of, private_value
+from cmrsr.io.dicom_component import Component, called_a_map, component_of, private_value
 from cmrsr.io.dicom_enhanced import Dimensions, classic_view, dimensions_of
 from cmrsr.io.dicom_header import damage_of, read_header
 from cmrsr.io.dicom_tags import MissingTagError, clock_ms, comma_notes, number, numbers, required, scale, text, words
@@ -51,8 +51,9 @@ class DicomInstance:
     Lengths in mm, times in ms; spacing is (between rows = y, between columns = x), position and orientation are LPS.
     ``acquired_at_ms`` counts from an arbitrary midnight. Whatever the file does not hold, or holds garbled, is None.
     The UIDs are those of the file, for references to it; ``identity`` is what it is grouped by.
-    ``scout``: called a localiser by its header. ``separating``: tags and values in which images of one place and time
-    may differ. ``dimensions``: of a frame of an enhanced file. ``notes``: what was assumed in reading the header.
+    ``signal`` is the component by its tags alone, without the words of the description. ``scout``: called a localiser
+    by its header. ``separating``: tags and values in which images of one place and time may differ. ``dimensions``: of
+    a frame of an enhanced file. ``notes``: what was assumed in reading the header.
     ``damage`` says in words what is wrong with the pixel data, None when nothing is.
     """
 
@@ -72,6 +73,7 @@ class DicomInstance:
     text: str
     comment: str
     component: Component
+    signal: Component
     derived: bool
     scout: bool
     matrix: tuple[int, int]
@@ -184,7 +186,7 @@ def _instance(
         raise MissingTagError("ImageOrientationPatient (not two perpendicular unit vectors)")
     lines = [int(n) for n in (numbers(ds, "AcquisitionMatrix") or ())][2:]
     study, series, place = (text(ds, key) for key in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"))
-    searched = _text_of(ds)
+    searched, signal, named_map = _text_of(ds), component_of(ds), called_a_map(ds)
     return DicomInstance(
         path=path,
         frame=frame,
@@ -201,7 +203,8 @@ def _instance(
         description=text(ds, "SeriesDescription"),
         text=searched,
         comment=text(ds, "ImageComments"),
-        component=component_of(ds),
+        component="map" if named_map else signal,
+        signal=signal,
         derived=words(ds, "ImageType")[:1] == ("DERIVED",),
         scout="LOCALIZER" in words(ds, "ImageType") or _SCOUT.search(searched) is not None,
         matrix=(int(rows), int(columns)),

@@ -4,7 +4,7 @@ Whatever separates images at equal place and equal time separates series; a seco
 """
 
 import functools
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -12,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from cmrsr.io.dicom_geometry import slices_of
+from cmrsr.io.dicom_kind import MIN_PHASES
 from cmrsr.io.dicom_order import ORDER, distinct, values
 from cmrsr.io.dicom_read import DicomInstance
 
@@ -33,12 +34,13 @@ _SHORT = {
 def split(images: Sequence[DicomInstance]) -> Parts:
     """Parts of one stored series that are scans of their own, each with a suffix for its name ("" for the whole).
 
-    Split by series number and patient where one identifier was given to several series, by plane, by part of the
-    complex signal, by echo and inversion time where they separate scans, maps by their comment, and by whatever else
-    tells images of equal place and equal time apart. Not by matrix and spacing: mixed in one series, they are an error.
+    Split by series number, patient and folder where one identifier was given to several series, by plane, by part of
+    the complex signal, by echo and inversion time where they separate scans, maps by their comment, and by whatever
+    else tells images of equal place and equal time apart. Not by matrix and spacing: mixed in one series, they are an
+    error.
     """
     rules: list[Callable[[Images], Parts]] = [
-        _by_label, _by_plane, _by_component, _by_echo, _by_inversion, _by_comment, _by_repetition,
+        _by_label, _by_folder, _by_plane, _by_word, _by_component, _by_echo, _by_inversion, _by_comment, _by_repetition,
     ]  # fmt: skip
     parts: Parts = [(list(images), "")]
     for rule in rules:
@@ -61,6 +63,22 @@ def _by_label(images: Images) -> Parts:
     return [(_noted(part, note) if shared else part, "") for part in parts.values()]
 
 
+def _by_folder(images: Images) -> Parts:
+    """Series of several patients that an anonymiser gave one identifier: in each folder the same numbers and places."""
+    folders = _grouped(images, lambda i: i.path.parent)
+    if len(folders) == 1 or any(i.instance_number is None for i in images):
+        return [(images, "")]
+    keys = [
+        [(i.instance_number, i.frame, *(round(v, 1) for v in i.position_mm)) for i in part] for part in folders.values()
+    ]
+    everywhere = Counter(key for part in keys for key in set(part))
+    repeated = [sum(everywhere[key] > 1 for key in part) > len(part) / 2 for part in keys]
+    if not all(repeated) or any(len(set(part)) < len(part) for part in keys):
+        return [(images, "")]
+    note = f"{len(folders)} folders hold images of the same series, numbers and places: told apart by folder"
+    return [(_noted(part, note), "") for part in folders.values()]
+
+
 def _by_plane(images: Images) -> Parts:
     planes: list[Images] = []
     for image in images:
@@ -75,6 +93,16 @@ def _by_plane(images: Images) -> Parts:
 def same_plane(a: DicomInstance, b: DicomInstance) -> bool:
     """Whether both images have the same direction cosines."""
     return bool(np.allclose(a.orientation, b.orientation, rtol=0, atol=COSINE_TOLERANCE))
+
+
+def _by_word(images: Images) -> Parts:
+    """A series that a word of its description calls a map is none where it runs through time as a scan does."""
+    words = [i for i in images if i.component != i.signal]
+    slices, _ = slices_of(words) if words else ([], [])
+    in_time = [any(distinct(values(one, tag)) for tag in ("TriggerTime", "AcquisitionTime")) for one in slices]
+    if slices and all(in_time) and min(map(len, slices)) >= MIN_PHASES and len({i.comment for i in words}) == 1:
+        return [([replace(i, component=i.signal) for i in images], "")]
+    return [(images, "")]
 
 
 def _by_component(images: Images) -> Parts:

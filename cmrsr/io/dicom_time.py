@@ -129,7 +129,9 @@ def _refuse_two_beats(slices: Slices, positions_mm: Sequence[float], kind: Kind)
         if trigger is None:
             continue
         phases, counts = np.unique(trigger, return_counts=True)
-        if len(phases) < MIN_FRAMES_FOR_A_PATTERN or np.ptp(phases) < SHORTEST_BEAT_MS or np.ptp(counts) > 0:
+        if len(phases) < MIN_FRAMES_FOR_A_PATTERN or np.ptp(phases) < SHORTEST_BEAT_MS:
+            continue
+        if counts[0] == 1 or np.ptp(counts) > 0:
             continue
         twins = [image for image in one if image.trigger_time_ms == phases[0]]
         raise UnusableError(

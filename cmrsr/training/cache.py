@@ -30,7 +30,7 @@ class VirtualData(Protocol):
     def item_shape(self) -> tuple[int, ...]:
         """Of one item's array; the first axis is counted over all items."""
 
-    def render(self, index: int) -> NDArray[np.uint16]: ...
+    def render(self, index: int) -> NDArray[Any]: ...
 
 
 def digest(data: VirtualData) -> str:
@@ -39,7 +39,7 @@ def digest(data: VirtualData) -> str:
     return hashlib.sha256(record.encode()).hexdigest()[:16]
 
 
-def load(data: VirtualData, cache: Path, on_item: Callable[[int], None] | None = None) -> NDArray[np.uint16]:
+def load(data: VirtualData, cache: Path, on_item: Callable[[int], None] | None = None) -> NDArray[Any]:
     """All items, memory-mapped from ``cache``, (n_items * item_shape[0], ...); rendered first where they are missing.
 
     ``on_item`` is told how many items are rendered. Under torchrun the first process of each machine renders and the
@@ -50,7 +50,7 @@ def load(data: VirtualData, cache: Path, on_item: Callable[[int], None] | None =
         time.sleep(1)
     if not path.exists():
         _render(data, path, on_item)
-    images: NDArray[np.uint16] = np.load(path, mmap_mode="r")
+    images: NDArray[Any] = np.load(path, mmap_mode="r")
     return images
 
 
@@ -58,14 +58,18 @@ def _render(data: VirtualData, path: Path, on_item: Callable[[int], None] | None
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.partial")  # another run may be rendering the same
     first, *rest = data.item_shape
-    out = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint16, shape=(data.n_items * first, *rest))
+    shape = (data.n_items * first, *rest)
+    out: np.memmap[Any, Any] | None = None
     try:
         with get_context("spawn").Pool() as pool:
             for i, item in enumerate(pool.imap(data.render, range(data.n_items), chunksize=1)):
+                if out is None:
+                    out = np.lib.format.open_memmap(partial, mode="w+", dtype=item.dtype, shape=shape)
                 out[i * first : (i + 1) * first] = item
                 if on_item:
                     on_item(i + 1)
-        out.flush()
+        if out is not None:
+            out.flush()
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
 """What there is to train on, split by patient before anything is drawn."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,25 @@ from cmrsr.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """Images (y, x) of one kind, and the share of the pairs that they make.
+
+    sharp: scenes that a scanner is yet to see (see ``training.acquisition``), not images of one. recoloured: their grey
+    values are mapped at random, as images of another contrast.
+    """
+
+    images: Sequence[NDArray[Any]]
+    share: float = 1.0
+    sharp: bool = False
+    recoloured: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Images:
     """Frames (y, x), each on its own, for super-resolution in space."""
 
-    training: Sequence[NDArray[Any]]
-    validation: Sequence[NDArray[Any]]
+    training: Sequence[Pool]
+    validation: Sequence[Pool]
     description: str
 
 
@@ -89,12 +103,16 @@ class Infarcts:
     description: str
 
 
+def smallest_side(arrays: Iterable[NDArray[Any]]) -> int:
+    """Of (.., y, x) arrays, in pixels."""
+    return min(int(min(array.shape[-2:])) for array in arrays)
+
+
 Data = Images | Stacks | Beats | Infarcts
 
 
-def check_crop(crop: int, stride: int, images: Sequence[NDArray[Any]]) -> None:
-    """UsageError unless crops of (.., y, x) arrays can be cut and go through a model of that stride."""
-    smallest = min(min(image.shape[-2:]) for image in images)
+def check_crop(crop: int, stride: int, smallest: int) -> None:
+    """UsageError unless crops of images of that many pixels a side can be cut and go through a model of that stride."""
     if crop % stride or crop > smallest:
         raise UsageError(
             f"data.crop {crop}: expected a multiple of the model's stride {stride}, and at most the {smallest} pixels "

@@ -1,27 +1,23 @@
 """Training of ``function``: super-resolution, then function on what it restores, then both together."""
 
-import json
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cmrsr.diffusion.ddim import ddim
 from cmrsr.errors import UsageError
 from cmrsr.models import build_model
 from cmrsr.models.causal import BLOCK, Causal, Graph, causal_consistency
-from cmrsr.runtime.bundle import find
 from cmrsr.training.beat_batches import BeatBatch, BeatConfig, draw_beats
 from cmrsr.training.data import Beats
 from cmrsr.training.image_loss import Perceptual, ssim
 from cmrsr.training.objective import draw_times, error_and_clean, noised
 from cmrsr.training.recipe import FunctionRecipe
+from cmrsr.training.start import load, start_residual_std, start_weights
 
-WEIGHTS, SUMMARY = "weights.safetensors", "training.json"
 VALIDATION_BEATS = 12
 CELL_WEIGHT = 5.0  # brings the cross-entropy of the encoder's cells to the size of errors of areas
 AREA_UNIT = 300.0  # pixels: brings errors of areas to the size of the other losses
@@ -72,9 +68,6 @@ class FunctionSystem:
 
     def build(self, device: str) -> nn.Module:
         model = build_model(self.recipe.model.model_dump())
-        assert isinstance(model, Causal)
-        if self.recipe.start:
-            begin_from(model, self.recipe.start)
         return model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
     def _residual_std(self, plain: BeatConfig) -> float | None:
@@ -82,13 +75,17 @@ class FunctionSystem:
         if not self.recipe.diffusion.residual:
             return None
         if self.recipe.start:
-            path = start_folder(self.recipe.start) / SUMMARY
-            try:
-                return float(json.loads(path.read_text())["residual_std"])
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                raise UsageError(f"start {self.recipe.start}: no residual_std in {path} ({error})") from error
+            return start_residual_std(self.recipe.start)
         some = draw_beats(self.beats.training, plain, 24, np.random.default_rng((self.recipe.seed, 8)))
         return float((some.hr - some.lr).std())
+
+    def begin(self, model: nn.Module, start: str) -> bool:
+        """The denoiser alone begins from an engine of ``sr``, everything from one of ``function``."""
+        assert isinstance(model, Causal)
+        weights = start_weights(start)
+        whole = any(name.startswith("decoder.stem") for name in weights)
+        load(model if whole else model.denoiser.unet, start, weights)
+        return whole
 
     def stage(self, step: int) -> Stage:
         """The stage that a step, from 0, belongs to."""
@@ -261,26 +258,6 @@ class FunctionSystem:
         function = function + ((ef - (1 - esv / edv.clamp_min(1.0))).abs() * counts).mean()
         logit = model.decoder.abnormality(graph.whole.float(), ef)
         return segmentation, function + F.binary_cross_entropy_with_logits(logit, batch.abnormal.to(device))
-
-
-def start_folder(start: str) -> Path:
-    """Where the weights lie that training begins from: a run's folder, or an engine by its name."""
-    return Path(start) if (Path(start) / WEIGHTS).is_file() else find(start)
-
-
-def begin_from(model: Causal, start: str) -> None:
-    """Begin from trained weights: the denoiser from an engine ``perfgen-s``, or everything from one of ``function``.
-
-    start: an engine's name, or a folder that holds ``weights.safetensors``.
-    """
-    path = start_folder(start) / WEIGHTS
-    try:
-        weights = {name: value.float() for name, value in load_file(path).items()}
-        whole = any(name.startswith("decoder.stem") for name in weights)
-        (model if whole else model.denoiser.unet).load_state_dict(weights)
-    except (OSError, RuntimeError) as error:
-        raise UsageError(f"start {start}: {path} does not hold weights for this model; set model.widths and blocks "
-                         "to those that it was trained with") from error  # fmt: skip
 
 
 def frames(x: Tensor) -> Tensor:

@@ -17,9 +17,10 @@ from cmrsr.models import build_model
 from cmrsr.models.mamba_volume import total_variation, wavelet_loss
 from cmrsr.models.vdt import Vdt
 from cmrsr.training.clips import ClipConfig, Clips, draw_clips, draw_volumes
-from cmrsr.training.data import Stack, Stacks, check_crop
+from cmrsr.training.data import Stack, Stacks, check_crop, smallest_side
 from cmrsr.training.objective import diffusion_loss
 from cmrsr.training.recipe import ClipData, ClipRecipe, VolumeRecipe, first_problem, parse_recipe
+from cmrsr.training.start import SUMMARY, WEIGHTS, begin, load, start_folder, start_residual_std, start_weights
 
 Array = NDArray[np.float32]
 VALIDATION_CLIPS = 64
@@ -42,11 +43,16 @@ class ClipSystem:
             stacks.validation, self.config, VALIDATION_CLIPS, np.random.default_rng((recipe.seed, 999))
         )
         some = draw_clips(stacks.training, self.config, 128, np.random.default_rng((recipe.seed, 998)))
-        self.residual_std: float | None = float((some.target - some.base).std())
+        own = float((some.target - some.base).std())
+        self.residual_std: float | None = start_residual_std(recipe.start) if recipe.start else own
 
     def build(self, device: str) -> nn.Module:
         model = build_model(self.recipe.model.model_dump()).to(device)
         return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+    def begin(self, model: nn.Module, start: str) -> bool:
+        begin(model, start)
+        return True
 
     def frozen(self, step: int) -> tuple[str, ...]:
         return ()
@@ -76,7 +82,7 @@ class ClipSystem:
         with torch.device("meta"):  # asked for its stride alone, without drawing any weights
             model = build_model(self.recipe.model.model_dump())
         assert isinstance(model, Vdt)
-        check_crop(self.recipe.data.crop, model.config.stride, [s.shown for s in _all(self.stacks)])
+        check_crop(self.recipe.data.crop, model.config.stride, smallest_side(s.shown for s in _all(self.stacks)))
         check_phases(self.recipe.data, self.stacks)
 
 
@@ -92,7 +98,7 @@ class VolumeSystem:
         self.config = clip_config(recipe.data)
         self.first, self.residual = load_stage_one(recipe.stage_one)
         stride = max(recipe.model.stride, self.first.config.stride)  # both are powers of two
-        check_crop(recipe.data.crop, stride, [s.shown for s in _all(stacks)])
+        check_crop(recipe.data.crop, stride, smallest_side(s.shown for s in _all(stacks)))
         check_phases(recipe.data, stacks)
         fewest = min(s.shown.shape[1] for s in _all(stacks))
         if recipe.data.n_slices > fewest:
@@ -107,6 +113,10 @@ class VolumeSystem:
     def build(self, device: str) -> nn.Module:
         self.first.to(device)
         return build_model(self.recipe.model.model_dump()).to(device)
+
+    def begin(self, model: nn.Module, start: str) -> bool:
+        load(model, start, start_weights(start, second_stage=True))
+        return True
 
     def frozen(self, step: int) -> tuple[str, ...]:
         return ()
@@ -162,14 +172,18 @@ def check_phases(data: ClipData, stacks: Stacks) -> None:
         raise UsageError(f"data.gap from {data.gap[0]} phases: expected fewer than the {fewest} of the shortest stack")
 
 
-def load_stage_one(folder: Path) -> tuple[Vdt, Residual]:
-    """The trained network of stage 1, frozen, and the use of its residual. UsageError: it is not one."""
-    expected = "expected a folder in which `cmrsr train tssc-s` trained stage 1"
+def load_stage_one(where: Path) -> tuple[Vdt, Residual]:
+    """The trained network of stage 1, frozen, and the use of its residual. UsageError: it is not one.
+
+    where: the folder of a run, or an engine by its name.
+    """
+    expected = "expected an engine's name, or a folder in which `cmrsr train tssc-s` trained stage 1"
+    folder = where if where.parts[:-1] or where.is_dir() else start_folder(str(where))
     try:
-        summary = json.loads((folder / "training.json").read_text())
+        summary = json.loads((folder / SUMMARY).read_text())
         recipe = parse_recipe(summary["recipe"])
         residual_std = summary["residual_std"]
-        weights = load_file(folder / "weights.safetensors")
+        weights = load_file(folder / WEIGHTS)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         reason = first_problem(error) if isinstance(error, ValidationError) else error
         raise UsageError(f"stage_one {folder}: {reason}; {expected}") from error

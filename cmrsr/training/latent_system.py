@@ -11,10 +11,11 @@ from cmrsr.errors import UsageError
 from cmrsr.models import build_model
 from cmrsr.models.vdt import VdtPaper
 from cmrsr.training.clips import Clips, draw_clips
-from cmrsr.training.data import Stacks, check_crop
+from cmrsr.training.data import Stacks, check_crop, smallest_side
 from cmrsr.training.interp4d_system import clip_config
 from cmrsr.training.objective import diffusion_loss
 from cmrsr.training.recipe import ClipRecipe
+from cmrsr.training.start import begin
 
 FACTOR = 8  # pixels of an image along one side of a latent
 VALIDATION_CLIPS = 16
@@ -39,7 +40,9 @@ class LatentClipSystem:
         self.config = clip_config(recipe.data)
         self.encoder = load_encoder(recipe.autoencoder)
         check_crop(
-            recipe.data.crop, FACTOR * recipe.model.patch, [s.shown for s in (*stacks.training, *stacks.validation)]
+            recipe.data.crop,
+            FACTOR * recipe.model.patch,
+            smallest_side(s.shown for s in (*stacks.training, *stacks.validation)),
         )
         self.validation = draw_clips(
             stacks.validation, self.config, VALIDATION_CLIPS, np.random.default_rng((recipe.seed, 999))
@@ -50,6 +53,10 @@ class LatentClipSystem:
         model = build_model(self.recipe.model.model_dump())
         assert isinstance(model, VdtPaper)
         return model.to(device)
+
+    def begin(self, model: nn.Module, start: str) -> bool:
+        begin(model, start)
+        return True
 
     def frozen(self, step: int) -> tuple[str, ...]:
         return ()

@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from cmrsr.errors import CmrsrError, UsageError
 from cmrsr.io.outputs import output_errors, replacing, write_json_atomic
 from cmrsr.training.data import Data
 from cmrsr.training.recipe import Recipe
+from cmrsr.training.start import SUMMARY, WEIGHTS, start_folder, start_summary
 from cmrsr.training.systems import build_system
 
 
@@ -61,24 +63,31 @@ def train(
         dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     with output_errors(out):
         out.mkdir(parents=True, exist_ok=True)
+    began = _began(recipe, out)
     torch.manual_seed(recipe.seed)
     system = build_system(recipe, data)
     model = system.build(device)
+    checkpoint = out / "checkpoint.pt"
+    resumed = resume and checkpoint.exists()
+    whole_start = bool(recipe.start) and not resumed and system.begin(model, str(recipe.start))
     average = {k: v.detach().clone() for k, v in model.state_dict().items()}
     o = recipe.optimiser
     optimisers = build_optimisers(recipe, model)
     state = State(step=0, best_gain_db=-1e9, residual_std=system.residual_std)
-    checkpoint = out / "checkpoint.pt"
-    if resume and checkpoint.exists():
+    if resumed:
         state = _load_checkpoint(checkpoint, model, optimisers, average, device)
         system.residual_std = state.residual_std
     trained: nn.Module = nn.parallel.DistributedDataParallel(model) if world > 1 else model
     bf16 = torch.autocast(device.split(":")[0], torch.bfloat16, enabled=o.bf16)
+    if whole_start:
+        state.start_gain_db = state.best_gain_db = system.gain_db(average, device)
+        if rank == 0:
+            _write_weights(out, average, recipe, state, system.description, began)
     started, done_here = time.monotonic(), 0
     stopping = False
     log_file = (out / "log.jsonl").open("a" if resume else "w") if rank == 0 else nullcontext()
     with log_file as log, _StopSignal() as stop:
-        while state.step < o.steps and not stopping:
+        while state.step < o.steps and not (stopping or exhausted(recipe, state)):
             step = state.step
             rng = np.random.default_rng((recipe.seed, rank, step))
             generator = torch.Generator().manual_seed((recipe.seed * 1_000_003 + step) * world + rank)
@@ -110,11 +119,11 @@ def train(
             gain = None
             if state.step % recipe.validate_every == 0 or state.step == o.steps:
                 gain = system.gain_db(average, device)
-                if gain > state.best_gain_db and rank == 0:
-                    state.best_gain_db = gain
-                    with replacing(out / "weights.safetensors") as partial:
-                        save_file({k: v.contiguous() for k, v in average.items()}, partial)
-                    _write_summary(out, recipe, state, system.description)
+                state.n_worse += 1
+                if gain > state.best_gain_db:
+                    state.best_gain_db, state.n_worse = gain, 0
+                    if rank == 0:
+                        _write_weights(out, average, recipe, state, system.description, began)
             if log:
                 rate = done_here * o.batch_size * world / (time.monotonic() - started)
                 progress = Progress(state.step, o.steps, value, rate, gain, system.baseline)
@@ -124,7 +133,7 @@ def train(
                     record = {"step": state.step, "loss": progress.loss, "samples_per_s": rate, "gain_db": gain}
                     log.write(json.dumps(record) + "\n")
                     log.flush()
-            stopping = stop.agreed(device, world)
+            stopping = stop.agreed(device, world) or exhausted(recipe, state)
             if rank == 0 and (state.step % recipe.checkpoint_every == 0 or state.step == o.steps or stopping):
                 _save_checkpoint(checkpoint, model, optimisers, average, state)
     if world > 1:
@@ -139,6 +148,13 @@ class State:
     step: int
     best_gain_db: float
     residual_std: float | None
+    n_worse: int = 0  # validations since the best one
+    start_gain_db: float | None = None  # of the weights that fine-tuning began from
+
+
+def exhausted(recipe: Recipe, state: State) -> bool:
+    """Whether the recipe's patience is at its end."""
+    return recipe.patience is not None and state.n_worse >= recipe.patience
 
 
 class _StopSignal:
@@ -247,12 +263,33 @@ def _load_checkpoint(
         ) from error
 
 
-def _write_summary(out: Path, recipe: Recipe, state: State, description: str) -> None:
-    record = {
+def _began(recipe: Recipe, out: Path) -> dict[str, Any] | None:
+    """What is known of the weights that a run begins from. UsageError: it would write over them."""
+    if not recipe.start:
+        return None
+    if start_folder(recipe.start).resolve() == out.resolve():
+        raise UsageError(f"start {recipe.start}: the run would write over it; name another folder with -o")
+    return start_summary(recipe.start, second_stage=recipe.system == "interp4d-volume")
+
+
+def _write_weights(
+    out: Path,
+    average: dict[str, Tensor],
+    recipe: Recipe,
+    state: State,
+    description: str,
+    began: dict[str, Any] | None,
+) -> None:
+    """``weights.safetensors``, and what they are in ``training.json``."""
+    with replacing(out / WEIGHTS) as partial:
+        save_file({k: v.contiguous() for k, v in average.items()}, partial)
+    record: dict[str, Any] = {
         "recipe": recipe.model_dump(mode="json"),
         "data": description,
         "step": state.step,
         "validation_gain_db": state.best_gain_db,
         "residual_std": state.residual_std,
     }
-    write_json_atomic(out / "training.json", record)
+    if began is not None:
+        record["start"] = {"validation_gain_db": state.start_gain_db, "training": began}
+    write_json_atomic(out / SUMMARY, record)

@@ -18,6 +18,7 @@ from cmrsr.training.image_loss import ssim
 from cmrsr.training.infarct_batches import InfarctBatch, draw_infarcts, whole_infarcts
 from cmrsr.training.objective import draw_times, error_and_clean, noised
 from cmrsr.training.recipe import MieRecipe
+from cmrsr.training.start import begin
 
 SCORE_PER_DICE = 10.0  # dB that perfect scars are worth when the checkpoint is chosen
 DICE_SMOOTH = 30.0  # pixels
@@ -71,6 +72,10 @@ class MieSystem:
     def build(self, device: str) -> nn.Module:
         model = build_model(self.recipe.model.model_dump())
         return model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+    def begin(self, model: nn.Module, start: str) -> bool:
+        begin(model, start)
+        return True
 
     def frozen(self, step: int) -> tuple[str, ...]:
         return ("enhancement.",) if step >= self.recipe.latent_share * self.recipe.optimiser.steps else ()

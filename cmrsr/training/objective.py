@@ -68,10 +68,12 @@ def diffusion_loss(
     loss: str,
     share_at_noise: float,
     generator: torch.Generator,
+    expected: Tensor | None = None,
 ) -> Tensor:
     """Mean loss of one batch: x0 (batch, ...) and what the model is given between x_t and the time.
 
-    weight: (batch,) of each image or clip, None for equal ones. For the linear schedule
+    weight: (batch,) of each image or clip, None for equal ones. expected: the mean of x0 over noise that the model
+    cannot know; at full noise, where x_t holds nothing of x0, it is the better target. For the linear schedule
     the noise level is drawn continuously, sqrt(gamma) ~ U(sqrt(gamma_(t-1)), sqrt(gamma_t)) (Chen et al. 2021; eq. 9).
     """
     n = x0.shape[0]
@@ -87,6 +89,8 @@ def diffusion_loss(
         sigma = torch.from_numpy(sigma_now)
         condition = t.double()
     device = x0.device
+    if expected is not None:
+        x0 = torch.where((alpha == 0).to(device).reshape(-1, *[1] * (x0.ndim - 1)), expected, x0)
     a, s = (v.float().to(device).reshape(-1, *[1] * (x0.ndim - 1)) for v in (alpha, sigma))
     eps = torch.randn(x0.shape, generator=generator).to(device)
     predicted: Tensor = model(a * x0 + s * eps, *conditions, condition.float().to(device)).float()

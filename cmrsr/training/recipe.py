@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_serializer, model_validator
 
 from cmrsr.diffusion.schedule import Schedule
 from cmrsr.errors import UsageError
@@ -184,19 +184,46 @@ class _Split(_Strict):
 
 
 class PairData(_Split):
-    """Pairs are made by the degradation, from single frames."""
+    """Pairs are made by the degradation, from single frames of a folder, or of scenes that are scanned first.
+
+    Scenes are virtual chests, dead leaves, and what is in the folder ``also``: real images, of which the central
+    ``also_band`` of k-space along either axis counts as sharp; patients of the first of ``also_folds`` are held out.
+    """
 
     n_chests: int = Field(default=1500, ge=2)
+    n_leaves: int = Field(default=6000, ge=0)
+    leaves_share: float = Field(default=0.5, ge=0, lt=1, description="of the pairs")
+    also: Path | None = None
+    also_share: float = Field(default=0.2, gt=0, lt=1, description="of the pairs, where a folder is given")
+    also_band: float = Field(default=1.0, gt=0.2, le=1)
+    also_folds: int = Field(default=4, ge=2)
     fraction: tuple[float, float] = (0.3, 0.5)
     phase_share: float = Field(
-        default=0.15, ge=0, le=1, description="share of pairs with image phase before truncation"
+        default=0.15, ge=0, le=1, description="share of a folder's images that get a phase before truncation"
     )
+    short_share: float = Field(
+        default=0.25, ge=0, le=1, description="share of scenes of which fewer lines are acquired to begin with"
+    )
+
+    @field_serializer("also", when_used="json")
+    def _also_by_name(self, also: Path | None) -> str | None:
+        return None if also is None else also.name
+
+    @property
+    def chests_share(self) -> float:
+        """What the others leave."""
+        return 1 - self.leaves_share - (self.also_share if self.also else 0.0)
 
     @model_validator(mode="after")
     def _in_range(self) -> Self:
         low, high = self.fraction
         if not 0 < low <= high <= 1:
             raise ValueError(f"fraction {low:g} to {high:g}: expected two shares of the lines, 0 < low <= high <= 1")
+        if self.leaves_share + (self.also_share if self.also else 0.0) >= 1:
+            raise ValueError(
+                f"leaves_share {self.leaves_share:g} and also_share {self.also_share:g}: expected less than 1 "
+                "together, the rest are virtual chests"
+            )
         return self
 
 
@@ -231,6 +258,10 @@ class BeatData(_Split):
     also: Path | None = Field(default=None, description="a folder of labelled series to train on beside the source")
     also_share: float = Field(default=0.5, gt=0, lt=1, description="of the patients of a batch")
     also_folds: int = Field(default=2, ge=1, description="of the patients of that folder; fold 0 is left out")
+
+    @field_serializer("also", when_used="json")
+    def _also_by_name(self, also: Path | None) -> str | None:
+        return None if also is None else also.name
 
 
 class MieData(_Split):
@@ -280,10 +311,21 @@ class Optimiser(_Strict):
 
 
 class _Run(_Strict):
+    """What every run has. start: an engine's name, or the folder of an earlier run, whose weights it begins from.
+
+    patience: after how many validations without a gain the run ends, None never.
+    """
+
     seed: int = 0
+    start: str | None = None
     optimiser: Optimiser = Optimiser()
     checkpoint_every: int = Field(default=500, ge=1)
     validate_every: int = Field(default=500, ge=1)
+    patience: int | None = Field(default=None, ge=1)
+
+    @field_serializer("start", when_used="json")
+    def _start_by_name(self, start: str | None) -> str | None:
+        return None if start is None else Path(start).name
 
 
 class SrRecipe(_Run):
@@ -351,7 +393,7 @@ class FunctionRecipe(_Run):
     """A training run of ``function``, in three stages: restore, read what was restored, both.
 
     stages: their shares of the steps after the warm-up. tasks: "sr" trains restoration alone, "function" reads the low
-    resolution itself. start: engine of a trained perfgen-s that the denoiser begins from, or folder of an earlier run.
+    resolution itself. start: of an engine of ``sr``, the denoiser alone begins from it.
     """
 
     system: Literal["function"]
@@ -362,7 +404,6 @@ class FunctionRecipe(_Run):
     stages: tuple[float, float, float] = (0.2, 0.6, 0.2)
     warm_up: float = Field(default=0.0, ge=0, lt=1, description="share of the steps, before, for the encoder alone")
     tasks: Literal["both", "sr", "function"] = "both"
-    start: str | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -423,10 +464,11 @@ def parse_recipe(tree: Any) -> Recipe:
     return _RECIPE.validate_python(tree)
 
 
-def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(name_or_path: str, overrides: Sequence[str] = (), start: str | None = None) -> Recipe:
     """A recipe by the name of a shipped one or by the path of a TOML file.
 
-    overrides: ``key.sub=value``, the value as in TOML. UsageError: no such recipe, an unknown key, a bad value.
+    overrides: ``key.sub=value``, the value as in TOML. start: weights to begin from; what the recipe's table
+    ``fine_tuning`` says then stands in for the rest of it. UsageError: no such recipe, an unknown key, a bad value.
     """
     path = Path(name_or_path)
     if path.suffix != ".toml":
@@ -436,9 +478,15 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         raise UsageError(f"no recipe {name_or_path!r}: give the path of a TOML file or one of: {known}")
     try:
         tree: dict[str, Any] = tomllib.loads(path.read_text())
+        fine_tuning = tree.pop("fine_tuning", {})
+        if not isinstance(fine_tuning, dict):
+            raise UsageError(f"recipe {path}: fine_tuning {fine_tuning!r}: expected a table of the recipe's own keys")
+        tuned = {**_merged(tree, fine_tuning), **({} if start is None else {"start": start})}
         for override in overrides:
             _override(tree, override)
-        return parse_recipe(tree)
+            _override(tuned, override)
+        parsed = parse_recipe(tuned)  # read even where it is not used: a mistake in it must not wait for that day
+        return parse_recipe(tree) if start is None else parsed
     except ValidationError as error:
         raise UsageError(f"recipe {path}: {first_problem(error)}") from error
     except ValueError as error:  # not TOML, or not UTF-8
@@ -453,6 +501,12 @@ def first_problem(error: ValidationError) -> str:
         return f"unknown key {where}"
     got = "" if isinstance(first["input"], dict) else f" (got {first['input']!r})"
     return ": ".join(filter(None, (where, first["msg"].removeprefix("Value error, ")))) + got
+
+
+def _merged(tree: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """The tree with the values of the other in place of its own, table by table."""
+    both = {k: _merged(tree[k], v) for k, v in other.items() if isinstance(v, dict) and isinstance(tree.get(k), dict)}
+    return {**tree, **other, **both}
 
 
 def _override(tree: dict[str, Any], override: str) -> None:

@@ -1,12 +1,10 @@
 """Where training images come from: virtual patients, or a folder of full-resolution series split by patient."""
 
-import hashlib
 import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +13,12 @@ from cmrsr.errors import CmrsrError, UnusableError, UsageError
 from cmrsr.io.discover import discover
 from cmrsr.io.patient import patient_of
 from cmrsr.training.cache import load
-from cmrsr.training.data import Beat, Beats, Data, Images, Infarcts, Stack, Stacks
+from cmrsr.training.data import Beat, Beats, Data, Infarcts, Stack, Stacks
+from cmrsr.training.folds import split_patients
 from cmrsr.training.infarcts import virtual_infarcts
 from cmrsr.training.labelled import read_labelled
 from cmrsr.training.recipe import ClipRecipe, FunctionRecipe, MieRecipe, Recipe, SrRecipe, VolumeRecipe
-from cmrsr.training.virtual import VirtualSet
+from cmrsr.training.scenes import folder_images, virtual_scenes
 from cmrsr.training.virtual_cine import CineSet
 from cmrsr.training.virtual_function import FunctionSet
 from cmrsr.training.virtual_mie import InfarctSet
@@ -37,7 +36,9 @@ def load_data(recipe: Recipe, data: str | None, cache: Path, on_item: Callable[[
     """
     source = data or recipe.data.source
     if isinstance(recipe, SrRecipe):
-        return _phantom(recipe, cache, on_item) if source == "phantom" else _folder(recipe, Path(source), on_item)
+        if source == "phantom":
+            return virtual_scenes(recipe.data, cache, on_item)
+        return folder_images(recipe.data, Path(source), on_item)
     if isinstance(recipe, FunctionRecipe):
         if source != "phantom":
             return _beat_folder(recipe, Path(source), on_item)
@@ -53,54 +54,6 @@ def load_data(recipe: Recipe, data: str | None, cache: Path, on_item: Callable[[
     if source == "phantom":
         return _virtual_cine(recipe, cache, on_item)
     return _cine_folder(recipe, Path(source), on_item)
-
-
-def _phantom(recipe: SrRecipe, cache: Path, on_item: Callable[[int, int], None] | None) -> Images:
-    virtual = VirtualSet(n_chests=recipe.data.n_chests)
-    if recipe.data.n_validation >= virtual.n_chests:
-        raise UsageError(
-            f"data.n_validation {recipe.data.n_validation}: expected fewer than the {virtual.n_chests} virtual chests"
-        )
-    total = virtual.n_chests
-    images = load(virtual, cache, None if on_item is None else lambda done: on_item(done, total))
-    per_chest = virtual.n_scans * virtual.n_frames
-    chest = np.arange(len(images)) // per_chest
-    held_out = chest < recipe.data.n_validation
-    description = (
-        f"{virtual.n_chests} virtual chests, {virtual.n_scans} scans of each, {virtual.n_frames} frames a scan, "
-        f"{virtual.matrix}x{virtual.matrix}; the first {recipe.data.n_validation} chests are the validation set"
-    )
-    return Images(
-        training=[images[i] for i in np.flatnonzero(~held_out)],
-        validation=[images[i] for i in np.flatnonzero(held_out)],
-        description=description,
-    )
-
-
-def _folder(recipe: SrRecipe, folder: Path, on_item: Callable[[int, int], None] | None) -> Images:
-    """Frames of all usable series; a patient is the first part of a series' path, and falls into one of the folds."""
-    candidates, _, _ = discover([folder])
-    by_patient: dict[str, list[NDArray[Any]]] = {}
-    for i, candidate in enumerate(candidates):
-        patient = patient_of(candidate.name)
-        with suppress(CmrsrError):  # `cmrsr sr` says why; training takes what is usable
-            frames = candidate.open().array()
-            images = [plane for frame in frames for plane in frame if np.isfinite(plane).all() and plane.max() > 0]
-            by_patient.setdefault(patient, []).extend(p for p in images if min(p.shape) >= recipe.data.crop)
-        if on_item:
-            on_item(i + 1, len(candidates))
-    by_patient = {k: v for k, v in by_patient.items() if v}
-    training, validation = split_patients(sorted(by_patient), recipe.data.folds, recipe.data.fold)
-    if not training or not validation:
-        raise UnusableError(
-            f"{folder}: usable series of {len(by_patient)} patients found, expected at least 2 with images of at least "
-            f"{recipe.data.crop}x{recipe.data.crop} pixels (a patient is a sub-folder, or the name up to the first _)"
-        )
-    return Images(
-        training=[image for p in training for image in by_patient[p]],
-        validation=[image for p in validation for image in by_patient[p]],
-        description=f"{len(by_patient)} patients of {folder.name}, {len(validation)} of them for validation",
-    )
 
 
 def _virtual_cine(recipe: ClipRecipe | VolumeRecipe, cache: Path, on_item: Callable[[int, int], None] | None) -> Stacks:
@@ -207,14 +160,3 @@ def _cine_folder(recipe: ClipRecipe | VolumeRecipe, folder: Path, on_item: Calla
         validation=[stack for p in validation for stack in by_patient[p]],
         description=f"{len(by_patient)} patients of {folder.name}, {len(validation)} of them for validation",
     )
-
-
-def split_patients(patients: list[str], folds: int, fold: int) -> tuple[list[str], list[str]]:
-    """(training, validation): fold ``fold`` of ``folds`` is held out; with one fold, every fifth patient is.
-
-    Patients are ordered by a hash of their names, so that the split does not follow the order of recruitment.
-    """
-    order = sorted(patients, key=lambda p: hashlib.sha256(p.encode()).hexdigest())
-    n = folds if folds > 1 else min(5, max(2, len(order)))
-    held_out = {p for i, p in enumerate(order) if i % n == (fold if folds > 1 else 0)}
-    return [p for p in patients if p not in held_out], sorted(held_out)

@@ -9,10 +9,12 @@ from cmrsr.diffusion.ddim import ddim
 from cmrsr.models import build_model
 from cmrsr.training.data import Images, check_crop
 from cmrsr.training.objective import diffusion_loss, to_target
-from cmrsr.training.pairs import Batch, PairConfig, draw_batch
+from cmrsr.training.pairs import Batch, PairConfig, draw_batch, smallest_image
 from cmrsr.training.recipe import SrRecipe
+from cmrsr.training.start import begin, start_residual_std
 
-VALIDATION_PAIRS = 96
+VALIDATION_PAIRS = 192
+ERROR_FLOOR = 5e-5  # mean square: where next to nothing is missing, the gain in dB would be a ratio of two nothings
 VALIDATION_STEPS = 10
 
 
@@ -28,8 +30,8 @@ class SrSystem:
         data = recipe.data
         with torch.device("meta"):  # asked for its stride alone, without drawing any weights
             stride = build_model(recipe.model.model_dump()).config.stride
-        check_crop(data.crop, stride, (*images.training, *images.validation))
-        self.pairs = PairConfig(crop=data.crop, fraction=data.fraction, phase_share=data.phase_share)
+        check_crop(data.crop, stride, min(smallest_image(pool) for pool in (*images.training, *images.validation)))
+        self.pairs = PairConfig.of(data)
         self.validation = draw_batch(
             images.validation, self.pairs, VALIDATION_PAIRS, np.random.default_rng((recipe.seed, 999))
         )
@@ -39,6 +41,10 @@ class SrSystem:
         model = build_model(self.recipe.model.model_dump()).to(device)
         return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
+    def begin(self, model: nn.Module, start: str) -> bool:
+        begin(model, start)
+        return True
+
     def frozen(self, step: int) -> tuple[str, ...]:
         return ()
 
@@ -46,11 +52,12 @@ class SrSystem:
         self, model: nn.Module, rng: np.random.Generator, generator: torch.Generator, device: str, step: int = 0
     ) -> Tensor:
         batch = draw_batch(self.images.training, self.pairs, self.recipe.optimiser.batch_size, rng)
-        lr, hr = torch.from_numpy(batch.lr), torch.from_numpy(batch.hr)
+        lr, hr, expected = (torch.from_numpy(part) for part in (batch.lr, batch.hr, batch.expected))
         return diffusion_loss(
             model, self.schedule, to_target(hr, lr, self.residual_std).to(device), (self._input(lr).to(device),),
-            torch.from_numpy(_brightness_weight(batch)) if self.residual_std else None,
+            torch.from_numpy(error_weight(batch, self.residual_std)) if self.residual_std else None,
             loss=self.recipe.diffusion.loss, share_at_noise=self.recipe.diffusion.share_at_noise, generator=generator,
+            expected=to_target(expected, lr, self.residual_std).to(device),
         )  # fmt: skip
 
     def gain_db(self, weights: dict[str, Tensor], device: str) -> float:
@@ -80,7 +87,7 @@ class SrSystem:
                 start = torch.randn(lr.shape, generator=noise).to(device)
                 x0 = ddim(denoise, start, self.schedule, n_steps).cpu()
                 sr = (x0 + 1) / 2 if self.residual_std is None else lr + self.residual_std * x0
-                before, after = ((image - hr).square().mean((1, 2, 3)) for image in (lr, sr))
+                before, after = ((image - hr).square().mean((1, 2, 3)) + ERROR_FLOOR for image in (lr, sr))
                 gains.append(10 * (before / after).log10())
         return float(torch.cat(gains).mean())
 
@@ -91,13 +98,16 @@ class SrSystem:
     def _residual_std(self) -> float | None:
         if not self.recipe.diffusion.residual:
             return None
+        if self.recipe.start:
+            return start_residual_std(self.recipe.start)
         batch = draw_batch(self.images.training, self.pairs, 256, np.random.default_rng((self.recipe.seed, 998)))
         return float((batch.hr - batch.lr).std())
 
 
-BRIGHTNESS_FLOOR = 0.15  # keeps the weight of very dim frames, whose target is mostly noise, bounded
+WEIGHT_FLOOR = 0.15  # of the usual missing power: keeps the weight of images that miss next to nothing bounded
 
 
-def _brightness_weight(batch: Batch) -> NDArray[np.float32]:
-    """Every frame counts by its own range, as PSNR does, not by the series'."""
-    return np.asarray(1 / (batch.brightness**2 + np.float32(BRIGHTNESS_FLOOR)), dtype=np.float32)
+def error_weight(batch: Batch, residual_std: float) -> NDArray[np.float32]:
+    """Every image counts by what it misses, as the gain in PSNR does, not by its brightness."""
+    missing = np.square(batch.hr - batch.lr).mean((1, 2, 3)) / np.float32(residual_std**2)
+    return np.asarray(1 / (missing + np.float32(WEIGHT_FLOOR)), dtype=np.float32)

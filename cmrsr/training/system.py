@@ -20,6 +20,12 @@ class System(Protocol):
 
     def build(self, device: str) -> nn.Module: ...
 
+    def begin(self, model: nn.Module, start: str) -> bool:
+        """Put the weights of ``start`` into the model; whether they are all of it, so that this is fine-tuning.
+
+        UsageError: no weights there, or another model's.
+        """
+
     def frozen(self, step: int) -> tuple[str, ...]:
         """Beginnings of the names of the parameters that a step leaves as they are."""
 

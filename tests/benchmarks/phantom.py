@@ -14,6 +14,7 @@ from cmrsr.phantom.examination import Examination, Protocol
 from cmrsr.phantom.patient import draw_patient
 from cmrsr.phantom.scans import scan_patient
 from cmrsr.training.cache import load
+from cmrsr.training.data import Pool
 from cmrsr.training.pairs import PairConfig, draw_batch
 from cmrsr.training.virtual import VirtualSet
 
@@ -38,10 +39,10 @@ def main() -> None:
         print(
             f"training images, {len(os.sched_getaffinity(0))} processes: {len(images) / seconds:.0f} rendered a second"
         )
-        pairs = PairConfig(crop=64, fraction=(0.3, 0.5), phase_share=0.15)
+        pairs = PairConfig(crop=64, fraction=(0.3, 0.5), phase_share=0.15, short=0.25)
         start = time.perf_counter()
         for step in range(N_BATCHES):
-            draw_batch(list(images), pairs, BATCH, np.random.default_rng(step))
+            draw_batch([Pool(images=images, sharp=True)], pairs, BATCH, np.random.default_rng(step))
         seconds = time.perf_counter() - start
         print(f"training pairs of 64x64 from the disk cache: {N_BATCHES * BATCH / seconds:.0f} a second")
 

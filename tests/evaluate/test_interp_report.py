@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 
 from cmrsr.evaluate import interp_figures as figures
 from cmrsr.evaluate.interp_report import report_case, timeline_of
-from cmrsr.evaluate.report import ReportCase
+from cmrsr.evaluate.report_case import ReportCase
 from cmrsr.io.series import Series
 from cmrsr.io.survey import survey
 from cmrsr.runtime.bundle import Bundle, load

@@ -10,7 +10,8 @@ import pytest
 
 from cmrsr.evaluate import style
 from cmrsr.evaluate.mie_report import MOST_CASES, MieReportCase, batch_pictures, report_case
-from cmrsr.evaluate.report import CAUTION, ReportCase, ReportRun, write_report
+from cmrsr.evaluate.report import CAUTION, ReportRun, write_report
+from cmrsr.evaluate.report_case import ReportCase
 from cmrsr.runtime.bundle import Bundle, load
 from cmrsr.tasks.batch import CaseResult
 from cmrsr.tasks.mie_details import MieDetails

@@ -26,7 +26,7 @@ from cmrsr.exporting.spec import GraphSpec
 from cmrsr.io.outputs import sha256_file
 from cmrsr.models import build_model
 from cmrsr.runtime.bundle import load
-from cmrsr.training.data import Images
+from cmrsr.training.data import Images, Pool
 from cmrsr.training.recipe import Recipe, load_recipe, parse_recipe
 
 TINY = load_recipe("perfgen-s", ["model.widths=[8, 16]", "model.blocks=[1, 1, 1]", "model.embedding=16"])
@@ -268,7 +268,7 @@ def test_int8_is_calibrated_on_virtual_patients(checkpoint: Path, monkeypatch: p
     def few(recipe: Recipe, data: str | None, cache: Path) -> Images:
         asked.append((recipe, data))
         frames = np.random.default_rng(0).random((4, 96, 96)).astype(np.float32)
-        return Images(training=[], validation=list(frames), description="noise")
+        return Images(training=[], validation=[Pool(images=list(frames))], description="noise")
 
     monkeypatch.setattr("cmrsr.exporting.calibration.load_data", few)
     found = calibration(read_source(checkpoint, None, half=True), Path("unused"))

@@ -4,11 +4,13 @@ A maker writes one mutant into an empty folder, from a generator of its own seed
 the user's would do with the folder: it returns when the mutant was read, and raises a CmrsrError when it was refused.
 """
 
+import argparse
 import multiprocessing
 import os
 import resource
 import shutil
 import tempfile
+import time
 import traceback
 import warnings
 from collections import Counter
@@ -78,6 +80,19 @@ def run(
                 place.mkdir(parents=True, exist_ok=True)
                 make(np.random.default_rng([seed, one.number]), place)
     return outcomes
+
+
+def command(make: Maker, read: Reader, description: str | None) -> int:
+    """A command line of ``run``: prints the table; the exit code is 1 where a mutant came to a bad end."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--number", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--keep", type=Path, help="a folder for the mutants that came to a bad end")
+    given = parser.parse_args()
+    started = time.monotonic()
+    outcomes = run(make, read, number=given.number, seed=given.seed, keep=given.keep)
+    print(f"{given.number} mutants, seed {given.seed}, {time.monotonic() - started:.0f} s\n{outcomes.table()}")
+    return int(outcomes.total(*BAD) > 0)
 
 
 def _outcomes(

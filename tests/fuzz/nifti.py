@@ -1,9 +1,7 @@
 """Damaged NIfTI files from discovery to a written result: ``python -m tests.fuzz.nifti --number 10000 --seed 1``."""
 
-import argparse
 import gzip
 import struct
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from cmrsr.io.discover import discover
 from cmrsr.io.nifti import nifti_writer, read_nifti
 from cmrsr.io.series import Series
 from cmrsr.io.survey import survey
-from tests.fuzz.harness import BAD, run
+from tests.fuzz.harness import command
 
 Generator = np.random.Generator
 Mutation = Callable[[bytearray, Generator], bytearray]
@@ -250,17 +248,5 @@ def _check(again: Series, shape: tuple[int, ...], affine: NDArray[np.float64]) -
         assert np.isfinite(frame).all()
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--number", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--keep", type=Path, help="a folder for the mutants that came to a bad end")
-    given = parser.parse_args()
-    started = time.monotonic()
-    outcomes = run(make, read, number=given.number, seed=given.seed, keep=given.keep)
-    print(f"{given.number} mutants, seed {given.seed}, {time.monotonic() - started:.0f} s\n{outcomes.table()}")
-    return int(outcomes.total(*BAD) > 0)
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(command(make, read, __doc__))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 from numpy.typing import NDArray
 from pydicom import config
 from pydicom.datadict import dictionary_VR
@@ -178,6 +179,18 @@ def item(**tags: Any) -> Dataset:
     for keyword, value in tags.items():
         setattr(ds, keyword, value)
     return ds
+
+
+def two_in_one_folder(folder: Path, write: Callable[[Path], Any]) -> None:
+    """Files as ``write`` makes them, twice in one folder, the second time with SOP Instance UIDs of their own."""
+    write(folder)
+    write(folder / "again")
+    for k, path in enumerate(sorted((folder / "again").iterdir())):
+        ds = pydicom.dcmread(path)
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = f"{ROOT}.9.{k + 1}"
+        ds.save_as(folder / f"again_{path.name}")
+        path.unlink()
+    (folder / "again").rmdir()
 
 
 def groups_in(folder: Path) -> list[DicomGroup]:

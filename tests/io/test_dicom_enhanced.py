@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import groups_in, images, item, save, series_in, write_enhanced
+from dicom_files import groups_in, images, item, put_unchecked, save, series_in, write_enhanced
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
@@ -94,6 +94,16 @@ def test_magnitude_and_phase_in_one_file_are_two_series(tmp_path: Path, interlea
         mine = [k for k in range(8) if order[k] % 2 == parity]
         np.testing.assert_array_equal(found[name].array(), frames[mine] * np.float32(2) - 10)
         np.testing.assert_array_equal(found[name].times_ms, [0, 40, 80, 120])
+
+
+def test_a_decimal_comma_in_the_functional_groups(tmp_path: Path) -> None:
+    def commas(groups: Dataset, k: int) -> None:
+        put_unchecked(groups.PixelValueTransformationSequence[0], "RescaleSlope", "1,5")
+
+    edited(tmp_path / "a", images(3, 2), commas)
+    series = series_in(tmp_path)
+    np.testing.assert_array_equal(series.array(), images(3, 2) * np.float32(1.5) - 10)
+    assert "decimal comma in RescaleSlope, read as a decimal point" in series.source.notes
 
 
 def test_a_velocity_flavour_of_magnitude_images_is_magnitude(tmp_path: Path) -> None:

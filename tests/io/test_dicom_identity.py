@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_files import ROOT, cine, groups_in, images, lps_position, put_unchecked, series_in
+from dicom_files import ROOT, cine, groups_in, images, lps_position, put_unchecked, series_in, write_series
 from pydicom.dataset import Dataset
 
 from cmrsr.io.dicom_group import assemble
@@ -102,6 +102,40 @@ def test_two_patients_without_identifiers_stay_apart(tmp_path: Path) -> None:
     found = [assemble(g).array() for g in groups_in(tmp_path)]
     assert sorted(a[0, 0, 0, 0] for a in found) == sorted(images(8, 2)[0, 0, 0, 0] + 1000.0 * k for k in range(2))
     assert all(a.shape[:2] == (8, 2) for a in found)
+
+
+@pytest.mark.parametrize("description", ["cine sax", "perfusion rest"])
+def test_two_patients_with_the_same_identifiers_stay_apart(tmp_path: Path, description: str) -> None:
+    """Everything equal but the images and the folder: two hearts, never one series of twice as many frames."""
+    for k in range(2):
+        write_series(
+            tmp_path / f"patient{k}", images(8, 2) + np.uint16(1000 * k), SeriesDescription=description, PatientID="",
+            edit=lambda ds, t, z: setattr(ds, "SOPInstanceUID", f"{ROOT}.4.{t + 1}.{z + 1}"),
+        )  # fmt: skip
+    found = sorted((assemble(g).array() for g in groups_in(tmp_path)), key=lambda a: float(a[0, 0, 0, 0]))
+    np.testing.assert_array_equal(found, [images(8, 2), images(8, 2) + 1000.0])
+
+
+def test_slices_in_folders_of_their_own_stay_one_series(tmp_path: Path) -> None:
+    for k, path in enumerate(cine(tmp_path, images(8, 3))):
+        (tmp_path / f"slice{k % 3}").mkdir(exist_ok=True)
+        path.rename(tmp_path / f"slice{k % 3}" / path.name)
+    np.testing.assert_array_equal(series_in(tmp_path).array(), images(8, 3))
+
+
+def test_one_scan_from_two_anonymisers(tmp_path: Path) -> None:
+    """One copy keeps its identifiers, the other has a study for every file: two series, each whole."""
+    cine(tmp_path / "a", images(8, 2))
+    cine(tmp_path / "b", images(8, 2) + np.uint16(1000), edit=own(UIDS[:1]))
+    found = sorted((assemble(g).array() for g in groups_in(tmp_path)), key=lambda a: float(a[0, 0, 0, 0]))
+    np.testing.assert_array_equal(found, [images(8, 2), images(8, 2) + 1000.0])
+
+
+def test_a_folder_for_every_file(tmp_path: Path) -> None:
+    for k, path in enumerate(cine(tmp_path, images(8, 2), edit=own(UIDS))):
+        (tmp_path / f"f{k}").mkdir()
+        path.rename(tmp_path / f"f{k}" / "image")
+    np.testing.assert_array_equal(series_in(tmp_path).array(), images(8, 2))
 
 
 def test_single_images_of_one_place_are_not_made_a_series(tmp_path: Path) -> None:

@@ -81,6 +81,39 @@ def test_a_cine_whose_numbers_were_shuffled_keeps_its_trigger_times(tmp_path: Pa
     np.testing.assert_array_equal(series.times_ms, 40.0 * np.arange(20))
 
 
+@pytest.mark.parametrize("clock_there", [True, False])
+@pytest.mark.parametrize("n_beats", [2, 3])
+def test_beats_of_a_real_time_scan_are_not_folded_into_one(tmp_path: Path, n_beats: int, clock_there: bool) -> None:
+    """Times after the R wave, none of them twice: sorted by them, the frames of all beats would be mixed."""
+    beats = [780.0, 845.0, 812.0][:n_beats]
+    start, at = np.cumsum([0.0, *beats[:-1]]), np.arange(0, sum(beats), 45.0)
+
+    def real_time(ds: Dataset, t: int, z: int) -> None:
+        ds.TriggerTime = f"{at[t] - start[start <= at[t]][-1]:.1f}"
+        if clock_there:
+            ds.AcquisitionTime = ds.ContentTime = clock(at[t])
+
+    frames = images(len(at), 1)
+    cine(tmp_path, frames, edit=real_time, **({} if clock_there else NO_CLOCK))
+    series = series_in(tmp_path)
+    np.testing.assert_array_equal(series.array(), frames)
+    if clock_there:
+        assert series.times_ms is not None
+        np.testing.assert_allclose(series.times_ms, at, atol=1e-3)
+
+
+def test_a_beat_that_begins_late_is_one_beat(tmp_path: Path) -> None:
+    """Numbered from the first image after a delay, through the R wave: the trigger time falls back once, to go on."""
+    at = (40.0 * np.arange(20) + 300) % 800
+
+    def delayed(ds: Dataset, t: int, z: int) -> None:
+        ds.TriggerTime = f"{at[t]:g}"
+
+    cine(tmp_path, images(20, 1), edit=delayed, **NO_CLOCK)
+    series = series_in(tmp_path)
+    np.testing.assert_array_equal(series.array(), images(20, 1)[np.argsort(at)])
+
+
 @pytest.mark.parametrize("interval", [None, 800])
 def test_a_beat_of_eighty_milliseconds_is_none(tmp_path: Path, interval: int | None) -> None:
     def repetition_time(ds: Dataset, t: int, z: int) -> None:

@@ -138,6 +138,15 @@ def test_parts_of_the_signal(
     np.testing.assert_array_equal(found[f"5_cine_sax_{suffix}"], FRAMES[1::2])
 
 
+def test_a_word_alone_makes_no_map(tmp_path: Path) -> None:
+    """A cine of a mapping protocol is a cine; a single image that is called a map is one, as is a stack of them."""
+    cine(tmp_path / "cine", FRAMES, SeriesDescription="cine T1 map planning")
+    assert series_in(tmp_path / "cine").source.header.table[0][0].component == "magnitude"
+    for k, n in enumerate((1, 3)):
+        cine(tmp_path / str(n), FRAMES[:1, :1].repeat(n, 1)[:, :2], SeriesDescription="T1 map", SeriesNumber=20 + k)
+        assert series_in(tmp_path / str(n)).source.header.table[0][0].component == "map"
+
+
 def test_a_private_tag_of_another_creator_says_nothing(tmp_path: Path) -> None:
     cine(tmp_path, FRAMES, edit=lambda ds, t, z: private(ds, "SOMEBODY", 0x0043, 0x2F, "SS", t % 2))
     np.testing.assert_array_equal(series_in(tmp_path).array(), FRAMES)

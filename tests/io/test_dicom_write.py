@@ -535,6 +535,24 @@ def test_images_without_identifiers_are_not_referred_to(tmp_path: Path) -> None:
     assert all("SourceImageSequence" not in ds for ds in headers(tmp_path / "out_a"))
 
 
+def test_a_garbled_interpretation_is_not_passed_on(tmp_path: Path) -> None:
+    def garbled(ds: Dataset, t: int, z: int) -> None:
+        put_unchecked(ds, "PhotometricInterpretation", b"MONO\xbfHROME2")
+
+    write_series(tmp_path / "in", images(2, 1), edit=garbled)
+    write(tmp_path / "out", series_in(tmp_path / "in"))
+    assert {ds.PhotometricInterpretation for ds in headers(tmp_path / "out")} == {"MONOCHROME2"}
+
+
+def test_characters_that_the_encoding_does_not_have(tmp_path: Path) -> None:
+    """An escape sequence that names no encoding: no warning of a library, and the result is written."""
+    charset = ["ISO 2022 IR 6", "ISO 2022 IR 87"]
+    for path in write_series(tmp_path / "in", images(2, 1), SpecificCharacterSet=charset, StudyDescription="heart12"):
+        path.write_bytes(path.read_bytes().replace(b"heart12", b"hear\x1b$~"))
+    result, _ = write(tmp_path / "out", series_in(tmp_path / "in"))
+    np.testing.assert_array_equal(result.array(), images(2, 1))
+
+
 def test_slices_with_gaps_of_all_sizes_come_back_at_their_places(tmp_path: Path) -> None:
     places = (0, 2.4, 5.6)
 

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from safetensors.torch import load_file
 from torch.testing import assert_close
 
 from cmrsr.errors import UsageError
 from cmrsr.models.causal import Causal
 from cmrsr.training.beat_batches import MARGIN, BeatConfig, draw_beats, ejection_fraction
 from cmrsr.training.data import Beat, Beats
-from cmrsr.training.function_system import FunctionSystem, begin_from, cross_entropy, soft_dice
+from cmrsr.training.function_system import FunctionSystem, cross_entropy, soft_dice
 from cmrsr.training.image_loss import ssim
 from cmrsr.training.loop import train
 from cmrsr.training.recipe import FunctionRecipe, load_recipe
@@ -134,14 +135,25 @@ def test_it_learns_to_segment(tmp_path: Path) -> None:
 def test_the_denoiser_begins_from_a_trained_one() -> None:
     found = load_recipe("causal-s")
     assert isinstance(found, FunctionRecipe)
-    model = Causal(FunctionSystem(found.model_copy(update={"start": None}), BEATS).build("cpu").config)  # type: ignore[arg-type]
-    before = model.denoiser.unet.head.weight.clone()
-    begin_from(model, "perfgen-s")
+    system = FunctionSystem(found.model_copy(update={"start": None}), BEATS)
+    model = system.build("cpu")
+    assert isinstance(model, Causal)
+    before, reader = model.denoiser.unet.head.weight.clone(), model.decoder.stem.weight.clone()
+    assert not system.begin(model, "perfgen-s")  # which is not fine-tuning: the reader is new
     assert not torch.equal(before, model.denoiser.unet.head.weight)
-    small = FunctionSystem(recipe(), BEATS).build("cpu")
-    assert isinstance(small, Causal)
-    with pytest.raises(UsageError, match=r"does not hold weights for this model; set model\.widths"):
-        begin_from(small, "perfgen-s")
+    assert torch.equal(reader, model.decoder.stem.weight)
+    tiny = FunctionSystem(recipe(), BEATS)
+    with pytest.raises(UsageError, match="are not of this model; set model to what"):
+        tiny.begin(tiny.build("cpu"), "perfgen-s")
+
+
+def test_all_of_it_begins_from_a_run_of_its_own(tmp_path: Path) -> None:
+    train(recipe("optimiser.steps=1"), BEATS, tmp_path / "first")
+    system = FunctionSystem(recipe(f"start={tmp_path / 'first'}"), BEATS)
+    model = system.build("cpu")
+    assert system.begin(model, str(tmp_path / "first"))
+    weights = load_file(tmp_path / "first" / "weights.safetensors")
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
 
 
 def test_stages_add_up_and_crops_fit() -> None:

@@ -21,6 +21,8 @@ from cmrsr.training.data import Stack, Stacks
 from cmrsr.training.interp4d_system import ClipSystem, VolumeSystem, linear, load_stage_one, predict
 from cmrsr.training.loop import Progress, train
 from cmrsr.training.recipe import ClipRecipe, VolumeRecipe, load_recipe
+from cmrsr.training.start import start_folder, start_summary
+from cmrsr.training.systems import build_system
 from tests.cine import beating_frames
 
 TINY = (
@@ -322,7 +324,7 @@ def refused(folder: Path, match: str) -> None:
 
 
 def test_what_is_no_stage_one_is_refused(copied: Path, clip_run: Path, volume_run: Path, tmp_path: Path) -> None:
-    trained_it = "expected a folder in which `cmrsr train tssc-s` trained stage 1"
+    trained_it = "expected an engine.s name, or a folder in which `cmrsr train tssc-s` trained stage 1"
     refused(tmp_path / "nowhere", rf"No such file.*; {trained_it}")
     refused(volume_run, rf"holds tssc-s-volume; {trained_it}")
     change_summary(copied, recipe={"system": "interp4d", "model": {"name": "tssc-s", "colour": 1}})
@@ -340,7 +342,7 @@ def test_weights_that_are_not_those_of_stage_one_are_refused(copied: Path, clip_
     save_file({k: v[:1].clone() if k == "head.weight" else v for k, v in saved.items()}, weights)
     refused(copied, r"weights\.safetensors does not fit the model of its training\.json")
     weights.write_bytes(b"damaged")
-    refused(copied, "expected a folder in which")
+    refused(copied, "expected an engine.s name, or a folder in which")
     weights.unlink()
     refused(copied, "No such file")
 
@@ -401,3 +403,17 @@ def test_stacks_of_too_few_phases_are_refused() -> None:
     short = Stack(shown=np.random.default_rng(0).random((2, 3, 32, 32)).astype(np.float32))
     with pytest.raises(UsageError, match="fewer than the 2 of the shortest stack"):
         ClipSystem(clip_recipe(), Stacks(training=[short], validation=[short], description="two phases"))
+
+
+@pytest.mark.parametrize("name", ["tssc-s", "tssc-s-volume"])
+def test_both_stages_begin_from_the_same_engine(name: str) -> None:
+    found = load_recipe(name, ["data.crop=16", "data.gap=[2, 4]", "data.n_slices=2"], start="tssc-s")
+    system = build_system(found, stacks())
+    model = system.build("cpu")
+    assert system.begin(model, "tssc-s")
+    file = "weights.safetensors" if name == "tssc-s" else "volume.safetensors"
+    shipped = load_file(start_folder("tssc-s") / file)
+    for key, value in model.state_dict().items():
+        torch.testing.assert_close(value, shipped[key].float())
+    if name == "tssc-s":
+        assert system.residual_std == start_summary("tssc-s")["residual_std"]

@@ -13,9 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from cmrsr.cli.train import outcome
 from cmrsr.errors import CmrsrError, UsageError
 from cmrsr.models import build_model
-from cmrsr.training.data import Images
+from cmrsr.training.data import Images, Pool
 from cmrsr.training.loop import Progress, build_optimisers, learning_rate, train
 from cmrsr.training.recipe import Recipe, load_recipe, parse_recipe
 
@@ -32,7 +33,7 @@ def _recipe(*overrides: str) -> Recipe:
 def _images(size: int = 24) -> Images:
     rng = np.random.default_rng(0)
     frames = [rng.gamma(2.0, 300.0, (size, size)).astype(np.uint16) for _ in range(6)]
-    return Images(training=frames[:4], validation=frames[4:], description="noise")
+    return Images(training=[Pool(images=frames[:4])], validation=[Pool(images=frames[4:])], description="noise")
 
 
 def _weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -144,7 +145,7 @@ def test_it_learns(tmp_path: Path) -> None:
     """One image, degraded in one way: what truncation takes away can be known, so the gain over zero-filling rises."""
     y, x = np.indices((24, 24))
     frame = 500 + 400 * ((np.hypot(y - 12, x - 12) < 6) | (np.abs(y - 4) < 2))
-    images = Images(training=[frame], validation=[frame], description="one image")
+    images = Images(training=[Pool(images=[frame])], validation=[Pool(images=[frame])], description="one image")
     gains: list[float] = []
 
     def on_step(progress: Progress) -> None:
@@ -258,6 +259,79 @@ def test_a_loss_that_explodes_ends_the_run_and_keeps_the_checkpoint(tmp_path: Pa
     assert (tmp_path / "checkpoint.pt").exists()
 
 
+def test_fine_tuning_begins_where_the_start_ended(whole: Path, tmp_path: Path) -> None:
+    told: list[Progress] = []
+    recipe = _recipe(f"start={whole}", "optimiser.learning_rate=1e-12", "seed=5")
+    train(recipe, _images(), tmp_path, on_step=told.append)
+    began, tuned = (load_file(folder / "weights.safetensors") for folder in (whole, tmp_path))
+    for name, value in began.items():
+        torch.testing.assert_close(tuned[name], value, rtol=0, atol=1e-6)
+    summary, first = (json.loads((folder / "training.json").read_text()) for folder in (tmp_path, whole))
+    assert summary["residual_std"] == first["residual_std"]  # not that of the new images
+    assert summary["start"]["training"] == first
+    assert summary["recipe"]["start"] == whole.name  # where it lay is nobody's business
+    for progress in told:
+        if progress.gain_db is not None:
+            assert progress.gain_db == pytest.approx(summary["start"]["validation_gain_db"], abs=1e-3)
+
+
+def test_a_start_that_is_better_is_kept(whole: Path, tmp_path: Path) -> None:
+    steps: list[int] = []
+    recipe = _recipe(
+        f"start={whole}", "optimiser.learning_rate=0.3", "optimiser.steps=40", "validate_every=1", "patience=3"
+    )
+    train(recipe, _images(), tmp_path, on_step=lambda progress: steps.append(progress.step))
+    assert steps == [1, 2, 3]  # three validations without a gain are enough
+    summary = json.loads((tmp_path / "training.json").read_text())
+    assert summary["step"] == 0
+    assert summary["validation_gain_db"] == summary["start"]["validation_gain_db"]
+    began, kept = (load_file(folder / "weights.safetensors") for folder in (whole, tmp_path))
+    assert all(torch.equal(began[name], kept[name]) for name in began)
+    assert outcome(tmp_path) == [
+        "no step was better on the held-out data than the start "
+        f"({summary['validation_gain_db']:+.3f} dB): its weights are kept"
+    ]
+    assert outcome(whole) == []
+    train(recipe, _images(), tmp_path, resume=True, on_step=lambda _: pytest.fail("a step"))  # nothing to go on with
+
+
+def test_fine_tuning_that_helps_says_so(whole: Path, tmp_path: Path) -> None:
+    train(_recipe(f"start={whole}", "optimiser.steps=30", "data.crop=24"), _images(), tmp_path)
+    summary = json.loads((tmp_path / "training.json").read_text())
+    gain, before = summary["validation_gain_db"], summary["start"]["validation_gain_db"]
+    assert gain > before
+    assert outcome(tmp_path) == [
+        f"best on the held-out data: step {summary['step']}, {gain:+.3f} dB; the start had {before:+.3f} dB"
+    ]
+
+
+def test_fine_tuning_resumes_exactly(whole: Path, tmp_path: Path, terminations: list[int]) -> None:
+    recipe = _recipe(f"start={whole}")
+    train(recipe, _images(), tmp_path / "whole")
+    train(recipe, _images(), tmp_path / "parts", on_step=_terminate_at(3))
+    train(recipe, _images(), tmp_path / "parts", resume=True)
+    assert len(terminations) == 1
+    assert _equal(_weights(tmp_path / "parts"), _weights(tmp_path / "whole"))
+    for name in ("weights.safetensors", "training.json"):
+        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_run_does_not_write_over_its_start(tmp_path: Path) -> None:
+    train(_recipe("optimiser.steps=1"), _images(), tmp_path)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    with pytest.raises(UsageError, match="the run would write over it; name another folder with -o"):
+        train(_recipe(f"start={tmp_path}"), _images(), tmp_path)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_a_start_of_another_model(whole: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"are not of this model; set model to what training\.json"):
+        train(_recipe(f"start={whole}", "model.widths=[8, 24]"), _images(), tmp_path)
+    (tmp_path / "weights.safetensors").write_bytes(b"none")
+    with pytest.raises(UsageError, match=r"start .*: no residual_std in .*training\.json"):
+        train(_recipe(f"start={tmp_path}"), _images(), tmp_path / "run")
+
+
 WORKER = """
 import os, signal, sys
 from pathlib import Path
@@ -275,7 +349,7 @@ class Frames(list):
 
 signal.signal(signal.SIGTERM, lambda *_: print("told", os.environ["RANK"], flush=True))
 images = _images()
-object.__setattr__(images, "training", Frames(images.training))
+object.__setattr__(images.training[0], "images", Frames(images.training[0].images))
 train(_recipe("optimiser.steps=1000", "validate_every=1000"), images, Path({out!r}))
 print("left", os.environ["RANK"], flush=True)
 """

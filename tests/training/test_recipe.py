@@ -167,3 +167,35 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
             load_recipe(str(tmp_path / "bad.toml"))
     (tmp_path / "own.toml").write_text('system = "sr"\n[model]\nname = "perfgen-s"\n')
     assert load_recipe(str(tmp_path / "own.toml")).optimiser.name == "adamw"
+
+
+@pytest.mark.parametrize(
+    ("name", "engine"),
+    [
+        ("perfgen-s", "perfgen-s"), ("tssc-s", "tssc-s"), ("tssc-s-volume", "tssc-s"), ("causal-s", "causal-s"),
+        ("cpkdm-s", "cpkdm-s"),
+    ],
+)  # fmt: skip
+def test_fine_tuning_has_settings_of_its_own(name: str, engine: str) -> None:
+    whole, tuned = load_recipe(name), load_recipe(name, start=engine)
+    assert tuned.start == engine
+    assert tuned.optimiser.learning_rate < 0.5 * whole.optimiser.learning_rate
+    assert tuned.optimiser.steps < 0.5 * whole.optimiser.steps
+    assert (tuned.patience is None, whole.patience is None) == (False, True)
+    assert tuned.model == whole.model
+    assert tuned.data == whole.data
+    assert load_recipe(name, ["optimiser.steps=7"], start=engine).optimiser.steps == 7  # the user has the last word
+
+
+def test_a_mistake_in_the_table_is_found_before_it_is_used(tmp_path: Path) -> None:
+    text = (RECIPES / "perfgen-s.toml").read_text()
+    for wrong, message in (
+        ("[fine_tuning.optimiser]\nstep = 3", r"unknown key optimiser\.step$"),
+        ("[fine_tuning]\nstart_at = 3", "unknown key start_at"),
+    ):
+        (tmp_path / "own.toml").write_text(text[: text.index("[fine_tuning]")] + wrong)
+        with pytest.raises(UsageError, match=message):
+            load_recipe(str(tmp_path / "own.toml"))
+    (tmp_path / "own.toml").write_text("fine_tuning = 3\n" + text[: text.index("[fine_tuning]")])
+    with pytest.raises(UsageError, match="fine_tuning 3: expected a table"):
+        load_recipe(str(tmp_path / "own.toml"))

@@ -8,9 +8,9 @@ import pytest
 from cmrsr.errors import UnusableError, UsageError
 from cmrsr.training import sources
 from cmrsr.training.data import Infarcts, Stacks
+from cmrsr.training.folds import split_patients
 from cmrsr.training.recipe import Recipe, load_recipe
-from cmrsr.training.sources import default_cache, load_data, split_patients
-from cmrsr.training.virtual import VirtualSet
+from cmrsr.training.sources import default_cache, load_data
 from cmrsr.training.virtual_cine import CineSet
 from cmrsr.training.virtual_mie import InfarctSet
 from tests.cine import beating_frames
@@ -51,8 +51,10 @@ def test_a_folder_is_split_by_patient(nifti_folder: Path, tmp_path: Path) -> Non
     images = load_data(_recipe(), str(nifti_folder), tmp_path, lambda done, total: seen.append((done, total)))
     assert seen == [(1, 3), (2, 3), (3, 3)]
     # three patients of one series of 12 beats and 2 slices; two train, one validates
-    assert (len(images.training), len(images.validation)) == (48, 24)
-    assert {image.shape for image in images.training + images.validation} == {(48, 40)}
+    (training,), (validation,) = images.training, images.validation
+    assert (len(training.images), len(validation.images)) == (48, 24)
+    assert {image.shape for image in (*training.images, *validation.images)} == {(48, 40)}
+    assert not training.sharp  # finished images are not scanned a second time
     assert images.description == "3 patients of study, 1 of them for validation"
 
 
@@ -61,21 +63,6 @@ def test_a_folder_with_too_little_in_it(nifti_folder: Path, tmp_path: Path) -> N
         load_data(_recipe("data.crop=44"), str(nifti_folder), tmp_path)
     with pytest.raises(UnusableError, match="usable series of 1 patients found, expected at least 2"):
         load_data(_recipe(), str(nifti_folder / "sub"), tmp_path)
-
-
-def test_virtual_chests_are_held_out_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def rendered(virtual: VirtualSet, cache: Path, on_chest: object) -> np.ndarray:
-        assert cache == tmp_path
-        n = virtual.n_chests * virtual.n_scans * virtual.n_frames
-        return np.arange(n)[:, None, None] * np.ones((1, 4, 4))
-
-    monkeypatch.setattr(sources, "load", rendered)
-    images = load_data(_recipe("data.n_chests=10", "data.n_validation=3"), None, tmp_path)
-    assert [int(image[0, 0]) for image in images.validation] == list(range(36))
-    assert [int(image[0, 0]) for image in images.training] == list(range(36, 120))
-    assert "10 virtual chests" in images.description
-    with pytest.raises(UsageError, match=r"data\.n_validation 10: expected fewer than the 10 virtual chests"):
-        load_data(_recipe("data.n_chests=10", "data.n_validation=10"), "phantom", tmp_path)
 
 
 # ---- whole stacks for interp4d ---------------------------------------------------------------------------------------

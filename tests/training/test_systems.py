@@ -6,7 +6,7 @@ import pytest
 from cmrsr.diffusion.residual import Residual
 from cmrsr.errors import UsageError
 from cmrsr.training import interp4d_system
-from cmrsr.training.data import Images, Stack, Stacks, check_crop
+from cmrsr.training.data import Images, Pool, Stack, Stacks, check_crop, smallest_side
 from cmrsr.training.interp4d_system import ClipSystem, VolumeSystem
 from cmrsr.training.mie_system import MieSystem
 from cmrsr.training.recipe import load_recipe
@@ -16,7 +16,9 @@ from tests.cine import beating_frames
 from tests.ring_infarcts import ring_infarcts
 
 FRAMES = beating_frames(6, 2, 24, 24)
-IMAGES = Images(training=[*FRAMES[:4, 0]], validation=[*FRAMES[4:, 0]], description="frames")
+IMAGES = Images(
+    training=[Pool(images=[*FRAMES[:4, 0]])], validation=[Pool(images=[*FRAMES[4:, 0]])], description="frames"
+)
 STACKS = Stacks(training=[Stack(shown=FRAMES)], validation=[Stack(shown=FRAMES)], description="a beat")
 
 
@@ -45,7 +47,7 @@ def test_what_does_not_go_together_is_refused() -> None:
 
 def test_crops_fit_the_model_and_the_smallest_image() -> None:
     images = [np.zeros((3, 40, 24)), np.zeros((32, 32))]
-    check_crop(24, 8, images)
+    check_crop(24, 8, smallest_side(images))
     for crop, stride in ((20, 8), (32, 8)):
         with pytest.raises(UsageError, match=rf"data\.crop {crop}: .* stride 8, and at most the 24 pixels"):
-            check_crop(crop, stride, images)
+            check_crop(crop, stride, smallest_side(images))
