@@ -142,6 +142,7 @@ def test_the_cost_of_realism_is_that_of_a_gaussian_posterior(realism: float) -> 
 def test_more_samples_are_given_more_weight_up_to_a_fifth() -> None:
     shares = [samples_share(Schedule(), SrOptions(steps=5, samples=k)) for k in (1, 4, 8, 64)]
     assert shares == pytest.approx([0.025, 0.1, 0.2, 0.2])
+    assert samples_share(Schedule(), SrOptions(steps=50)) == pytest.approx(0.02)
     assert samples_share(Schedule(), SrOptions()) == 0
 
 
