@@ -21,7 +21,13 @@ INTERRUPTED = 130
 
 def main(arguments: list[str] | None = None) -> None:
     """The ``cmrsr`` command: exits with the codes of the README's table."""
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    code = run(sys.argv[1:] if arguments is None else arguments)
+    if code == INTERRUPTED:
+        # Python waits for ever for a thread that was just being started when the signal came. All is cleaned up by now.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:

@@ -55,3 +55,23 @@ def test_a_killed_run_is_taken_up_again(engine: Path, tmp_path: Path, how: signa
     assert [(c["case"], c["status"]) for c in record["cases"]] == [("a", "skipped"), ("b", "ok")]
     assert {p: p.stat().st_mtime_ns for p in out.rglob("a_sr*")} == finished
     assert not list(out.rglob("*.partial"))
+
+
+def test_a_thread_that_never_ends_does_not_hold_an_interrupted_run() -> None:
+    """A signal between the start of a thread and its registration leaves one that Python would wait for."""
+    script = """
+import threading
+import cmrsr.cli, cmrsr.cli.app
+
+def interrupted(*arguments, **options):
+    threading.Thread(target=threading.Event().wait).start()
+    raise KeyboardInterrupt
+
+cmrsr.cli.app.app = interrupted
+cmrsr.cli.main(["sr"])
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
+    assert ended.returncode == 130
+    assert ended.stderr.startswith("cmrsr: interrupted")
