@@ -35,9 +35,9 @@ class Restored:
 def parse_settings(text: str) -> list[Setting]:
     """``1x1,5x8``: steps x samples of every way to run the engine."""
     settings = parse_sr_settings(text)
-    if any(setting.consistency is not None for setting in settings):
-        raise UsageError(f"--settings {text}: expected STEPSxSAMPLES without @, for instance 5x8")
-    return settings
+    if any(one.consistency is not None or one.realism or one.plain_mean for one in settings):
+        raise UsageError(f"--settings {text}: expected STEPSxSAMPLES without r, m or @, for instance 5x8")
+    return [replace(one, plain_mean=one.samples > 1) for one in settings]  # what `cmrsr interp4d` writes
 
 
 def other_way(setting: Setting, with_stage_2: bool) -> str:

@@ -73,7 +73,8 @@ def _by_folder(images: Images) -> Parts:
     ]
     everywhere = Counter(key for part in keys for key in set(part))
     repeated = [sum(everywhere[key] > 1 for key in part) > len(part) / 2 for part in keys]
-    if not all(repeated) or any(len(set(part)) < len(part) for part in keys):
+    in_time = [len(part) >= 2 * len({key[2:] for key in part}) for part in keys]  # not a folder for every time point
+    if not all(repeated) or not all(in_time) or any(len(set(part)) < len(part) for part in keys):
         return [(images, "")]
     note = f"{len(folders)} folders hold images of the same series, numbers and places: told apart by folder"
     return [(_noted(part, note), "") for part in folders.values()]

@@ -150,7 +150,7 @@ def test_virtual_patients_need_no_data(
         (["--gaps", "2,x"], "--gaps 2,x"),
         (["--gaps", "1"], "--gaps 1: expected 2 to 60"),
         (["--settings", "0x1"], "--steps 0"),
-        (["--settings", "1x1@1"], "without @"),
+        (["--settings", "1x1@1"], "without r, m or @"),
         (["--batch-size", 0], "--batch-size 0"),
         (["--speed", 2], "--subjects"),
         (["--subjects", 2], "one of them"),

@@ -242,5 +242,5 @@ def test_bad_protocols_are_refused(wrong: dict[str, Any]) -> None:
 
 
 def test_a_projection_is_no_setting_here() -> None:
-    with pytest.raises(UsageError, match="without @"):
+    with pytest.raises(UsageError, match="without r, m or @"):
         parse_settings("1x1@0.5")

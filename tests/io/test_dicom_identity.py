@@ -123,6 +123,18 @@ def test_slices_in_folders_of_their_own_stay_one_series(tmp_path: Path) -> None:
     np.testing.assert_array_equal(series_in(tmp_path).array(), images(8, 3))
 
 
+def test_time_points_in_folders_of_their_own_stay_one_series(tmp_path: Path) -> None:
+    """Numbered anew in every folder; the trigger times tell them apart."""
+
+    def numbered(ds: Dataset, t: int, z: int) -> None:
+        ds.InstanceNumber = z + 1
+
+    for k, path in enumerate(cine(tmp_path, images(8, 3), edit=numbered)):
+        (tmp_path / f"time{k // 3}").mkdir(exist_ok=True)
+        path.rename(tmp_path / f"time{k // 3}" / path.name)
+    np.testing.assert_array_equal(series_in(tmp_path).array(), images(8, 3))
+
+
 def test_one_scan_from_two_anonymisers(tmp_path: Path) -> None:
     """One copy keeps its identifiers, the other has a study for every file: two series, each whole."""
     cine(tmp_path / "a", images(8, 2))
