@@ -27,7 +27,7 @@ TIMES = ("InversionTime", "TriggerTime", "AcquisitionTime")
 DAY_MS = 86_400_000.0
 # No heart beats faster, and no cine covers less of a beat: shorter spans are repetition times or delays.
 SHORTEST_BEAT_MS = 200.0
-MIN_PHASES = 5  # fewer frames may well be part of a beat
+FEWEST_FRAMES = 5  # fewer may well be part of a beat
 # Medians of the time from frame to frame that the two kinds can have.
 STEP_MS: dict[Kind, tuple[float, float]] = {"cine": (2.0, 250.0), "perfusion": (250.0, 6000.0)}
 IRREGULAR = 0.5  # of the mean step, standard deviation: phases of a beat are evenly spaced, delays at random are not
@@ -77,7 +77,7 @@ def _scatters(one: Sequence[DicomInstance], kind: Kind) -> bool:
     if _several_beats(trigger[np.argsort(number)]):
         return True
     steps = np.diff(trigger[order])
-    irregular = len(one) >= MIN_PHASES and float(steps.std()) > IRREGULAR * float(steps.mean())
+    irregular = len(one) >= FEWEST_FRAMES and float(steps.std()) > IRREGULAR * float(steps.mean())
     return kind == "perfusion" or span < SHORTEST_BEAT_MS or irregular
 
 
@@ -93,7 +93,7 @@ def _several_beats(trigger: NDArray[np.float64]) -> bool:
 def implausible(times_ms: NDArray[np.float64], name: str, kind: Kind) -> str:
     """Why times (t, z) of the tag ``name`` cannot be those of the frames, in words; "" where they can."""
     n = len(times_ms)
-    if n < MIN_PHASES or name == "InversionTime":
+    if n < FEWEST_FRAMES or name == "InversionTime":
         return ""
     step = float(np.median(np.diff(times_ms, axis=0)))
     span = float(np.ptp(times_ms, axis=0).max()) + step

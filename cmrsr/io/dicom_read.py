@@ -83,7 +83,6 @@ class DicomInstance:
     thickness_mm: float | None
     echo_time_ms: float | None
     inversion_time_ms: float | None
-    repetition_time_ms: float | None
     temporal_position: float | None
     trigger_time_ms: float | None
     acquired_at_ms: float | None
@@ -214,7 +213,6 @@ def _instance(
         thickness_mm=number(ds, "SliceThickness") or None,
         echo_time_ms=number(ds, "EchoTime"),
         inversion_time_ms=number(ds, "InversionTime"),
-        repetition_time_ms=number(ds, "RepetitionTime"),
         temporal_position=number(ds, "TemporalPositionIdentifier"),
         trigger_time_ms=number(ds, "TriggerTime"),
         acquired_at_ms=clock_ms(ds, "Acquisition"),
