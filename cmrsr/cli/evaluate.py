@@ -131,7 +131,8 @@ def _print(console: Console, comparisons: Sequence["Comparison"], record: dict[s
     }
     print_methods(console, comparisons, columns)
     for method, ratio in record["spread_ratio"].items():
-        console.print(f"uncertainty of {method}: {ratio:.2f} of the true error")
+        covered = f"{record['covered'][method]:.0%} of the errors within the 90 % interval"
+        console.print(f"uncertainty of {method}: {ratio:.2f} of the true error, {covered}")
     for region, errors in record["curve_nrmse"].items():
         console.print(f"curve error in {region}: " + ", ".join(f"{m} {100 * e:.2f} %" for m, e in errors.items()))
 

@@ -1,6 +1,7 @@
 """``cmrsr train``."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,8 +28,11 @@ def run_train_command(
 ) -> None:
     """Train one recipe into ``out/<recipe>``, or from weights of ``--start`` into ``out/<recipe>-tuned``."""
     need("train", "torch", "safetensors")
+    from cmrsr.tasks.sr_sampling import one_step_is_mean
+    from cmrsr.training.calibration import calibrate
+    from cmrsr.training.data import Images
     from cmrsr.training.loop import train
-    from cmrsr.training.recipe import load_recipe
+    from cmrsr.training.recipe import SrRecipe, load_recipe
     from cmrsr.training.sources import default_cache, load_data
     from cmrsr.training.start import start_weights
 
@@ -56,6 +60,11 @@ def run_train_command(
                 console.print(f"step {progress.step}: {gain}")
 
         train(recipe, loaded, folder, resume=resume, device=device, on_step=show)
+        first = int(os.environ.get("RANK", 0)) == 0  # under torchrun the others have nothing left to do
+        if first and isinstance(recipe, SrRecipe) and one_step_is_mean(recipe.diffusion.build()):
+            assert isinstance(loaded, Images)
+            bar.update(task, description="calibrating the uncertainty")
+            calibrate(recipe, loaded, folder, device)
     if not quiet:
         for line in outcome(folder):
             console.print(line)

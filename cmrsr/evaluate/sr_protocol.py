@@ -40,6 +40,7 @@ METRICS: dict[str, Metric] = {
     HF_POWER: high_frequency_power,
     EDGE_SLOPE: lambda sr, hr, axis, fraction: edge_slope(sr, hr, axis),
 }
+INTERVAL = 1.6449  # standard deviations: 90 % of a normal distribution
 LOWER_IS_BETTER = ("nRMSE (%)",)
 BEST_AT_ONE = (HF_POWER, EDGE_SLOPE)  # more than 1 is no better than less
 LABEL_NAMES = {1: "myocardium", 2: "LV blood", 3: "RV blood"}
@@ -95,6 +96,19 @@ class Protocol:
             raise UsageError(f"--crop {self.crop}: expected 0 or at least 16 pixels")
 
 
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Root mean squares of the standard deviation map and of the error; share of errors within the 90 % interval."""
+
+    std: float
+    error: float
+    covered: float
+
+    @property
+    def ratio(self) -> float:
+        return self.std / self.error
+
+
 @dataclass(slots=True)
 class SeriesResult:
     """One series along one axis: metrics by method (one value an image), curves by region and method, a frame."""
@@ -105,9 +119,7 @@ class SeriesResult:
     metrics: dict[str, dict[str, NDArray[np.float64]]]
     curves: dict[str, dict[str, NDArray[np.float64]]] = field(default_factory=dict)
     curve_errors: dict[str, dict[str, float]] = field(default_factory=dict)
-    spread: dict[str, tuple[float, float]] = field(
-        default_factory=dict
-    )  # method: (rms of the std map, rmse of the mean)
+    spread: dict[str, Spread] = field(default_factory=dict)  # by method
     seconds: dict[str, float] = field(default_factory=dict)  # method: per image
     shown: dict[str, Frames] = field(default_factory=dict)
 
@@ -189,7 +201,8 @@ def evaluate_series(
                 std = np.stack([f.std for f in frames if f.std is not None])
                 error = images[setting.name] - hr
                 scale = np.maximum(np.ptp(hr, axis=(-2, -1), keepdims=True), 1e-12)  # every frame by its own range
-                result.spread[setting.name] = (rms(std / scale), rms(error / scale))
+                covered = float((np.abs(error) <= INTERVAL * std).mean())
+                result.spread[setting.name] = Spread(rms(std / scale), rms(error / scale), covered)
         images.update(_interpolations(lr_series, axis, lines, window))
         order = [ZERO_FILLING, "bicubic", "Lanczos", *(s.name for s in settings)]
         flat = hr.reshape(-1, height, width)

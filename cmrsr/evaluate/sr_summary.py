@@ -9,7 +9,7 @@ import numpy as np
 
 from cmrsr.evaluate import figures, style
 from cmrsr.evaluate.page import Picture
-from cmrsr.evaluate.sr_protocol import EDGE_SLOPE, HF_POWER, ZERO_FILLING, Protocol, SeriesResult
+from cmrsr.evaluate.sr_protocol import EDGE_SLOPE, HF_POWER, INTERVAL, ZERO_FILLING, Protocol, SeriesResult
 
 
 def summary(results: Sequence[SeriesResult], methods: Sequence[str], digest: str, protocol: Protocol) -> dict[str, Any]:
@@ -29,7 +29,10 @@ def summary(results: Sequence[SeriesResult], methods: Sequence[str], digest: str
             "ssim_gain": {m: gain(r, m, "SSIM") for m in methods if m != ZERO_FILLING},
             "curve_nrmse": r.curve_errors,
             "seconds_per_image": r.seconds,
-            "spread": {m: {"std_rms": s, "error_rms": e, "ratio": s / e} for m, (s, e) in r.spread.items()},
+            "spread": {
+                m: {"std_rms": s.std, "error_rms": s.error, "ratio": s.ratio, "covered": s.covered}
+                for m, s in r.spread.items()
+            },
         }
         for r in results
     ]  # fmt: skip
@@ -53,14 +56,14 @@ def summary(results: Sequence[SeriesResult], methods: Sequence[str], digest: str
         }
         for region in regions
     }
-    spread = {
-        m: float(np.mean([s for r in results if m in r.spread for s in [r.spread[m][0] / r.spread[m][1]]]))
-        for m in dict.fromkeys(m for r in results for m in r.spread)
-    }
+    sampled = dict.fromkeys(m for r in results for m in r.spread)
+    spreads = {m: [r.spread[m] for r in results if m in r.spread] for m in sampled}
     seconds = {m: float(np.mean([r.seconds[m] for r in results])) for m in results[0].seconds}
     return {
         "engine_digest": digest, "fraction": protocol.fraction, "axes": protocol.axes, "crop": protocol.crop,
-        "every": protocol.every, "overall": overall, "curve_nrmse": curves, "spread_ratio": spread,
+        "every": protocol.every, "overall": overall, "curve_nrmse": curves,
+        "spread_ratio": {m: float(np.mean([s.ratio for s in found])) for m, found in spreads.items()},
+        "covered": {m: float(np.mean([s.covered for s in found])) for m, found in spreads.items()},
         "seconds_per_image": seconds, "series": series,
     }  # fmt: skip
 
@@ -97,8 +100,13 @@ def protocol_words(protocol: Protocol, results: Sequence[SeriesResult], record: 
         "reference; noise adds to HF power, not to the edge slope.",
     ]
     for method, ratio in record["spread_ratio"].items():
+        found = [r.spread[method] for r in results if method in r.spread]
+        ratios, covered = [s.ratio for s in found], [s.covered for s in found]
         words.append(
-            f"Uncertainty of {method}: the root mean square of the standard deviation is {ratio:.2f} of the true error."
+            f"Uncertainty of {method}: the root mean square of the standard deviation is {ratio:.2f} of the true error "
+            f"({min(ratios):.2f} to {max(ratios):.2f} by series), and {record['covered'][method]:.0%} of the errors "
+            f"({min(covered):.0%} to {max(covered):.0%}) lie "
+            f"within the 90 % interval (± {INTERVAL:.3f} standard deviations)."
         )
     for curve, errors in record["curve_nrmse"].items():
         listed = ", ".join(f"{m} {100 * e:.2f} %" for m, e in errors.items())

@@ -49,7 +49,7 @@ def export(recipe: ExportRecipe, out: Path) -> Manifest:
             second.save(folder, VOLUME_SUMMARY, VOLUME_WEIGHTS)
         where = places(*sorted(folder.glob("*.safetensors"))) if recipe.shared_weights else {}
         real = calibration(source, default_cache()) if recipe.precision == "int8" else {}
-        graphs = {
+        graphs: dict[str, Any] = {  # keywords of a manifest, which are not all of them graphs
             name: _export_graph(spec, folder, recipe, where, real.get(name, [])) for name, spec in source.specs.items()
         }
         if recipe.shared_weights:
@@ -70,6 +70,7 @@ def export(recipe: ExportRecipe, out: Path) -> Manifest:
             defaults=recipe.defaults,
             trained=recipe.trained,
             spread=recipe.spread,
+            uncertainty=recipe.uncertainty or first.summary.get("uncertainty", {}),
             expected_error=recipe.expected_error,
             training=source.training,
             metrics=recipe.metrics,

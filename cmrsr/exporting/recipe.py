@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cmrsr.errors import UsageError
-from cmrsr.runtime.bundle import Defaults, ExpectedError, Trained
+from cmrsr.runtime.bundle import Defaults, ExpectedError, Trained, Uncertainty
 from cmrsr.training.recipe import first_problem
 
 Precision = Literal["f32", "f16", "bf16", "int8"]
@@ -36,6 +36,7 @@ class ExportRecipe(BaseModel):
     defaults: Defaults = Defaults(steps=1, samples=1, consistency=0.0)
     trained: Trained = Trained(fraction=(0.3, 0.5), matrix=(64, 256), spacing_mm=(1.2, 3.0))
     spread: dict[str, float] = {}
+    uncertainty: dict[str, Uncertainty] = {}  # of sr; none: what training found
     expected_error: ExpectedError | None = None
     metrics: dict[str, Any] = {}
     licence: str = "Apache-2.0"

@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -15,6 +15,8 @@ from cmrsr.io.outputs import sha256_file
 FORMAT = 1
 MANIFEST = "bundle.json"
 Task = Literal["sr", "interp4d", "mie", "function"]
+T = TypeVar("T")
+Steps = Annotated[str, Field(pattern="^[1-9][0-9]*$")]  # a number of them, as a key of JSON
 # Of each task's graphs: inputs and outputs, see cmrsr.exporting.
 PORTS: dict[Task, dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "sr": {"step": (("x_t", "lr", "coefficients", "low_pass"), ("x_next", "x0"))},
@@ -121,6 +123,14 @@ class ExpectedError(_Strict):
     share: float = Field(ge=0)
 
 
+class Uncertainty(_Strict):
+    """From the spread of samples of ``sr`` to the error to expect, see ``cmrsr.tasks.sr_uncertainty``."""
+
+    scale: float = Field(gt=0)
+    detail: float = Field(ge=0, le=1)
+    edge: float = Field(ge=0, le=1)
+
+
 class Manifest(_Strict):
     """``bundle.json``."""
 
@@ -140,8 +150,11 @@ class Manifest(_Strict):
     diffusion: Diffusion
     defaults: Defaults
     trained: Trained
-    spread: dict[Annotated[str, Field(pattern="^[1-9][0-9]*$")], float] = Field(
+    spread: dict[Steps, float] = Field(
         description="by number of steps: factor from the spread of samples to the error, found on virtual patients"
+    )
+    uncertainty: dict[Steps, Uncertainty] = Field(
+        default={}, description="of sr, by number of steps; takes the place of a spread factor"
     )
     expected_error: ExpectedError | None = None
     training: dict[str, Any]
@@ -180,8 +193,16 @@ class Bundle:
 
     def spread_factor(self, n_steps: int) -> float | None:
         """The calibration of the samples' spread for the nearest number of steps that has one; None without any."""
-        known = {int(k): v for k, v in self.manifest.spread.items()}
-        return known[min(known, key=lambda k: abs(k - n_steps))] if known else None
+        return _nearest(self.manifest.spread, n_steps)
+
+    def uncertainty(self, n_steps: int) -> Uncertainty | None:
+        """How samples of ``sr`` become an expected error, for the nearest number of steps that has it."""
+        return _nearest(self.manifest.uncertainty, n_steps)
+
+
+def _nearest(by_steps: dict[str, T], n_steps: int) -> T | None:
+    known = {int(k): v for k, v in by_steps.items()}
+    return known[min(known, key=lambda k: abs(k - n_steps))] if known else None
 
 
 def engines_folder() -> Path:

@@ -13,7 +13,7 @@ from cmrsr.io.derivation import Derivation
 from cmrsr.io.discover import Candidate
 from cmrsr.io.series import Series
 from cmrsr.io.survey import Survey
-from cmrsr.runtime.bundle import Task
+from cmrsr.runtime.bundle import Bundle, Task
 from cmrsr.runtime.choice import Engine
 from cmrsr.tasks.case_files import CaseFiles, Kept, Work
 from cmrsr.tasks.shown import ShownFrames
@@ -72,7 +72,7 @@ class SrWork(Work):
             "phase_axis": plan.axis, "phase_axis_from": plan.axis_source, "acquired_lines": band.lines,
             "matrix_lines": band.size, "window_xywh": plan.window, "heart_xy": plan.heart[::-1], "scale": plan.scale,
             "consistency": plan.consistency, "affine": plan.affine,
-            "spread_factor": files.bundle.spread_factor(options.steps) if options.n_samples > 1 else None,
+            **_calibration(files.bundle, options),
             "evaluations_per_image": per_image, "samples_share": samples_share(schedule, options),
             "realism_cost_db": realism_cost_db(options.realism),
         }  # fmt: skip
@@ -99,6 +99,15 @@ class SrWork(Work):
 
     def details(self, device: str) -> "SrDetails":
         return SrDetails(series=self._series, plan=self._plan, shown=self._shown, device=device)
+
+
+def _calibration(bundle: Bundle, options: SrOptions) -> dict[str, Any]:
+    """How the samples' spread becomes an expected error; nothing of what does not apply."""
+    if options.n_samples < 2:
+        return {"uncertainty": None, "spread_factor": None}
+    model = bundle.uncertainty(options.steps)
+    factor = bundle.spread_factor(options.steps) if model is None else None
+    return {"uncertainty": None if model is None else model.model_dump(), "spread_factor": factor}
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from cmrsr.runtime.bundle import Bundle
 from cmrsr.runtime.choice import Engine
 from cmrsr.tasks.ahead import Ahead
 from cmrsr.tasks.noise import keyed_noise
+from cmrsr.tasks.sr_uncertainty import expected_error
 
 if TYPE_CHECKING:
     from cmrsr.tasks.sr import SrOptions, SrPlan
@@ -242,10 +243,22 @@ def _finish(
         mean = mean + options.realism * (pending.kept[0] - mean)
     std = None
     if pending.m2 is not None:
-        factor = bundle.spread_factor(options.steps) or 1.0
-        std = (np.sqrt(pending.m2 / (options.n_samples - 1)) * plan.scale * factor).astype(np.float32)
+        variance = pending.m2 / (options.n_samples - 1)
+        std = (_expected_error(pending.image, variance, plan, bundle, options) * plan.scale).astype(np.float32)
     samples = tuple(_restored(one, plan) for one in pending.kept) if keep_samples else ()
     return SrFrame(pending.image, _restored(mean, plan), std, samples)
+
+
+def _expected_error(
+    image: Array, variance: NDArray[np.float64], plan: "SrPlan", bundle: Bundle, options: "SrOptions"
+) -> NDArray[np.float64]:
+    """Of a frame (z, y, x) and the variance of its samples, in units of the scale."""
+    model = bundle.uncertainty(options.steps)
+    if model is None:
+        return np.sqrt(variance) * (bundle.spread_factor(options.steps) or 1.0)
+    along = -1 if plan.axis == "x" else -2
+    shown, spread = (np.swapaxes(one, along, -2) for one in (image / plan.scale, variance))
+    return np.swapaxes(expected_error(shown, spread, plan.band.fraction, model), along, -2)
 
 
 def _best(pending: _Pending, share: float) -> NDArray[np.float64]:

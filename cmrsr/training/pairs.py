@@ -17,6 +17,7 @@ from cmrsr.training.recipe import PairData
 
 Generator = np.random.Generator
 Real = NDArray[np.float32]
+Trio = tuple[Real, Real, Real]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,13 +42,14 @@ class Batch:
 
     expected: the mean of hr over the noise that the missing lines would have carried, given all else; hr itself where
     the noise is not known. Against it the posterior mean is learnt with less noise. brightness: (batch,), the scale of
-    the frame in the same units.
+    the frame in the same units. fraction: (batch,), of the lines that were kept.
     """
 
     lr: Real
     hr: Real
     expected: Real
     brightness: Real
+    fraction: Real
 
 
 def draw_batch(pools: Sequence[Pool], config: PairConfig, size: int, rng: Generator) -> Batch:
@@ -59,6 +61,7 @@ def draw_batch(pools: Sequence[Pool], config: PairConfig, size: int, rng: Genera
     lr, hr, expected = (np.empty((size, 1, c, c), np.float32) for _ in range(3))
     low, high = np.log(config.brightness)
     brightness = np.exp(rng.uniform(low, high, size)).astype(np.float32)
+    fraction = np.empty(size, np.float32)
     share = np.array([pool.share for pool in pools])
     for i in range(size):
         pool = pools[int(rng.choice(len(pools), p=share / share.sum()))]
@@ -68,36 +71,37 @@ def draw_batch(pools: Sequence[Pool], config: PairConfig, size: int, rng: Genera
         image = image[:: rng.choice([-1, 1]), :: rng.choice([-1, 1])]
         if pool.recoloured:
             image = recoloured(image, rng)
-        trio = _scanned(image, config, rng) if pool.sharp else _shortened(image, config, rng)
+        trio, lines = _scanned(image, config, rng) if pool.sharp else _shortened(image, config, rng)
+        fraction[i] = lines / trio[0].shape[0]
         scale = float(np.quantile(trio[0][::2, ::2], SCALE_QUANTILE))
         at = tuple(slice(o, o + c) for o in corner(trio[0].shape, c, rng))
         gain = brightness[i] / max(scale, 1e-12)
         lr[i, 0], hr[i, 0], expected[i, 0] = (part[at] * gain for part in trio)
-    return Batch(lr, hr, expected, brightness)
+    return Batch(lr, hr, expected, brightness, fraction)
 
 
-def _shortened(image: Real, config: PairConfig, rng: Generator) -> tuple[Real, Real, Real]:
-    """(lr, hr, expected) of a scanner's finished image."""
+def _shortened(image: Real, config: PairConfig, rng: Generator) -> tuple[Trio, int]:
+    """(lr, hr, expected) of a scanner's finished image, and the lines kept."""
     lines = draw_lines(image.shape[0], config, rng)
     if rng.random() >= config.phase_share:
-        return np.abs(truncate(image, lines, 0)), image, image
+        return (np.abs(truncate(image, lines, 0)), image, image), lines
     y, x = (np.linspace(-1, 1, n) for n in image.shape)
     y = y[:, None]
     a = rng.normal(0, 2, 5)
     phase = a[0] * y + a[1] * x + a[2] * (y * x) + a[3] * y**2 + a[4] * x**2
-    return np.abs(truncate(image * np.exp(1j * phase).astype(np.complex64), lines, 0)), image, image
+    return (np.abs(truncate(image * np.exp(1j * phase).astype(np.complex64), lines, 0)), image, image), lines
 
 
-def _scanned(scene: Real, config: PairConfig, rng: Generator) -> tuple[Real, Real, Real]:
-    """(lr, hr, expected) of a scene: its full image shortened afterwards, or fewer lines acquired to begin with."""
+def _scanned(scene: Real, config: PairConfig, rng: Generator) -> tuple[Trio, int]:
+    """(lr, hr, expected) and the lines of a scene: its full image cut afterwards, or acquired short to begin with."""
     exposure = expose(scene, draw_acquisition(rng, scene.shape[0]), rng)
     lines = draw_lines(exposure.noisy.shape[0], config, rng)
     if rng.random() < config.short:
-        return acquired_short(exposure, lines, float(rng.uniform(0, 0.7)) if rng.random() < 0.5 else 0.0)
-    return shortened_afterwards(exposure, lines)
+        return acquired_short(exposure, lines, float(rng.uniform(0, 0.7)) if rng.random() < 0.5 else 0.0), lines
+    return shortened_afterwards(exposure, lines), lines
 
 
-def shortened_afterwards(exposure: Exposure, lines: int) -> tuple[Real, Real, Real]:
+def shortened_afterwards(exposure: Exposure, lines: int) -> Trio:
     """(lr, hr, expected) where the magnitude image of the full acquisition is transformed and cut.
 
     Known of the noise is what lies in the band of the cut magnitude image: beyond it, the mean magnitude remains.
@@ -108,7 +112,7 @@ def shortened_afterwards(exposure: Exposure, lines: int) -> tuple[Real, Real, Re
     return np.abs(truncate(hr, lines, 0)), hr, np.asarray(expected, np.float32)
 
 
-def acquired_short(exposure: Exposure, lines: int, strength: float) -> tuple[Real, Real, Real]:
+def acquired_short(exposure: Exposure, lines: int, strength: float) -> Trio:
     """(lr, hr, expected) where only ``lines`` were ever acquired, and a raw filter of ``strength`` covers them.
 
     Known of the noise is what lies in those lines; what the other lines add to the mean magnitude is Rician.

@@ -35,6 +35,22 @@ def test_fine_tuning_goes_into_a_folder_of_its_own(nifti_folder: Path, tmp_path:
     assert summary["start"]["training"]["data"] == "3 patients of study, 1 of them for validation"
 
 
+def test_a_trained_network_knows_how_far_it_may_be_off(nifti_folder: Path, tmp_path: Path) -> None:
+    """For the numbers of steps that people ask for; an engine made of it says so, and its maps follow."""
+    assert _train(nifti_folder, "-q", "-o", str(tmp_path / "runs")) == 0
+    found = json.loads((tmp_path / "runs" / "perfgen-s" / "training.json").read_text())["uncertainty"]
+    assert set(found) == {"2", "5", "10", "50"}
+    assert all(one["scale"] > 0 for one in found.values())
+    engine = tmp_path / "engine"
+    assert run(["export", str(tmp_path / "runs" / "perfgen-s"), "-o", str(engine)]) == 0
+    assert json.loads((engine / "bundle.json").read_text())["uncertainty"] == found
+    out = tmp_path / "out"
+    options = ["--engine", str(engine), "--steps", "2", "--no-report", "--phase-axis", "y", "-o", str(out)]
+    assert run(["sr", str(nifti_folder), *options]) == 0
+    sidecars = [json.loads(path.read_text()) for path in out.rglob("*_sr.json")]
+    assert [sidecar["plan"]["uncertainty"] for sidecar in sidecars] == [found["2"]] * 3
+
+
 def test_a_start_that_is_not_there_is_named_before_anything_is_rendered(tmp_path: Path, capfd: Capture) -> None:
     cache = tmp_path / "cache"
     arguments = ["train", "perfgen-s", "--start", "nowhere", "-o", str(tmp_path / "runs"), "--cache", str(cache)]

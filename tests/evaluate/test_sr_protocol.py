@@ -64,9 +64,11 @@ def test_curves_follow_the_labels_and_the_spread_is_reported(scans: Path, engine
     reference = result.curves["LV blood"]["reference"]
     frames = one.open().array()
     assert_allclose(reference, frames[2:10, 1, 18:24, 18:24].mean((1, 2)), rtol=1e-5)
-    spread, error = result.spread[setting.name]
-    assert spread > 0
-    assert error > 0
+    spread = result.spread[setting.name]
+    assert spread.std > 0
+    assert spread.error > 0
+    assert spread.ratio == pytest.approx(spread.std / spread.error)
+    assert 0 < spread.covered < 1
 
 
 def test_every_nth_frame(scans: Path, engine: Path) -> None:

@@ -156,3 +156,11 @@ def test_the_spread_factor_is_that_of_the_nearest_number_of_steps(tmp_path: Path
     loaded = load(str(write_engine(tmp_path / "engine", spread={"5": 1.5, "50": 1.1})), "sr")
     assert [loaded.spread_factor(n) for n in (1, 5, 20, 40, 500)] == [1.5, 1.5, 1.5, 1.1, 1.1]
     assert load(str(write_engine(tmp_path / "none", spread={})), "sr").spread_factor(5) is None
+
+
+def test_the_uncertainty_is_that_of_the_nearest_number_of_steps(tmp_path: Path) -> None:
+    models = {"5": {"scale": 2.0, "detail": 0.5, "edge": 0.1}, "50": {"scale": 1.0, "detail": 0.2, "edge": 0.0}}
+    loaded = load(str(write_engine(tmp_path / "engine", uncertainty=models)), "sr")
+    found = [loaded.uncertainty(n) for n in (2, 27, 28, 1000)]
+    assert [model.scale for model in found if model is not None] == [2.0, 2.0, 1.0, 1.0]
+    assert load(str(write_engine(tmp_path / "none")), "sr").uncertainty(5) is None

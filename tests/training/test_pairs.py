@@ -47,7 +47,7 @@ def test_same_seed_same_batch(sharp: bool) -> None:
     config = PairConfig(crop=24, fraction=(0.3, 0.5), phase_share=0.3, short=0.3)
     pools = [Pool(images=images, sharp=sharp, recoloured=sharp)]
     a, b, other = (draw_batch(pools, config, 6, np.random.default_rng(seed)) for seed in (1, 1, 2))
-    for name in ("lr", "hr", "expected", "brightness"):
+    for name in ("lr", "hr", "expected", "brightness", "fraction"):
         assert getattr(a, name).tobytes() == getattr(b, name).tobytes()
         assert getattr(a, name).tobytes() != getattr(other, name).tobytes()
 
@@ -227,7 +227,7 @@ def test_every_image_counts_by_what_it_misses() -> None:
     """The weighted squared residual of images that miss much is the same for all: relative errors count."""
     lr = np.zeros((3, 1, 4, 4), np.float32)
     hr = np.ones((3, 1, 4, 4), np.float32) * np.array([0.0, 1.0, 10.0], np.float32)[:, None, None, None]
-    weight = error_weight(Batch(lr, hr, hr, np.ones(3, np.float32)), residual_std=0.1)
+    weight = error_weight(Batch(lr, hr, hr, np.ones(3, np.float32), np.full(3, 0.4, np.float32)), residual_std=0.1)
     power = (hr - lr).reshape(3, -1).var(1) + (hr - lr).reshape(3, -1).mean(1) ** 2
     assert_allclose((weight * power)[1:], 0.01, rtol=2e-3)
     assert weight[0] == pytest.approx(1 / WEIGHT_FLOOR)
