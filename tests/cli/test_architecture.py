@@ -18,7 +18,7 @@ ARROWS = {
     "tasks": {"runtime", "diffusion", "physics", "io"},
     "evaluate": {"tasks", "phantom", "runtime", "diffusion", "physics", "io"},
     "models": set(),
-    "training": {"models", "diffusion", "phantom", "physics", "runtime", "io"},
+    "training": {"models", "diffusion", "phantom", "physics", "runtime", "tasks", "io"},
     "exporting": {"training", "models", "diffusion", "runtime", "io"},
     "cli": {"evaluate", "exporting", "training", "tasks", "runtime", "phantom", "io"},
 }
