@@ -8,10 +8,10 @@ import pytest
 from numpy.typing import NDArray
 
 from cmrsr.runtime.bundle import Bundle, load
-from cmrsr.runtime.cuda import Gpu, gpus
+from cmrsr.runtime.gpu.cuda import Gpu, gpus
+from cmrsr.runtime.gpu.plan import plan_source
+from cmrsr.runtime.gpu.tensor_rt import TensorRtGraph
 from cmrsr.runtime.onnx_runtime import OnnxRuntimeGraph
-from cmrsr.runtime.tensor_rt import TensorRtGraph
-from cmrsr.runtime.tensor_rt_plan import plan_source
 
 Array = NDArray[np.float32]
 BATCH, ROWS, COLUMNS = 2, 16, 12

@@ -9,8 +9,8 @@ import pytest
 
 from cmrsr.errors import CmrsrWarning
 from cmrsr.runtime.bundle import Bundle, load
-from cmrsr.runtime.cuda import Gpu, gpus
-from cmrsr.runtime.tensor_rt_plan import open_plan, plan_source
+from cmrsr.runtime.gpu.cuda import Gpu, gpus
+from cmrsr.runtime.gpu.plan import open_plan, plan_source
 from tests.fake_cuda import FakeCuda
 from tests.fake_gpu import FakeGpu, fake_gpu, install
 from tests.fake_tensorrt import FakeTensorRt

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cmrsr.evaluate.page import Picture
     from cmrsr.evaluate.report_case import ReportCase
     from cmrsr.io.discover import Candidate, Refused
-    from cmrsr.io.nifti_header import TimeAxis
+    from cmrsr.io.nifti.header import TimeAxis
     from cmrsr.runtime.bundle import Bundle
     from cmrsr.runtime.choice import DeviceChoice
     from cmrsr.tasks.batch import CaseResult

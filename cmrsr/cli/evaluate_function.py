@@ -155,7 +155,7 @@ def _real(request: EvaluateFunctionRequest) -> tuple["Cases", list[CmrsrError]]:
     from cmrsr.io.acdc import beats_alone
     from cmrsr.io.discover import discover
     from cmrsr.io.phases import pair_phases
-    from cmrsr.io.references import open_references
+    from cmrsr.io.references.lookup import open_references
 
     assert request.labels is not None
     references = open_references(request.labels)

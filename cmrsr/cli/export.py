@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cmrsr.exporting.recipe import ExportRecipe
     from cmrsr.runtime.bundle import Bundle
     from cmrsr.runtime.choice import Precision
-    from cmrsr.runtime.tensor_rt_plan import PlanRecord
+    from cmrsr.runtime.gpu.plan import PlanRecord
 
 REPOSITORY = Path("triton")
 WIDE = 120  # columns: plans say their sizes
@@ -74,7 +74,7 @@ def run_export_command(request: ExportRequest) -> None:
 def _check(request: ExportRequest) -> None:
     """DeviceError, UsageError: something is missing that would be noticed minutes later."""
     if request.tensorrt:
-        from cmrsr.runtime.cuda import find_gpu
+        from cmrsr.runtime.gpu.cuda import find_gpu
 
         find_gpu(request.gpu)
         need("tensorrt", "tensorrt")
@@ -152,8 +152,8 @@ def _in_precision(recipe: "ExportRecipe", request: ExportRequest) -> "ExportReci
 
 def _plans(bundle: "Bundle", request: ExportRequest) -> "list[PlanRecord]":
     """Build what TensorRT plans are not there yet, and print all."""
-    from cmrsr.runtime.cuda import find_gpu
-    from cmrsr.runtime.tensor_rt_plan import build_plans
+    from cmrsr.runtime.gpu.cuda import find_gpu
+    from cmrsr.runtime.gpu.plan import build_plans
 
     gpu = find_gpu(request.gpu)
     log = messages()

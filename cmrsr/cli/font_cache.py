@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from cmrsr.runtime.cache_folder import cache_path
+from cmrsr.runtime.gpu.cache_folder import cache_path
 
 VARIABLE = "MPLCONFIGDIR"
 

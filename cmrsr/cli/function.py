@@ -35,7 +35,7 @@ def run_function_command(request: FunctionRequest) -> int:
     from cmrsr.evaluate.function_batch import write_table
     from cmrsr.io.acdc import beats_alone
     from cmrsr.io.phases import pair_phases
-    from cmrsr.io.references import open_references
+    from cmrsr.io.references.lookup import open_references
     from cmrsr.tasks.function_files import FunctionFiles
     from cmrsr.tasks.function_plan import FunctionOptions
 

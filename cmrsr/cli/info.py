@@ -108,10 +108,10 @@ def gather() -> dict[str, Any]:
     from cmrsr import __version__
     from cmrsr.errors import EngineError
     from cmrsr.runtime.bundle import load, shipped
-    from cmrsr.runtime.cache_folder import cache_folder
     from cmrsr.runtime.choice import default_threads
-    from cmrsr.runtime.cuda import gpus, why_no_gpu
     from cmrsr.runtime.engine import backends
+    from cmrsr.runtime.gpu.cache_folder import cache_folder
+    from cmrsr.runtime.gpu.cuda import gpus, why_no_gpu
 
     engines: list[dict[str, Any]] = []
     for folder in shipped():

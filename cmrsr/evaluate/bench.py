@@ -16,7 +16,7 @@ from cmrsr.evaluate.contenders import Contender
 from cmrsr.evaluate.rounds import rounds
 from cmrsr.evaluate.workload import Workload
 from cmrsr.runtime.choice import Engine
-from cmrsr.runtime.device_loop import SLOTS
+from cmrsr.runtime.gpu.device_loop import SLOTS
 
 Array = NDArray[np.float32]
 STEPS = (1, 5, 50)  # of the loops whose frames a second are given

@@ -7,8 +7,8 @@ import numpy as np
 
 from cmrsr.io import acdc
 from cmrsr.io.discover import Candidate
-from cmrsr.io.reference import Labelled, Labels, Reference, reference_of_labels
-from cmrsr.io.references import References
+from cmrsr.io.references.lookup import References
+from cmrsr.io.references.reference import Labelled, Labels, Reference, reference_of_labels
 from cmrsr.io.series import Series
 from cmrsr.phantom.examination import Protocol
 from cmrsr.phantom.patient import draw_patient

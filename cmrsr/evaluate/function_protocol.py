@@ -13,7 +13,7 @@ from cmrsr.evaluate.agreement import dice
 from cmrsr.evaluate.function_cases import Case, heart_of, shown_frame
 from cmrsr.evaluate.function_coarse import BASELINES, FACTOR, coarse, made_even
 from cmrsr.evaluate.function_images import ImageScoring, only_finite
-from cmrsr.io.reference import Labels, Reference
+from cmrsr.io.references.reference import Labels, Reference
 from cmrsr.io.series import Series
 from cmrsr.physics.volumes import LV, MYOCARDIUM, RV
 from cmrsr.tasks.function_measure import Measured

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmrsr.errors import UnreadableError, UnusableError
-from cmrsr.io.nifti import nifti_stem, read_nifti
+from cmrsr.io.nifti.series import nifti_stem, read_nifti
 from cmrsr.io.planes import normal_of, slice_centres
-from cmrsr.io.reference_labels import SCAR
+from cmrsr.io.references.labels import SCAR
 from cmrsr.io.series import Series
 from cmrsr.io.studies import NEAR_MM, PARALLEL_DEG
 from cmrsr.physics.volumes import DENSITY_G_ML, LV, MYOCARDIUM, RV

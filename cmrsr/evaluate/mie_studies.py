@@ -8,9 +8,9 @@ from pathlib import Path
 from cmrsr.errors import CmrsrError, UnusableError
 from cmrsr.evaluate.mie_cases import LABEL_ENDINGS, Case, with_labels
 from cmrsr.io.discover import Candidate
-from cmrsr.io.nifti import read_nifti
-from cmrsr.io.nifti_file import read_header
-from cmrsr.io.nifti_header import file_shape
+from cmrsr.io.nifti.file import read_header
+from cmrsr.io.nifti.header import file_shape
+from cmrsr.io.nifti.series import read_nifti
 from cmrsr.io.study_series import StudySeries, look_at
 
 

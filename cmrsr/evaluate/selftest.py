@@ -12,8 +12,8 @@ from cmrsr.evaluate.contenders import Contender, contenders, installed, runtime_
 from cmrsr.evaluate.selftest_runs import Outcome, VirtualScans, run_task
 from cmrsr.runtime.bundle import Bundle, Graph, load
 from cmrsr.runtime.choice import BackendName, DeviceChoice, Engine
-from cmrsr.runtime.cuda import find_gpu
 from cmrsr.runtime.engine import cuda_provider
+from cmrsr.runtime.gpu.cuda import find_gpu
 from cmrsr.runtime.sample import GraphSample, read_sample
 
 Say = Callable[[str], None]

@@ -262,7 +262,7 @@ def _labels_beside(candidate: Candidate, whole: Series, chosen: list[int]) -> ND
     """``<stem>_label.nii.gz`` beside a NIfTI series, if it is there and of the same shape: (t, z, y, x)."""
     if candidate.format != "nifti":
         return None
-    from cmrsr.io.nifti import nifti_stem, read_nifti
+    from cmrsr.io.nifti.series import nifti_stem, read_nifti
 
     path: Path = candidate.paths[0]
     beside = path.with_name(f"{nifti_stem(path)}_label.nii.gz")

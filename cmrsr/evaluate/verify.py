@@ -15,8 +15,8 @@ from cmrsr.evaluate.selftest import allowed
 from cmrsr.runtime.bundle import PORTS, Bundle, Graph
 from cmrsr.runtime.choice import Precision
 from cmrsr.runtime.engine import cuda_provider
+from cmrsr.runtime.gpu.profiles import default_profiles
 from cmrsr.runtime.host_loop import COEFFICIENTS
-from cmrsr.runtime.profiles import default_profiles
 
 Array = NDArray[np.float32]
 SMOOTH_PIXELS = 1.5  # images are: graphs in int8 know no values beyond those of images

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cmrsr.io.discover import Candidate
-from cmrsr.io.nifti import nifti_stem
+from cmrsr.io.nifti.series import nifti_stem
 from cmrsr.io.patient import patient_of
 
 INFO = "Info.cfg"

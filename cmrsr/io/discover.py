@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 from cmrsr.errors import CmrsrError, UnreadableError, UnusableError
 from cmrsr.io.candidate import Candidate as Candidate
 from cmrsr.io.candidate import Refused as Refused
-from cmrsr.io.dicom_candidates import UNUSABLE, DicomFound, find_dicom
+from cmrsr.io.dicom.read.candidates import UNUSABLE, DicomFound, find_dicom
 from cmrsr.io.inputs import common_root, expand_lists, natural_key
 from cmrsr.io.left_out import LeftOut
-from cmrsr.io.nifti import nifti_stem, read_nifti
-from cmrsr.io.nifti_header import TimeAxis
+from cmrsr.io.nifti.header import TimeAxis
+from cmrsr.io.nifti.series import nifti_stem, read_nifti
 from cmrsr.io.printable import safe_name
 from cmrsr.io.series import Series
 from cmrsr.io.walk import FoundFiles, find_files
 
 if TYPE_CHECKING:
-    from cmrsr.io.dicom_time import OnMissing
+    from cmrsr.io.dicom.read.time_axis import OnMissing
 
 _MAX_LISTED = 3
 _log = logging.getLogger(__name__)

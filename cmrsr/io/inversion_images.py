@@ -12,9 +12,9 @@ import numpy as np
 from cmrsr.errors import CmrsrError
 from cmrsr.io.discover import Candidate
 from cmrsr.io.joined import joined, same_place
-from cmrsr.io.nifti import nifti_stem, read_nifti
-from cmrsr.io.nifti_sidecar import read_sidecar
-from cmrsr.io.nifti_times import LEAST_INVERSION_TIMES
+from cmrsr.io.nifti.series import nifti_stem, read_nifti
+from cmrsr.io.nifti.sidecar import read_sidecar
+from cmrsr.io.nifti.times import LEAST_INVERSION_TIMES
 from cmrsr.io.series import Series
 
 SAME_PLACE_MM = 0.1

@@ -17,12 +17,12 @@ from cmrsr.errors import CmrsrError
 from cmrsr.io import acdc
 from cmrsr.io.discover import Candidate
 from cmrsr.io.joined import joined, same_place
-from cmrsr.io.nifti import nifti_stem, read_nifti
-from cmrsr.io.nifti_header import TimeAxis
+from cmrsr.io.nifti.header import TimeAxis
+from cmrsr.io.nifti.series import nifti_stem, read_nifti
 from cmrsr.io.series import Series
 
 if TYPE_CHECKING:
-    from cmrsr.io.dicom_read import DicomInstance
+    from cmrsr.io.dicom.read.instance import DicomInstance
 
 SAME_PLACE_MM = 0.1  # at every corner of the volume: writers round, and a heart that lies elsewhere is another scan
 STRAIGHT = 1e-3  # a direction cosine below it belongs to a plane along the axes

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from cmrsr.errors import CmrsrError, UnreadableError, UnusableError
 from cmrsr.io.candidate import unreadable
-from cmrsr.io.dicom_candidates import damage
-from cmrsr.io.dicom_geometry import SPACING_TOLERANCE
-from cmrsr.io.dicom_split import COSINE_TOLERANCE
-from cmrsr.io.label_maps import holds_labels, named_label
-from cmrsr.io.nifti import read_nifti
-from cmrsr.io.nifti_file import is_nifti_name, read_header
-from cmrsr.io.nifti_header import file_shape
+from cmrsr.io.dicom.read.candidates import damage
+from cmrsr.io.dicom.read.geometry import SPACING_TOLERANCE
+from cmrsr.io.dicom.read.split import COSINE_TOLERANCE
+from cmrsr.io.nifti.file import is_nifti_name, read_header
+from cmrsr.io.nifti.header import file_shape
+from cmrsr.io.nifti.label_maps import holds_labels, named_label
+from cmrsr.io.nifti.series import read_nifti
 from cmrsr.io.outputs import sha256_file
 from cmrsr.io.printable import storable
 from cmrsr.io.series import Series
@@ -118,8 +118,8 @@ def _read_nifti(path: Path) -> Series:
 
 
 def _read_dicom(path: Path, *, explicit: bool) -> tuple[Series, str, str]:
-    from cmrsr.io.dicom_group import assemble, group
-    from cmrsr.io.dicom_read import read_headers
+    from cmrsr.io.dicom.read.group import assemble, group
+    from cmrsr.io.dicom.read.instance import read_headers
 
     instances, skipped = read_headers([path])
     for skip in skipped:

@@ -12,9 +12,9 @@ from cmrsr.errors import CmrsrError, UnreadableError, UnusableError, UsageError
 from cmrsr.io.discover import Candidate, Refused
 from cmrsr.io.inversion_images import join_inversions
 from cmrsr.io.inversions import has_inversion_times
-from cmrsr.io.nifti import read_nifti
-from cmrsr.io.nifti_file import read_header
-from cmrsr.io.nifti_header import TimeAxis, file_shape
+from cmrsr.io.nifti.file import read_header
+from cmrsr.io.nifti.header import TimeAxis, file_shape
+from cmrsr.io.nifti.series import read_nifti
 from cmrsr.io.planes import distances_mm, tilt_deg
 from cmrsr.io.series import Series
 from cmrsr.io.study_series import MAX_INVERSIONS, StudySeries, look_at

@@ -10,13 +10,13 @@ import numpy as np
 from cmrsr.errors import CmrsrError
 from cmrsr.io.discover import Candidate
 from cmrsr.io.inversions import has_inversion_times
-from cmrsr.io.nifti import nifti_stem
-from cmrsr.io.nifti_sidecar import read_sidecar
+from cmrsr.io.nifti.series import nifti_stem
+from cmrsr.io.nifti.sidecar import read_sidecar
 from cmrsr.io.patient import patient_of
 from cmrsr.io.series import Series
 
 if TYPE_CHECKING:
-    from cmrsr.io.dicom_read import DicomInstance
+    from cmrsr.io.dicom.read.instance import DicomInstance
 
 # "unclear": nothing says what it is, it may be either where the user names it so. "apart": certainly neither.
 Role = Literal["cine", "t1", "unclear", "apart"]
@@ -160,7 +160,7 @@ def _study(candidate: Candidate, series: Series | None) -> tuple[str, ...]:
 
 
 def _study_of_files(candidate: Candidate) -> tuple[str, ...]:
-    from cmrsr.io.dicom_read import read_headers
+    from cmrsr.io.dicom.read.instance import read_headers
 
     images, _ = read_headers(candidate.paths[:1])
     return ("dicom", (images[0].study_uid if images else "") or patient_of(candidate.name))

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cmrsr.io.inputs import is_file
-from cmrsr.io.label_maps import holds_labels, label_folder, named_label
 from cmrsr.io.left_out import NAME_FILE, NAME_FOLDER, LeftOutFiles
-from cmrsr.io.nifti_file import is_nifti_name, is_pair, is_pair_name, pair_header
+from cmrsr.io.nifti.file import is_nifti_name, is_pair, is_pair_name, pair_header
+from cmrsr.io.nifti.label_maps import holds_labels, label_folder, named_label
 from cmrsr.io.own_results import OwnResults, is_result_folder, is_truth_folder
 
 DICOM_SUFFIXES = {".dcm", ".dicom", ".ima"}

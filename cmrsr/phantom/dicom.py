@@ -13,12 +13,12 @@ from pydicom.uid import MRImageStorage
 
 from cmrsr import __version__
 from cmrsr.errors import OutputError
-from cmrsr.io.dicom_copy import PROTON_MHZ_PER_TESLA, fill_required, put
-from cmrsr.io.dicom_derive import IMAGE_TYPE, put_plane
-from cmrsr.io.dicom_invent import NO_DATE
-from cmrsr.io.dicom_scale import UINT16, Scale
-from cmrsr.io.dicom_uid import uid_of
-from cmrsr.io.dicom_write import WINDOW_PERCENTILES, put_pixels, save_dicom, take_place
+from cmrsr.io.dicom.uid import uid_of
+from cmrsr.io.dicom.write.derived_tags import IMAGE_TYPE, put_plane
+from cmrsr.io.dicom.write.invented_tags import NO_DATE
+from cmrsr.io.dicom.write.scale import UINT16, Scale
+from cmrsr.io.dicom.write.series import WINDOW_PERCENTILES, put_pixels, save_dicom, take_place
+from cmrsr.io.dicom.write.source_tags import PROTON_MHZ_PER_TESLA, fill_required, put
 from cmrsr.io.outputs import output_errors
 from cmrsr.phantom.scan import Identity, Sequence, VirtualScan
 

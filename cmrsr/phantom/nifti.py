@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cmrsr.io.nifti import NiftiWriter, nifti_writer
-from cmrsr.io.nifti_output import StoredType, output_header
+from cmrsr.io.nifti.output import StoredType, output_header
+from cmrsr.io.nifti.series import NiftiWriter, nifti_writer
 from cmrsr.io.outputs import replacing, write_json_atomic
 from cmrsr.phantom.scan import LABELS, Sequence, VirtualScan
 

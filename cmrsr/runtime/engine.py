@@ -10,7 +10,7 @@ from typing import Any
 from cmrsr.errors import CmrsrWarning, DeviceError, EngineError, OutOfMemoryError
 from cmrsr.runtime.bundle import Bundle, Graph
 from cmrsr.runtime.choice import BackendName, DeviceChoice, Engine
-from cmrsr.runtime.cuda import find_gpu, gpus
+from cmrsr.runtime.gpu.cuda import find_gpu, gpus
 from cmrsr.runtime.smaller_batches import Shapes, SmallerBatches
 
 NO_DRIVER = "no NVIDIA driver is installed here"
@@ -77,8 +77,8 @@ def _tensorrt(bundle: Bundle, graph: Graph, shapes: Shapes, choice: DeviceChoice
     if not any(map(importlib.util.find_spec, TENSORRT)):
         raise DeviceError("TensorRT is not installed: pip install 'cmrsr[tensorrt]'")
     gpu = find_gpu(number)  # before anything of TensorRT is touched
-    from cmrsr.runtime.tensor_rt import TensorRtGraph
-    from cmrsr.runtime.tensor_rt_plan import plan_source
+    from cmrsr.runtime.gpu.plan import plan_source
+    from cmrsr.runtime.gpu.tensor_rt import TensorRtGraph
 
     return TensorRtGraph(plan_source(bundle, graph, choice.precision), graph, shapes, gpu=gpu)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cmrsr.io.reference import Reference
+from cmrsr.io.references.reference import Reference
 from cmrsr.io.series import Series
 from cmrsr.tasks.function_measure import Measured
 from cmrsr.tasks.function_plan import FunctionPlan

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from cmrsr.io.derivation import Derivation
 from cmrsr.io.discover import Candidate
-from cmrsr.io.references import Reference, References
+from cmrsr.io.references.lookup import Reference, References
 from cmrsr.io.series import Series
 from cmrsr.io.survey import Survey
 from cmrsr.runtime.bundle import Task

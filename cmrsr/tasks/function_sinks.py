@@ -62,7 +62,7 @@ def function_sink(
     with ExitStack() as stack:
         images = stack.enter_context(open_images(target, series, layout, derivation, with_std))
         if kind != "dicom":
-            from cmrsr.io.nifti import nifti_writer
+            from cmrsr.io.nifti.series import nifti_writer
 
             path = beside(target, MASKS, ".nii.gz")
             writer = stack.enter_context(
@@ -90,8 +90,8 @@ def _write_findings(
     masks: Path, report: Path, series: Series, layout: Layout, derivation: Derivation, labels: NDArray[np.uint8],
     found: Findings,
 ) -> None:  # fmt: skip
-    from cmrsr.io.dicom_measurements import write_measurements
-    from cmrsr.io.dicom_segmentation import write_segmentation
+    from cmrsr.io.dicom.objects.measurements import write_measurements
+    from cmrsr.io.dicom.objects.segmentation import write_segmentation
 
     with warnings.catch_warnings():
         # of highdicom, about names of one word: they are the source's own

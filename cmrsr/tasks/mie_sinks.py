@@ -19,7 +19,7 @@ from cmrsr.tasks.mie_result import MieFrame
 from cmrsr.tasks.sinks import Sink
 
 if TYPE_CHECKING:
-    from cmrsr.io.dicom_image import Also
+    from cmrsr.io.dicom.write.image import Also
 
 Maps = NDArray[np.floating[Any]] | NDArray[np.uint8]
 STD, SCAR, PROBABILITY, T1_MAP, STRAIN = "_mie_std", "_scar", "_scar_probability", "_t1map", "_strain"
@@ -84,7 +84,7 @@ def _enter_nifti(
     stack: ExitStack, path: Path, t1: Series, volumes: Sequence[Maps], dtype: Any, description: str
 ) -> None:
     """A file is written, and takes its name when the stack is left."""
-    from cmrsr.io.nifti import nifti_writer
+    from cmrsr.io.nifti.series import nifti_writer
 
     shape = (len(volumes), *t1.shape[1:])
     writer = stack.enter_context(
@@ -102,10 +102,10 @@ def mie_dicom_sink(
 
     All appear only when all went well.
     """
-    from cmrsr.io import dicom_parametric as maps
-    from cmrsr.io.dicom_segmentation import write_segmentation
-    from cmrsr.io.dicom_segments import SCAR as SCAR_PARTS
-    from cmrsr.io.dicom_write import dicom_writer
+    from cmrsr.io.dicom.objects import parametric as maps
+    from cmrsr.io.dicom.objects.segmentation import write_segmentation
+    from cmrsr.io.dicom.objects.segments import SCAR as SCAR_PARTS
+    from cmrsr.io.dicom.write.series import dicom_writer
 
     shape = (1, *t1.shape[1:])
     names = [what for what in DICOM if with_std or what != STD]
@@ -149,7 +149,7 @@ def cine_images(t1: Series, cine: Series, pairs: Sequence[SlicePair]) -> tuple["
 
     DICOM names images of the same study alone, and of a slice without a partner there are none.
     """
-    from cmrsr.io.dicom_group import DicomStack
+    from cmrsr.io.dicom.read.group import DicomStack
 
     ours, theirs = t1.source.header, cine.source.header
     if not isinstance(ours, DicomStack):

@@ -67,7 +67,7 @@ class _NiftiSink:
 @contextmanager
 def nifti_sink(target: Path, series: Series, layout: Layout, derivation: Derivation, with_std: bool) -> Iterator[Sink]:
     """``<target>.nii.gz``, and ``<target>_std.nii.gz`` in float32; both appear only when all went well."""
-    from cmrsr.io.nifti import nifti_writer
+    from cmrsr.io.nifti.series import nifti_writer
 
     def writer(path: Path, dtype: Literal["same", "float32"]) -> AbstractContextManager[Any]:
         return nifti_writer(
@@ -114,7 +114,7 @@ def dicom_sink(
 
     offset, suffix: of the series' number and description, which tell several results of one derivation apart.
     """
-    from cmrsr.io.dicom_write import dicom_writer
+    from cmrsr.io.dicom.write.series import dicom_writer
 
     with ExitStack() as stack:
         map_path = std = None
@@ -134,7 +134,7 @@ def dicom_sink(
             )  # fmt: skip
             yield sink
             if std is not None:
-                from cmrsr.io.dicom_parametric import write_parametric_map
+                from cmrsr.io.dicom.objects.parametric import write_parametric_map
 
                 write_parametric_map(
                     map_partial, series, derivation, std, affine=layout.affine, shape=layout.shape,

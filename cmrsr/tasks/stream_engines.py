@@ -13,7 +13,7 @@ from cmrsr.tasks.sr import SrOptions
 USUAL = 96  # pixels along and across a perfusion image: what is compiled before the first has come
 MAX_KEPT = 4
 # What the first frame would import; the readers are there already.
-LATER = ("cmrsr.io.dicom_group", "cmrsr.io.dicom_read", "cmrsr.io.dicom_write", "scipy.ndimage")
+LATER = ("cmrsr.io.dicom.read.group", "cmrsr.io.dicom.read.instance", "cmrsr.io.dicom.write.series", "scipy.ndimage")
 
 
 class WarmEngines:

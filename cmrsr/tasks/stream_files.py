@@ -12,7 +12,7 @@ from cmrsr import __version__
 from cmrsr.errors import CmrsrWarning, OutputError, UnusableError
 from cmrsr.io.arrivals import Arrival
 from cmrsr.io.derivation import Derivation
-from cmrsr.io.nifti import nifti_stem, nifti_writer
+from cmrsr.io.nifti.series import nifti_stem, nifti_writer
 from cmrsr.io.outputs import output_errors, refuse_overwriting, replacing
 from cmrsr.io.printable import safe_name
 from cmrsr.io.single_frames import WHOLE_SERIES, SingleFrame
@@ -123,11 +123,11 @@ class _Header:
         derivation: Derivation,
     ) -> None:  # fmt: skip
         """One image, with the identifiers and the source's place in time that do not depend on the others."""
-        from cmrsr.io.dicom_copy import put
-        from cmrsr.io.dicom_image import image_header, plan_result
-        from cmrsr.io.dicom_scale import choose_scale
-        from cmrsr.io.dicom_uid import uid_of
-        from cmrsr.io.dicom_write import WINDOW_PERCENTILES, put_pixels, save_dicom
+        from cmrsr.io.dicom.uid import uid_of
+        from cmrsr.io.dicom.write.image import image_header, plan_result
+        from cmrsr.io.dicom.write.scale import choose_scale
+        from cmrsr.io.dicom.write.series import WINDOW_PERCENTILES, put_pixels, save_dicom
+        from cmrsr.io.dicom.write.source_tags import put
 
         shape, (source,) = (1, *output.shape), frame.series.source.header.table[0]
         if self._shared is None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from cmrsr.errors import CmrsrError, UnusableError
 from cmrsr.io.candidate import Candidate
-from cmrsr.io.nifti_header import TimeAxis
+from cmrsr.io.nifti.header import TimeAxis
 from cmrsr.io.series import Series
 from cmrsr.io.survey import MIN_MATRIX, Survey, survey
 from cmrsr.runtime.bundle import Bundle, Task

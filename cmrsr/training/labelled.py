@@ -14,8 +14,8 @@ from cmrsr.errors import CmrsrError, UnusableError
 from cmrsr.io.discover import Candidate, discover
 from cmrsr.io.patient import patient_of
 from cmrsr.io.phases import pair_phases
-from cmrsr.io.reference import Reference
-from cmrsr.io.reference_labels import LabelReferences
+from cmrsr.io.references.labels import LabelReferences
+from cmrsr.io.references.reference import Reference
 from cmrsr.io.series import Series
 from cmrsr.physics.volumes import LV, STRUCTURES
 from cmrsr.training.cache import FULL_SCALE

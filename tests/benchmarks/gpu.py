@@ -162,7 +162,7 @@ def no_gpu() -> str | None:
     """Why there is nothing to measure."""
     import torch
 
-    from cmrsr.runtime.cuda import why_no_gpu
+    from cmrsr.runtime.gpu.cuda import why_no_gpu
 
     if torch.cuda.is_available() or cuda_provider():
         return None

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cmrsr.io.nifti import nifti_writer
+from cmrsr.io.nifti.series import nifti_writer
 from cmrsr.io.series import Series
 from cmrsr.io.survey import survey
 from cmrsr.models.ssd import ssd

@@ -18,7 +18,7 @@ import numpy as np
 from cmrsr.evaluate.ceilings import LayersAlone
 from cmrsr.evaluate.rounds import rounds
 from cmrsr.evaluate.workload import Workload
-from cmrsr.io.nifti import nifti_writer
+from cmrsr.io.nifti.series import nifti_writer
 from cmrsr.io.series import Series
 from cmrsr.physics.kspace import degrade
 from cmrsr.runtime.bundle import Bundle, load

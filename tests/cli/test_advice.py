@@ -220,7 +220,7 @@ def test_the_other_format_of_a_result_that_cannot_be_written(
         raise ValueError("Invalid value for VR UI")
 
     write_series(tmp_path / "in", images(4, 1, 32, 24))
-    monkeypatch.setattr("cmrsr.io.dicom_write.save_dicom", broken)
+    monkeypatch.setattr("cmrsr.io.dicom.write.series.save_dicom", broken)
     assert run(["sr", str(tmp_path / "in"), "--engine", str(engine), "--no-report"]) == 7
     assert "write the other format with --format" in capfd.readouterr().err
     assert run(["sr", str(tmp_path / "in"), "--engine", str(engine), "--no-report", "--format", "nifti"]) == 0

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,14 @@ def imported(path: Path, *, at_start_only: bool = False) -> set[str]:
 
 def test_every_room_is_on_the_map() -> None:
     assert {p.name for p in PACKAGE.iterdir() if (p / "__init__.py").exists()} == set(ARROWS)
+
+
+def test_every_folder_with_code_is_installed() -> None:
+    """The list in pyproject.toml is by hand, for the engines lie elsewhere in a checkout."""
+    listed = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    found = {".".join(p.parent.relative_to(PACKAGE.parent).parts) for p in PACKAGE.rglob("*.py")}
+    assert set(listed) == found | {"cmrsr.engines"}
+    assert all((PACKAGE.parent / name.replace(".", "/") / "__init__.py").is_file() for name in found)
 
 
 @pytest.mark.parametrize("room", ARROWS)
@@ -108,7 +117,7 @@ def test_everything_but_training_imports_without_torch() -> None:
         f"""
 for room in {WITHOUT_TORCH!r}:
     package = importlib.import_module("cmrsr." + room)
-    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         importlib.import_module(module.name)
 cmrsr.super_resolve, cmrsr.Series, cmrsr.SrOptions, cmrsr.DeviceChoice
 """,

@@ -53,7 +53,7 @@ def test_int8_needs_a_folder_of_its_own(tmp_path: Path, capfd: Capture) -> None:
 
 
 def test_plans_without_a_gpu(engine: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cmrsr.runtime.cuda._look", lambda: ([], "no NVIDIA driver: install one"))
+    monkeypatch.setattr("cmrsr.runtime.gpu.cuda._look", lambda: ([], "no NVIDIA driver: install one"))
     assert run(["export", str(engine), "--tensorrt"]) == 6
     captured = capfd.readouterr()
     assert "no NVIDIA driver" in captured.err
@@ -80,8 +80,8 @@ def test_triton_gets_the_plan_for_the_widest_range(
     engine: Path, fake_gpu: FakeGpu, tmp_path: Path, capfd: Capture
 ) -> None:
     from cmrsr.runtime.bundle import load
-    from cmrsr.runtime.cuda import find_gpu
-    from cmrsr.runtime.tensor_rt_plan import build_plans
+    from cmrsr.runtime.gpu.cuda import find_gpu
+    from cmrsr.runtime.gpu.plan import build_plans
 
     models = tmp_path / "models"
     assert run(["export", str(engine), "--tensorrt", "--layout", "triton", "-o", str(models)]) == 0

@@ -13,7 +13,7 @@ from cmrsr.errors import DeviceError
 from cmrsr.evaluate import selftest
 from cmrsr.evaluate.selftest_runs import Outcome
 from cmrsr.runtime import bundle
-from cmrsr.runtime.cuda import Gpu
+from cmrsr.runtime.gpu.cuda import Gpu
 from tests.sampled_engine import write_sampled_engine
 
 Capture = pytest.CaptureFixture[str]
@@ -25,7 +25,7 @@ def engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine without a GPU and with one engine, whose runs make sense."""
     monkeypatch.setattr(bundle, "engines_folder", lambda: tmp_path / "engines")
     monkeypatch.setenv("CMRSR_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("cmrsr.runtime.cuda._look", lambda: ([], "no NVIDIA driver"))
+    monkeypatch.setattr("cmrsr.runtime.gpu.cuda._look", lambda: ([], "no NVIDIA driver"))
     monkeypatch.setattr(selftest, "cuda_provider", lambda: False)
     monkeypatch.setattr(selftest, "VirtualScans", lambda: SimpleNamespace(make=lambda task: None))
     monkeypatch.setattr(selftest, "run_task", lambda *_: Outcome(True, "makes sense", {"gain": 1.0}, (np.ones(2),)))
@@ -49,7 +49,7 @@ def test_it_names_gpu_cache_and_precisions(capfd: Capture, tmp_path: Path, monke
     text = capfd.readouterr().out
     assert "none: no NVIDIA driver" in text
     assert str(tmp_path / "cache")[:40] in text
-    monkeypatch.setattr("cmrsr.runtime.cuda._look", lambda: ([Gpu(0, "Big One", (9, 0), 80 * 2**30, 13000)], None))
+    monkeypatch.setattr("cmrsr.runtime.gpu.cuda._look", lambda: ([Gpu(0, "Big One", (9, 0), 80 * 2**30, 13000)], None))
     monkeypatch.setenv("CMRSR_CACHE", "")
     assert run(["info"]) == 0
     text = capfd.readouterr().out

@@ -105,7 +105,7 @@ def test_a_library_error_on_writing_is_an_output_error(
         raise ValueError("Invalid value for VR UI")
 
     save_nifti(tmp_path / "a.nii.gz", acquired_frames(3))
-    monkeypatch.setattr("cmrsr.io.nifti.NiftiWriter.write", broken)
+    monkeypatch.setattr("cmrsr.io.nifti.series.NiftiWriter.write", broken)
     assert run(["sr", str(tmp_path / "a.nii.gz"), "--engine", str(engine)]) == 7
     assert "the result cannot be written (ValueError: Invalid value for VR UI)" in capfd.readouterr().err
     assert not (tmp_path / "a_cmrsr").exists()
@@ -126,7 +126,7 @@ def test_a_defect_in_the_work_is_still_one(
 def test_a_header_that_breaks_the_reader_is_a_case_of_its_own(
     engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cmrsr.io import dicom_read
+    from cmrsr.io.dicom.read import instance as dicom_read
     from tests.io.dicom_files import images, write_series
 
     paths = write_series(tmp_path / "study" / "dcm", images(4, 1, 32, 24))

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cmrsr.io.reference import Reference
+from cmrsr.io.references.reference import Reference
 from cmrsr.io.series import Series
 from cmrsr.physics.volumes import LV, MYOCARDIUM, RV, disc_areas, find_phases, ventricle, volumes_ml
 from cmrsr.physics.wall import SegmentWall

@@ -10,7 +10,7 @@ from cmrsr.errors import UnusableError
 from cmrsr.evaluate.function_cases import Case
 from cmrsr.evaluate.function_coarse import zero_filling
 from cmrsr.evaluate.function_protocol import FULL, RESTORED, CaseScore, Condition, Protocol, Run, evaluate_case
-from cmrsr.io.reference import Labelled, reference_of_labels
+from cmrsr.io.references.reference import Labelled, reference_of_labels
 from cmrsr.io.series import Series, Source
 from cmrsr.physics.volumes import disc_areas, find_phases, ventricle, volumes_ml
 from cmrsr.tasks.function_measure import Measured

@@ -13,7 +13,7 @@ from cmrsr.evaluate import function_report, style
 from cmrsr.evaluate.function_report import batch_pictures, report_case, timeline_of
 from cmrsr.evaluate.report import CAUTION, ReportRun, write_report
 from cmrsr.evaluate.report_case import ReportCase
-from cmrsr.io.reference import Reference
+from cmrsr.io.references.reference import Reference
 from cmrsr.runtime.bundle import Bundle, load
 from cmrsr.tasks.batch import CaseResult
 from cmrsr.tasks.function_details import FunctionDetails

@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from cmrsr.errors import UnreadableError, UnusableError
 from cmrsr.evaluate.mie_cases import Enhancement, on_window, slice_of, true_scar_g, with_labels
-from cmrsr.io.nifti import read_nifti
+from cmrsr.io.nifti.series import read_nifti
 from cmrsr.io.series import Series
 from cmrsr.physics.volumes import DENSITY_G_ML
 from cmrsr.tasks.function_window import READING_MM

@@ -156,7 +156,7 @@ def test_what_is_asked_for_and_absent_ends_it(
     there = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if "tensorrt" in name else there(name))
     monkeypatch.setattr(selftest, "cuda_provider", lambda: False)
-    monkeypatch.setattr("cmrsr.runtime.cuda._look", lambda: ([], "no NVIDIA driver"))
+    monkeypatch.setattr("cmrsr.runtime.gpu.cuda._look", lambda: ([], "no NVIDIA driver"))
     (check,) = tested("any", **asked)
     assert (check.what, check.exit_code) == ("device", 6)
     assert check.found.startswith(message)

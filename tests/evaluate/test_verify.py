@@ -12,7 +12,7 @@ from cmrsr.evaluate.contenders import Contender
 from cmrsr.evaluate.verify import example, verify
 from cmrsr.runtime.bundle import PORTS, Bundle, Graph, load, shipped
 from cmrsr.runtime.choice import DeviceChoice
-from cmrsr.runtime.profiles import default_profiles
+from cmrsr.runtime.gpu.profiles import default_profiles
 from tests.engines import engine, manifest_of, write_engine
 
 Array = NDArray[np.float32]

@@ -25,11 +25,11 @@ from pydicom.uid import (
 
 from cmrsr.errors import CmrsrError, UnreadableError
 from cmrsr.io.derivation import Derivation
-from cmrsr.io.dicom_elements import EXPLICIT, element_at, end_of_value
-from cmrsr.io.dicom_group import assemble, group
-from cmrsr.io.dicom_read import read_headers
-from cmrsr.io.dicom_window import CutOffError, Window
-from cmrsr.io.dicom_write import dicom_writer
+from cmrsr.io.dicom.read.elements import EXPLICIT, element_at, end_of_value
+from cmrsr.io.dicom.read.group import assemble, group
+from cmrsr.io.dicom.read.instance import read_headers
+from cmrsr.io.dicom.read.window import CutOffError, Window
+from cmrsr.io.dicom.write.series import dicom_writer
 from cmrsr.io.series import Series
 from tests.fuzz.harness import command
 from tests.io.dicom_files import images, write_enhanced, write_series

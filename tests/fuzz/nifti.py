@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmrsr.io.discover import discover
-from cmrsr.io.nifti import nifti_writer, read_nifti
+from cmrsr.io.nifti.series import nifti_writer, read_nifti
 from cmrsr.io.series import Series
 from cmrsr.io.survey import survey
 from tests.fuzz.harness import command

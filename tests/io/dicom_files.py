@@ -14,8 +14,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.tag import Tag
 from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage
 
-from cmrsr.io.dicom_group import DicomGroup, assemble, group
-from cmrsr.io.dicom_read import read_headers
+from cmrsr.io.dicom.read.group import DicomGroup, assemble, group
+from cmrsr.io.dicom.read.instance import read_headers
 from cmrsr.io.series import Series
 
 ROOT = "1.2.826.0.1.3680043.8.498.7"

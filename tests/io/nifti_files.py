@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from cmrsr.io.nifti import nifti_writer
+from cmrsr.io.nifti.series import nifti_writer
 from cmrsr.io.series import Series
 
 FLOAT32 = 1e-6  # the matrices of a NIfTI header are float32

@@ -14,7 +14,7 @@ from cmrsr.errors import UnusableError
 from cmrsr.io.background import background_of
 from cmrsr.io.derivation import Derivation
 from cmrsr.io.joined import joined
-from cmrsr.io.nifti import read_nifti
+from cmrsr.io.nifti.series import read_nifti
 from cmrsr.io.series import Series
 from cmrsr.io.survey import survey
 from cmrsr.tasks.sinks import Layout, dicom_sink, nifti_sink

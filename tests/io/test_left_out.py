@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cmrsr.errors import UnreadableError, UnusableError
 from cmrsr.io.discover import discover, find_series
-from cmrsr.io.label_maps import MAX_LABELS, holds_labels, label_folder, named_label
+from cmrsr.io.nifti.label_maps import MAX_LABELS, holds_labels, label_folder, named_label
 from tests.io.dicom_files import images, write_series
 
 SHAPE = (12, 10, 2, 4)

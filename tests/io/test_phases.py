@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from cmrsr.errors import UnusableError
 from cmrsr.io.derivation import Derivation
-from cmrsr.io.dicom_write import dicom_writer
+from cmrsr.io.dicom.write.series import dicom_writer
 from cmrsr.io.discover import Candidate, discover
-from cmrsr.io.nifti import nifti_writer, read_nifti
+from cmrsr.io.nifti.series import nifti_writer, read_nifti
 from cmrsr.io.phases import pair_phases
 from cmrsr.io.survey import survey
 from tests.conftest import oblique_affine

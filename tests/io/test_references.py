@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from cmrsr.errors import CmrsrError, UnreadableError, UnusableError
 from cmrsr.io.discover import discover
-from cmrsr.io.nifti import read_nifti
+from cmrsr.io.nifti.series import read_nifti
 from cmrsr.io.phases import pair_phases
-from cmrsr.io.reference import Labelled, reference_of_labels
-from cmrsr.io.reference_names import parse_name
-from cmrsr.io.references import Reference, open_references
+from cmrsr.io.references.lookup import Reference, open_references
+from cmrsr.io.references.names import parse_name
+from cmrsr.io.references.reference import Labelled, reference_of_labels
 from cmrsr.io.series import Series, Source
 from tests.conftest import oblique_affine
 

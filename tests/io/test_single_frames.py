@@ -126,6 +126,6 @@ def test_a_library_error_is_unreadable(tmp_path: Path, monkeypatch: pytest.Monke
         raise NotImplementedError("Unknown Value Representation")
 
     path = one_dicom(tmp_path / "I1.dcm")
-    monkeypatch.setattr("cmrsr.io.dicom_read.read_headers", broken)
+    monkeypatch.setattr("cmrsr.io.dicom.read.instance.read_headers", broken)
     with pytest.raises(UnreadableError, match=r"I1\.dcm: cannot be read"):
         read(path)

@@ -14,8 +14,8 @@ from pydicom.dataset import Dataset
 from cmrsr.errors import CmrsrError, UnreadableError, UnusableError, UsageError
 from cmrsr.io.discover import Candidate, discover
 from cmrsr.io.inversions import has_inversion_times, no_inversion_times, with_inversion_times
-from cmrsr.io.nifti import read_nifti
-from cmrsr.io.nifti_header import TimeAxis
+from cmrsr.io.nifti.header import TimeAxis
+from cmrsr.io.nifti.series import read_nifti
 from cmrsr.io.series import Series
 from cmrsr.io.studies import Pairs, pair_studies
 from tests.conftest import oblique_affine

@@ -14,8 +14,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
 from cmrsr.io.discover import Candidate, discover
-from cmrsr.io.nifti import read_nifti
-from cmrsr.io.references import open_references
+from cmrsr.io.nifti.series import read_nifti
+from cmrsr.io.references.lookup import open_references
 from cmrsr.io.series import Series
 from cmrsr.physics.volumes import LV, RV
 from cmrsr.runtime.bundle import Bundle, load

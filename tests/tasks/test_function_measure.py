@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from cmrsr.io.dicom_measure_codes import QUANTITIES
+from cmrsr.io.dicom.objects.measure_codes import QUANTITIES
 from cmrsr.phantom.patient import draw_patient
 from cmrsr.phantom.truth import heart_truth
 from cmrsr.physics.volumes import disc_areas

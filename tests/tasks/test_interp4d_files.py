@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from cmrsr.errors import CmrsrWarning
 from cmrsr.io.discover import Candidate
-from cmrsr.io.nifti import read_nifti
+from cmrsr.io.nifti.series import read_nifti
 from cmrsr.io.series import Series
 from cmrsr.io.survey import survey
 from cmrsr.runtime.bundle import Bundle, load

@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from cmrsr.io.derivation import Derivation
 from cmrsr.io.discover import discover
-from cmrsr.io.nifti import read_nifti
+from cmrsr.io.nifti.series import read_nifti
 from cmrsr.io.series import Series
 from cmrsr.tasks.mie_plan import SlicePair
 from cmrsr.tasks.mie_result import MieFrame
@@ -153,18 +153,18 @@ def test_a_file_that_cannot_be_written_leaves_nothing(
     scans: dict[str, tuple[Series, Series]], tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where others of the same case were written before."""
-    import cmrsr.io.dicom_parametric
-    import cmrsr.io.nifti
+    import cmrsr.io.dicom.objects.parametric
+    import cmrsr.io.nifti.series
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     if kind == "dicom":
-        monkeypatch.setattr(cmrsr.io.dicom_parametric, "_parametric_map", full)
+        monkeypatch.setattr(cmrsr.io.dicom.objects.parametric, "_parametric_map", full)
     else:
-        writes: Callable[..., None] = cmrsr.io.nifti.NiftiWriter.write
+        writes: Callable[..., None] = cmrsr.io.nifti.series.NiftiWriter.write
         monkeypatch.setattr(
-            cmrsr.io.nifti.NiftiWriter, "write",
+            cmrsr.io.nifti.series.NiftiWriter, "write",
             lambda one, volume: full() if "strain" in one._path.name else writes(one, volume),
         )  # fmt: skip
     with pytest.raises(OSError, match="No space"), opened(kind, tmp_path, scans[kind]) as sink:
@@ -195,7 +195,7 @@ def test_images_say_that_they_are_synthetic(dicom: Path) -> None:
 
 def test_an_acquired_source_keeps_its_tags_elsewhere(scans: dict[str, tuple[Series, Series]], tmp_path: Path) -> None:
     """What is left out is left out of synthetic images alone."""
-    from cmrsr.io.dicom_write import dicom_writer
+    from cmrsr.io.dicom.write.series import dicom_writer
 
     _, t1 = scans["dicom"]
     derivation = Derivation(
