@@ -13,7 +13,7 @@ from cmrsr.io.series import Series
 from cmrsr.physics.volumes import LV, MYOCARDIUM, RV
 from tests.conftest import oblique_affine
 from tests.heart_engine import TISSUE
-from tests.io.dicom_files import SPACING, write_series
+from tests.io.dicom.dicom_files import SPACING, write_series
 
 Array = NDArray[np.float64]
 UNIT = 400.0  # grey value of the LV's blood
@@ -126,7 +126,7 @@ class Heart:
         return path
 
     def save_dicom(self, folder: Path) -> Path:
-        """One series a slice; the spacing has to be that of ``tests.io.dicom_files``."""
+        """One series a slice; the spacing has to be that of ``tests.io.dicom.dicom_files``."""
         assert (self.gap_mm, *self.pixel_mm) == SPACING
 
         def phases(ds: Dataset, t: int, z: int) -> None:

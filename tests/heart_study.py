@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 
 from tests.beating_heart import Heart, dicom_heart
 from tests.infarct_engine import SCAR_T1_S, T1_S
-from tests.io.dicom_files import ROOT, lps_position, write_series
+from tests.io.dicom.dicom_files import ROOT, lps_position, write_series
 from tests.recovering_heart import Recovery
 
 ENHANCED_S = dict(zip((*T1_S, SCAR_T1_S), (0.35, 0.25, 0.5, 0.4, 0.3), strict=True))  # by the native T1

@@ -23,7 +23,7 @@ from cmrsr.phantom.patient import draw_patient
 from cmrsr.phantom.scans import scan_patient
 from cmrsr.runtime.choice import default_threads
 from tests.conftest import save_nifti
-from tests.io.dicom_files import write_series
+from tests.io.dicom.dicom_files import write_series
 
 SIZE, SLICES, FRACTION = 96, 6, 0.36
 BEAT_S = 0.8  # 75 a minute

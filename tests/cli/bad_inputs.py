@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 
 from tests.conftest import oblique_affine, perfusion_frames, save_nifti
-from tests.io.dicom_files import ORIGIN, ROW, dataset, images, put_pixels, save, write_series
+from tests.io.dicom.dicom_files import ORIGIN, ROW, dataset, images, put_pixels, save, write_series
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import pytest
 from cmrsr.cli import run
 from tests.conftest import save_nifti
 from tests.engines import acquired_frames
-from tests.io.dicom_files import images, write_series
+from tests.io.dicom.dicom_files import images, write_series
 
 Capture = pytest.CaptureFixture[str]
 Arguments = list[str | Path]

@@ -19,7 +19,7 @@ from cmrsr.io.series import Series
 from cmrsr.tasks import verdicts
 from cmrsr.tasks.series_facts import facts_of, plane_of
 from tests.conftest import oblique_affine, perfusion_frames, save_nifti
-from tests.io.dicom_files import images, write_series
+from tests.io.dicom.dicom_files import images, write_series
 
 Capture = pytest.CaptureFixture[str]
 COMMANDS = ["sr", "interp4d", "function", "mie"]

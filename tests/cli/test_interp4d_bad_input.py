@@ -15,7 +15,7 @@ from tests.cli.bad_inputs import BAD, BadInput
 from tests.cli.test_interp4d_runs import save_cine
 from tests.cli.test_sr_bad_input import Capture, only_line, tree
 from tests.conftest import save_nifti
-from tests.io.dicom_files import images, write_series
+from tests.io.dicom.dicom_files import images, write_series
 
 __all__ = ["interp_engine"]
 

@@ -21,7 +21,7 @@ from cmrsr.tasks.interp4d import OVERLAP, TILE
 from tests.cine import beating_frames, interp_engine, write_interp_engine
 from tests.cli.test_sr_runs import Capture, digests, load, read, series_in, statuses
 from tests.conftest import oblique_affine
-from tests.io.dicom_files import write_series
+from tests.io.dicom.dicom_files import write_series
 
 __all__ = ["interp_engine"]
 

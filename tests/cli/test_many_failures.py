@@ -127,7 +127,7 @@ def test_a_header_that_breaks_the_reader_is_a_case_of_its_own(
     engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from cmrsr.io.dicom.read import instance as dicom_read
-    from tests.io.dicom_files import images, write_series
+    from tests.io.dicom.dicom_files import images, write_series
 
     paths = write_series(tmp_path / "study" / "dcm", images(4, 1, 32, 24))
     save_nifti(tmp_path / "study" / "good.nii.gz", acquired_frames(3))

@@ -25,7 +25,7 @@ from tests.engines import acquired_frames, write_engine
 from tests.heart_engine import TISSUE, write_heart_engine
 from tests.heart_study import STUDY, Study
 from tests.infarct_engine import write_infarct_engine
-from tests.io.dicom_files import write_series
+from tests.io.dicom.dicom_files import write_series
 
 CHECKOUT = Path(__file__).parents[2]
 CACHE = Path("home/.cache/cmrsr")

@@ -14,7 +14,7 @@ from cmrsr.cli import run
 from cmrsr.io.printable import MAX_STEM_BYTES, printable, safe_name, short_name, storable
 from tests.conftest import save_nifti
 from tests.engines import acquired_frames
-from tests.io.dicom_files import images, write_series
+from tests.io.dicom.dicom_files import images, write_series
 
 FRAMES = acquired_frames(3)
 Capture = pytest.CaptureFixture[str]

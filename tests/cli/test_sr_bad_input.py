@@ -202,7 +202,7 @@ def test_a_strict_device_that_is_absent(
 
 def test_a_folder_of_strangers_in_the_output(engine: Path, tmp_path: Path, capfd: Capture) -> None:
     """A DICOM result takes a folder of its own, and leaves one that holds anything else alone."""
-    from tests.io.dicom_files import images, write_series
+    from tests.io.dicom.dicom_files import images, write_series
 
     write_series(tmp_path / "scan", images(4, 1, 32, 24))
     stranger = tmp_path / "out" / "5_perfusion_rest_sr" / "thesis.tex"

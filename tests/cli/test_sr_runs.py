@@ -24,7 +24,7 @@ from cmrsr.io.outputs import sha256_file
 from cmrsr.io.series import Series
 from tests.conftest import oblique_affine, save_nifti
 from tests.engines import acquired_frames, write_engine
-from tests.io.dicom_files import write_series
+from tests.io.dicom.dicom_files import write_series
 
 Capture = pytest.CaptureFixture[str]
 

@@ -32,7 +32,7 @@ from cmrsr.io.dicom.read.window import CutOffError, Window
 from cmrsr.io.dicom.write.series import dicom_writer
 from cmrsr.io.series import Series
 from tests.fuzz.harness import command
-from tests.io.dicom_files import images, write_enhanced, write_series
+from tests.io.dicom.dicom_files import images, write_enhanced, write_series
 
 DERIVATION = Derivation(
     task="sr", engine="tiny", engine_version="1", engine_digest="0" * 64, software_version="0", parameters={"seed": 1}

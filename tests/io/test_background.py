@@ -18,7 +18,7 @@ from cmrsr.io.nifti.series import read_nifti
 from cmrsr.io.series import Series
 from cmrsr.io.survey import survey
 from cmrsr.tasks.sinks import Layout, dicom_sink, nifti_sink
-from tests.io.nifti_files import copy, numbers, save
+from tests.io.nifti.nifti_files import copy, numbers, save
 
 SHAPE = (12, 10, 2, 6)
 DERIVATION = Derivation(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cmrsr.errors import UnreadableError, UnusableError
 from cmrsr.io.discover import discover, find_series
 from cmrsr.io.nifti.label_maps import MAX_LABELS, holds_labels, label_folder, named_label
-from tests.io.dicom_files import images, write_series
+from tests.io.dicom.dicom_files import images, write_series
 
 SHAPE = (12, 10, 2, 4)
 OURS = {"software": "cmrsr 0.1.0"}

@@ -17,7 +17,7 @@ from cmrsr.io.nifti.series import nifti_writer, read_nifti
 from cmrsr.io.phases import pair_phases
 from cmrsr.io.survey import survey
 from tests.conftest import oblique_affine
-from tests.io.dicom_files import images, write_series
+from tests.io.dicom.dicom_files import images, write_series
 
 VOLUME = (9, 10, 3)
 

@@ -11,7 +11,7 @@ from cmrsr.errors import UnreadableError, UnusableError
 from cmrsr.io.discover import discover
 from cmrsr.io.single_frames import LeftOutError, SingleFrame, read_single_frame
 from tests.conftest import save_nifti
-from tests.io.dicom_files import dataset, images, save, write_enhanced, write_series
+from tests.io.dicom.dicom_files import dataset, images, save, write_enhanced, write_series
 
 N_CUTS = 60
 

@@ -19,7 +19,7 @@ from cmrsr.io.nifti.series import read_nifti
 from cmrsr.io.series import Series
 from cmrsr.io.studies import Pairs, pair_studies
 from tests.conftest import oblique_affine
-from tests.io.dicom_files import NORMAL, ROOT, images, lps_position, write_series
+from tests.io.dicom.dicom_files import NORMAL, ROOT, images, lps_position, write_series
 
 # MOLLI 5(3)3 as acquired, ms: the times are in no order
 MOLLI = [100.0, 1010, 1930, 2840, 3750, 180, 1090, 2010]

@@ -28,7 +28,7 @@ from cmrsr.tasks.function_plan import FunctionOptions
 from tests.beating_heart import Heart, dicom_heart, orientations
 from tests.dicom_tools import complaints_of
 from tests.heart_engine import heart_engine
-from tests.io.dicom_files import COLUMN, ROW, SPACING, lps_position
+from tests.io.dicom.dicom_files import COLUMN, ROW, SPACING, lps_position
 
 __all__ = ["heart_engine"]
 

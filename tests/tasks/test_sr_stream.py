@@ -29,7 +29,7 @@ from cmrsr.tasks.stream_log import FrameResult, Latencies, StreamLog, Timing
 from tests.conftest import save_nifti
 from tests.dicom_tools import complaints_of
 from tests.engines import acquired_frames
-from tests.io.dicom_files import write_series
+from tests.io.dicom.dicom_files import write_series
 
 Act = Callable[[], object]
 PATIENCE = 2000  # looks

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cmrsr.errors import CmrsrError, OutputError, UnreadableError, UnusableError
+from cmrsr.io.nifti import series as nifti
 from cmrsr.io.nifti.series import nifti_stem, nifti_writer, read_nifti
-from cmrsr.io.nifti.series import series as nifti
 from cmrsr.io.series import Series
-from tests.io.nifti_files import FLOAT32, ORIENTATIONS, SPACING, copy, numbers, patch, save, turned
+from tests.io.nifti.nifti_files import FLOAT32, ORIENTATIONS, SPACING, copy, numbers, patch, save, turned
 
 # --- round trips ------------------------------------------------------------------------------------------------------
 

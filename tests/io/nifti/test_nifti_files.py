@@ -16,7 +16,7 @@ from cmrsr.io.discover import discover
 from cmrsr.io.nifti.file import find_voxels
 from cmrsr.io.nifti.series import nifti_writer, read_nifti
 from cmrsr.io.outputs import resolve_output
-from tests.io.nifti_files import copy, numbers, patch, save, turned
+from tests.io.nifti.nifti_files import copy, numbers, patch, save, turned
 
 SHAPE = (9, 8, 2, 4)
 VOX_OFFSET = 108

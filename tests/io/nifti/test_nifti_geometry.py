@@ -13,7 +13,7 @@ from cmrsr.errors import UnusableError
 from cmrsr.io.joined import joined
 from cmrsr.io.nifti.series import read_nifti
 from cmrsr.io.series import Series
-from tests.io.nifti_files import SPACING, copy, numbers, patch, save, turned
+from tests.io.nifti.nifti_files import SPACING, copy, numbers, patch, save, turned
 
 PIXDIM, UNITS, QFORM_CODE, SFORM_CODE, QUATERNION, QOFFSET, SROW = 76, 123, 252, 254, 256, 268, 280
 SIZES = np.diag([*SPACING, 1.0])

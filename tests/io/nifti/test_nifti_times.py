@@ -9,7 +9,7 @@ import pytest
 
 from cmrsr.io.nifti.series import nifti_writer, read_nifti
 from cmrsr.io.series import Series
-from tests.io.nifti_files import numbers, save
+from tests.io.nifti.nifti_files import numbers, save
 
 
 def stepped(folder: Path, n: int, step: float, unit: str = "msec", *, name: str = "scan", tr: float = 0.0) -> Series:
