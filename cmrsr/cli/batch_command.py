@@ -18,10 +18,10 @@ from cmrsr.errors import UsageError
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from cmrsr.evaluate.page import Picture
-    from cmrsr.evaluate.report_case import ReportCase
     from cmrsr.io.discover import Candidate, Refused
     from cmrsr.io.nifti.header import TimeAxis
+    from cmrsr.report.case import ReportCase
+    from cmrsr.report.page import Picture
     from cmrsr.runtime.bundle import Bundle
     from cmrsr.runtime.choice import DeviceChoice
     from cmrsr.tasks.batch import CaseResult
@@ -158,7 +158,7 @@ def run_batch_command(request: BatchRequest, task: BatchTask[Any]) -> int:
     page = out / shard_file("report.html", shard)
     # A run that found everything done leaves the report of the run that did it.
     if pages and (any(r.status != "skipped" for r in results) or not page.exists()):
-        from cmrsr.evaluate.report import ReportRun, write_report
+        from cmrsr.report.report import ReportRun, write_report
 
         run = ReportRun(
             title=task.title, command=command, version=__version__, started=started,
@@ -195,7 +195,7 @@ class Pages:
             self._preparing.join()
 
     def add(self, result: "CaseResult") -> None:
-        from cmrsr.evaluate.report import MAX_ILLUSTRATED, plain_case
+        from cmrsr.report.report import MAX_ILLUSTRATED, plain_case
 
         illustrated = sum(bool(case.pictures) for case in self.cases) < MAX_ILLUSTRATED
         try:

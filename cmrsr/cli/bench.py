@@ -14,9 +14,9 @@ from cmrsr.cli.tables import tables
 from cmrsr.errors import DeviceError
 
 if TYPE_CHECKING:
-    from cmrsr.evaluate.bench import Comparison, Measured
-    from cmrsr.evaluate.ceilings import Ceiling
-    from cmrsr.evaluate.contenders import Contender
+    from cmrsr.diagnostics.bench import Comparison, Measured
+    from cmrsr.diagnostics.ceilings import Ceiling
+    from cmrsr.diagnostics.contenders import Contender
     from cmrsr.runtime.bundle import Bundle
 
 SECONDS = 4.0  # of measuring an engine; loading it and starting it afresh come on top
@@ -28,9 +28,9 @@ def run_bench(engines: list[str], device: str, backend: str, threads: int | None
 
     DeviceError: nothing of what was asked for runs here.
     """
-    from cmrsr.evaluate.bench import compare
-    from cmrsr.evaluate.contenders import cpu_ceilings, oracle
-    from cmrsr.evaluate.workload import usual
+    from cmrsr.diagnostics.bench import compare
+    from cmrsr.diagnostics.contenders import cpu_ceilings, oracle
+    from cmrsr.diagnostics.workload import usual
     from cmrsr.runtime.choice import default_threads
 
     bundles = chosen(engines)
@@ -69,7 +69,7 @@ def chosen(names: list[str]) -> "list[Bundle]":
 
 def everything(device: str, backend: str, threads: int | None) -> "list[Contender]":
     """The runtime's backends, and torch where it is installed and none is asked for by name."""
-    from cmrsr.evaluate.contenders import any_gpu, contenders
+    from cmrsr.diagnostics.contenders import any_gpu, contenders
 
     found = contenders(device, backend, threads)
     if backend == "auto" and all(importlib.util.find_spec(name) for name in ("torch", "safetensors")):
@@ -82,7 +82,7 @@ def everything(device: str, backend: str, threads: int | None) -> "list[Contende
 
 def torch_contenders(device: str, threads: int | None) -> "list[Contender]":
     """bf16 where the device computes in it, and float32."""
-    from cmrsr.evaluate.contenders import Contender, cpu_precisions
+    from cmrsr.diagnostics.contenders import Contender, cpu_precisions
     from cmrsr.exporting.torch_engine import load_torch
     from cmrsr.runtime.choice import DeviceChoice, Precision
 
@@ -98,7 +98,7 @@ def torch_contenders(device: str, threads: int | None) -> "list[Contender]":
 
 def gpu_ceilings(found: "Sequence[Contender]") -> "list[Ceiling]":
     """A matrix product by torch in every arithmetic, if there is a GPU among the contenders and torch to use it."""
-    from cmrsr.evaluate.ceilings import Arithmetic, Ceiling
+    from cmrsr.diagnostics.ceilings import Arithmetic, Ceiling
 
     gpu = next((one.choice.device for one in found if one.choice.device != "cpu"), None)
     if gpu is None or importlib.util.find_spec("torch") is None:

@@ -20,9 +20,9 @@ from cmrsr.cli.batch_command import parse_time_axis
 from cmrsr.errors import CmrsrError, UsageError
 
 if TYPE_CHECKING:
-    from cmrsr.evaluate.page import Picture
-    from cmrsr.evaluate.report import ReportRun
-    from cmrsr.evaluate.statistics import Comparison
+    from cmrsr.metrics.statistics import Comparison
+    from cmrsr.report.page import Picture
+    from cmrsr.report.report import ReportRun
     from cmrsr.runtime.bundle import Bundle, Task
     from cmrsr.runtime.choice import DeviceChoice
 
@@ -57,7 +57,6 @@ class EvaluateRequest:
 def run_evaluate_sr_command(request: EvaluateRequest) -> int:
     """Score every series, write ``evaluation.json``, ``evaluation.csv`` and ``evaluation.html``, print the table."""
     from cmrsr import __version__
-    from cmrsr.evaluate.report import ReportRun
     from cmrsr.evaluate.sr_protocol import (
         BEST_AT_ONE,
         LOWER_IS_BETTER,
@@ -70,9 +69,10 @@ def run_evaluate_sr_command(request: EvaluateRequest) -> int:
         parse_settings,
     )
     from cmrsr.evaluate.sr_summary import as_csv, pictures, protocol_words, summary
-    from cmrsr.evaluate.statistics import compare_methods
     from cmrsr.io.discover import Candidate, discover
     from cmrsr.io.outputs import resolve_output
+    from cmrsr.metrics.statistics import compare_methods
+    from cmrsr.report.report import ReportRun
     from cmrsr.runtime.bundle import load
 
     started, clock = datetime.now(UTC), time.monotonic()
@@ -187,8 +187,8 @@ def write_evaluation(
     best_at_one: Sequence[str] = (),
 ) -> None:
     """Write ``evaluation.json``, ``evaluation.csv`` (``table``) and ``evaluation.html``. Raises OutputError."""
-    from cmrsr.evaluate.report import write_evaluation_report
     from cmrsr.io.outputs import write_json_atomic, write_text_atomic
+    from cmrsr.report.report import write_evaluation_report
 
     write_json_atomic(out / "evaluation.json", record)
     write_text_atomic(out / "evaluation.csv", table)

@@ -62,8 +62,8 @@ def run_evaluate_function_command(request: EvaluateFunctionRequest) -> int:
     from cmrsr.evaluate.function_protocol import Protocol, evaluate_case
     from cmrsr.evaluate.function_record import as_csv, summary
     from cmrsr.evaluate.function_summary import engine_rows
-    from cmrsr.evaluate.report import ReportRun
     from cmrsr.io.outputs import write_json_atomic, write_text_atomic
+    from cmrsr.report.report import ReportRun
     from cmrsr.tasks.batch import output_folder
     from cmrsr.tasks.function_plan import FunctionOptions
 

@@ -58,7 +58,7 @@ def run_evaluate_interp_command(request: EvaluateInterpRequest) -> int:
     from cmrsr.evaluate.interp_protocol import evaluate_case
     from cmrsr.evaluate.interp_score import LOWER_IS_BETTER
     from cmrsr.evaluate.interp_summary import as_csv, compare, protocol_words, summary
-    from cmrsr.evaluate.report import ReportRun
+    from cmrsr.report.report import ReportRun
     from cmrsr.runtime.bundle import load
     from cmrsr.tasks.batch import output_folder
     from cmrsr.tasks.interp4d import Engines

@@ -65,9 +65,9 @@ def run_evaluate_mie_command(request: EvaluateMieRequest) -> int:
 
     ``slices.csv``.
     """
-    from cmrsr.evaluate.lpips import Lpips
     from cmrsr.evaluate.mie_protocol import add_baselines, evaluate_case
     from cmrsr.evaluate.mie_studies import NoReferenceError
+    from cmrsr.metrics.lpips import Lpips
     from cmrsr.tasks.batch import output_folder
     from cmrsr.tasks.mie_plan import MieOptions
 
@@ -128,8 +128,8 @@ def _write(
     from cmrsr.evaluate.mie_charts import pictures
     from cmrsr.evaluate.mie_page import protocol_words, write_mie_page
     from cmrsr.evaluate.mie_record import as_csv, slices_as_csv, summary
-    from cmrsr.evaluate.report import ReportRun
     from cmrsr.io.outputs import write_json_atomic, write_text_atomic
+    from cmrsr.report.report import ReportRun
 
     names = list(bundles)
     record = {

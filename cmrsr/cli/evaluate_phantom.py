@@ -19,8 +19,8 @@ from cmrsr.cli.console import messages, searching
 from cmrsr.errors import CmrsrError, UsageError
 
 if TYPE_CHECKING:
-    from cmrsr.evaluate.compared_scans import RealSeries
-    from cmrsr.evaluate.phantom_report import PhantomEvaluation
+    from cmrsr.realism.compared_scans import RealSeries
+    from cmrsr.realism.report import PhantomEvaluation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +39,12 @@ class EvaluatePhantomRequest:
 def run_evaluate_phantom_command(request: EvaluatePhantomRequest) -> None:
     """Measure virtual hearts, compare virtual with real scans where there are any, write figures, numbers and page."""
     from cmrsr import __version__
-    from cmrsr.evaluate.compared_scans import collect_virtual
-    from cmrsr.evaluate.image_statistics import ImageStatistics, collect
-    from cmrsr.evaluate.phantom_report import PhantomEvaluation, write_phantom_evaluation
-    from cmrsr.evaluate.population import measures
     from cmrsr.io.outputs import resolve_output
     from cmrsr.phantom.patient import draw_patient
+    from cmrsr.realism.compared_scans import collect_virtual
+    from cmrsr.realism.image_statistics import ImageStatistics, collect
+    from cmrsr.realism.population import measures
+    from cmrsr.realism.report import PhantomEvaluation, write_phantom_evaluation
 
     started, clock = datetime.now(UTC), time.monotonic()
     for flag, value, least in (
@@ -87,8 +87,8 @@ def run_evaluate_phantom_command(request: EvaluatePhantomRequest) -> None:
 def _real_series(request: EvaluatePhantomRequest) -> tuple[list["RealSeries"], list[CmrsrError]]:
     if not request.inputs:
         return [], []
-    from cmrsr.evaluate.compared_scans import real_series
     from cmrsr.io.discover import discover
+    from cmrsr.realism.compared_scans import real_series
 
     with searching(quiet=request.quiet):
         candidates, refused, root = discover(request.inputs)
@@ -97,8 +97,8 @@ def _real_series(request: EvaluatePhantomRequest) -> tuple[list["RealSeries"], l
 
 
 def _print(evaluation: "PhantomEvaluation") -> None:
-    from cmrsr.evaluate.population import GROUP_NAMES, MEETING, confusion, summarise
-    from cmrsr.evaluate.realism import by_kind, n_patients, widest_gap
+    from cmrsr.realism.distance import by_kind, n_patients, widest_gap
+    from cmrsr.realism.population import GROUP_NAMES, MEETING, confusion, summarise
 
     console = Console(stderr=True, highlight=False)
     table = Table("healthy hearts", "", "virtual", "published", "difference", "spread")
@@ -124,7 +124,7 @@ def _print(evaluation: "PhantomEvaluation") -> None:
 
 
 def _print_realism(console: Console, kind: str, real: Sequence[Any], virtual: Sequence[Any]) -> None:
-    from cmrsr.evaluate.realism import distance
+    from cmrsr.realism.distance import distance
 
     table = Table(f"{kind} images", "distance / spread of the real", "covered")
     for one in distance(real, virtual).values():

@@ -175,8 +175,8 @@ def _plans(bundle: "Bundle", request: ExportRequest) -> "list[PlanRecord]":
 
 def _verify(bundle: "Bundle", request: ExportRequest) -> None:
     """Print the errors of all backends. EngineError: one is larger than allowed."""
-    from cmrsr.evaluate.contenders import Contender
-    from cmrsr.evaluate.verify import verify
+    from cmrsr.diagnostics.contenders import Contender
+    from cmrsr.diagnostics.verify import verify
     from cmrsr.runtime.choice import DeviceChoice
 
     others = []

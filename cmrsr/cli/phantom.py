@@ -33,11 +33,11 @@ class PhantomRequest:
 def run_phantom_command(request: PhantomRequest) -> None:
     """Write virtual patients below the output folder, several at a time."""
     from cmrsr.errors import UsageError
-    from cmrsr.evaluate.study_figure import study_figure
-    from cmrsr.evaluate.style import png
     from cmrsr.io.outputs import replacing
     from cmrsr.phantom.examination import KINDS, Protocol
     from cmrsr.phantom.write import Study, write_study
+    from cmrsr.realism.study import study_figure
+    from cmrsr.report.style import png
 
     if request.workers is not None and request.workers < 1:
         raise UsageError(f"--workers {request.workers}: expected at least 1")

@@ -12,7 +12,7 @@ from rich.table import Table
 from cmrsr.cli.console import SIGNS, line, messages
 
 if TYPE_CHECKING:
-    from cmrsr.evaluate.selftest import Check
+    from cmrsr.diagnostics.selftest import Check
 
 
 def run_selftest(
@@ -22,7 +22,7 @@ def run_selftest(
 
     console: where the table goes; None for none.
     """
-    from cmrsr.evaluate.selftest import SelfTest, run_checks
+    from cmrsr.diagnostics.selftest import SelfTest, run_checks
     from cmrsr.runtime.bundle import shipped
     from cmrsr.runtime.choice import BackendName
 

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cmrsr.evaluate import figures, style
-from cmrsr.evaluate.agreement_figures import LEAST_PAIRS, bland_altman_figure
 from cmrsr.evaluate.function_coarse import BASELINES
-from cmrsr.evaluate.function_contours import CONTOURS, inside_field
 from cmrsr.evaluate.function_images import HEART_PSNR, HEART_SSIM, PSNR, SSIM, TCI
 from cmrsr.evaluate.function_protocol import FULL, MASKS, REGRESSION, ZERO_FILLED, CaseScore, Protocol, truths
 from cmrsr.evaluate.function_summary import CERTAIN, EF, LOW_EF, UNITS, by_patient, method_name, pairs_of
-from cmrsr.evaluate.page import Picture
+from cmrsr.report import figures, style
+from cmrsr.report.agreement_figures import LEAST_PAIRS, bland_altman_figure
+from cmrsr.report.contours import CONTOURS, inside_field
+from cmrsr.report.page import Picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmrsr.errors import UnusableError
-from cmrsr.evaluate.baselines import bicubic, lanczos
 from cmrsr.io.series import Series, Source
+from cmrsr.metrics.baselines import bicubic, lanczos
 from cmrsr.physics.fourier import centre_crop, fftnc, ifftnc
 from cmrsr.physics.kspace import zero_fill_plane
 from cmrsr.tasks.geometry import zero_filled

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cmrsr.evaluate import style
-from cmrsr.evaluate.figures import SHEET_WIDTH
-from cmrsr.evaluate.interp_figures import Timeline
+from cmrsr.report import style
+from cmrsr.report.figures import SHEET_WIDTH
+from cmrsr.report.movies import Timeline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmrsr.errors import UnusableError
-from cmrsr.evaluate.agreement import temporal_consistency
-from cmrsr.evaluate.metrics import psnr, ssim
 from cmrsr.io.series import Series
+from cmrsr.metrics.agreement import temporal_consistency
+from cmrsr.metrics.images import psnr, ssim
 
 Array = NDArray[np.float32]
 Scores = dict[str, NDArray[np.float64]]

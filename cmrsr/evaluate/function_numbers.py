@@ -4,10 +4,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cmrsr.evaluate.facts import Fact
-from cmrsr.evaluate.page import signed
-from cmrsr.evaluate.report_case import FactTable
 from cmrsr.physics.volumes import Ventricle
+from cmrsr.report.case import FactTable
+from cmrsr.report.facts import Fact
+from cmrsr.report.page import signed
 from cmrsr.tasks.function_details import FunctionDetails
 from cmrsr.tasks.function_measure import Measured
 

@@ -4,8 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from cmrsr.evaluate import report
-from cmrsr.evaluate.agreement import Agreement, Detection, Interval
 from cmrsr.evaluate.function_images import LOWER_IS_BETTER
 from cmrsr.evaluate.function_protocol import FULL, CaseScore, Protocol, failures_of
 from cmrsr.evaluate.function_record import labels_against_body
@@ -24,9 +22,11 @@ from cmrsr.evaluate.function_summary import (
     input_name,
     rows_of,
 )
-from cmrsr.evaluate.page import Picture, duration, figures, signed, table, warning_list, write_page
-from cmrsr.evaluate.report import ReportRun
-from cmrsr.evaluate.statistics import Comparison
+from cmrsr.metrics.agreement import Agreement, Detection, Interval
+from cmrsr.metrics.statistics import Comparison
+from cmrsr.report import report
+from cmrsr.report.page import Picture, duration, figures, signed, table, warning_list, write_page
+from cmrsr.report.report import ReportRun
 
 FIGURES = {
     **dict.fromkeys(("PSNR (dB)",), 2), **dict.fromkeys(("SSIM", "TCI", "EF r", "AUC"), 3),

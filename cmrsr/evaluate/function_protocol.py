@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmrsr.errors import CmrsrError, UnusableError, UsageError
-from cmrsr.evaluate.agreement import dice
 from cmrsr.evaluate.function_cases import Case, heart_of, shown_frame
 from cmrsr.evaluate.function_coarse import BASELINES, FACTOR, coarse, made_even
 from cmrsr.evaluate.function_images import ImageScoring, only_finite
 from cmrsr.io.references.reference import Labels, Reference
 from cmrsr.io.series import Series
+from cmrsr.metrics.agreement import dice
 from cmrsr.physics.volumes import LV, MYOCARDIUM, RV
 from cmrsr.tasks.function_measure import Measured
 from cmrsr.tasks.geometry import Affine, window_around

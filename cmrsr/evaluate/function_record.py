@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from cmrsr.evaluate.agreement import agreement
 from cmrsr.evaluate.function_coarse import ZERO_FILLING
 from cmrsr.evaluate.function_protocol import (
     MASKS,
@@ -33,7 +32,8 @@ from cmrsr.evaluate.function_summary import (
     engine_rows,
     rows_of,
 )
-from cmrsr.evaluate.statistics import Comparison
+from cmrsr.metrics.agreement import agreement
+from cmrsr.metrics.statistics import Comparison
 
 
 def summary(results: Sequence[CaseScore], engines: Sequence[str], protocol: Protocol) -> dict[str, Any]:

@@ -6,18 +6,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from cmrsr.evaluate import facts, style
-from cmrsr.evaluate.agreement_figures import agreement_pictures
-from cmrsr.evaluate.function_contours import contour_movie, contour_sheet, slices_shown
 from cmrsr.evaluate.function_figures import LEAST_ROUND, STANDS_OUT, causal_figure, describe_links, volume_curves
 from cmrsr.evaluate.function_numbers import as_words, function_table, reference_rows, reference_table, words
-from cmrsr.evaluate.function_wall import bulls_eye
-from cmrsr.evaluate.interp_figures import Timeline, playing
-from cmrsr.evaluate.page import Picture
-from cmrsr.evaluate.report import illustrated_case, plain_case
-from cmrsr.evaluate.report_case import ReportCase
 from cmrsr.io.series import Series
 from cmrsr.physics.volumes import LV
+from cmrsr.report import facts, style
+from cmrsr.report.agreement_figures import agreement_pictures
+from cmrsr.report.bulls_eye import bulls_eye
+from cmrsr.report.case import ReportCase
+from cmrsr.report.contours import contour_movie, contour_sheet, slices_shown
+from cmrsr.report.movies import Timeline, playing
+from cmrsr.report.page import Picture
+from cmrsr.report.report import illustrated_case, plain_case
 from cmrsr.runtime.bundle import Bundle
 from cmrsr.tasks.batch import CaseResult
 from cmrsr.tasks.function_details import FunctionDetails

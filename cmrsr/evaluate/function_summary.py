@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cmrsr.evaluate.agreement import Agreement, Detection, agreement, detection
 from cmrsr.evaluate.function_coarse import BASELINES, ZERO_FILLING
 from cmrsr.evaluate.function_images import PSNR, SSIM, TCI
 from cmrsr.evaluate.function_protocol import (
@@ -21,7 +20,8 @@ from cmrsr.evaluate.function_protocol import (
     Protocol,
     truths,
 )
-from cmrsr.evaluate.statistics import Comparison, compare_methods, per_patient
+from cmrsr.metrics.agreement import Agreement, Detection, agreement, detection
+from cmrsr.metrics.statistics import Comparison, compare_methods, per_patient
 
 EF, LOW_EF = "EF", 50.0  # percent: below it function counts as abnormal
 CERTAIN = 0.5  # probability of it from which a case is called abnormal

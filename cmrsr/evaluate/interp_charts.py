@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cmrsr.evaluate import figures, style
 from cmrsr.evaluate.interp_protocol import Protocol, SeriesResult
 from cmrsr.evaluate.interp_published import STANDARDS
 from cmrsr.evaluate.interp_score import GRADIENT, HEART_PSNR, PSNR, SSIM
 from cmrsr.evaluate.interp_summary import Gaps, gap_means, methods_of
-from cmrsr.evaluate.page import Picture
-from cmrsr.evaluate.statistics import Comparison, per_patient
+from cmrsr.metrics.statistics import Comparison, per_patient
+from cmrsr.report import figures, style
+from cmrsr.report.page import Picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,12 +5,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cmrsr.evaluate import facts, style
-from cmrsr.evaluate import interp_figures as figures
-from cmrsr.evaluate.interp_figures import PERCENT, Timeline
-from cmrsr.evaluate.page import Picture
-from cmrsr.evaluate.report import illustrated_case, plain_case
-from cmrsr.evaluate.report_case import ReportCase
+from cmrsr.report import facts, movies, style
+from cmrsr.report.case import ReportCase
+from cmrsr.report.movies import PERCENT, Timeline
+from cmrsr.report.page import Picture
+from cmrsr.report.report import illustrated_case, plain_case
 from cmrsr.runtime.bundle import Bundle
 from cmrsr.tasks.batch import CaseResult
 from cmrsr.tasks.interp4d_files import InterpDetails, is_acquired
@@ -106,14 +105,14 @@ def _movie(details: InterpDetails, timeline: Timeline) -> Picture:
         pace = NO_TIMES_BEAT_MS / timeline.end if timeline.cyclic else NO_TIMES_FRAME_MS
         said = "at a pace of our choice, one beat a second" if timeline.cyclic else "at a pace of our choice"
         said += ": the file gives no times"
-    kept, durations = figures.playing(timeline, shown.frames, pace)
+    kept, durations = movies.playing(timeline, shown.frames, pace)
     played = len(shown.before[kept])
     thinned = "" if played == len(timeline.frames) else f" {played} of the {len(timeline.frames)} frames are played."
     marks = [
         (bool(acquired), f"{'acquired' if acquired else 'new'} · {timeline.at(timeline.frames[t])}")
         for t, acquired in zip(shown.frames[kept], shown.acquired[kept], strict=True)
     ]
-    data = figures.movie(shown.before[kept], shown.after[kept], marks, durations, aspect=_aspect(details))
+    data = movies.movie(shown.before[kept], shown.after[kept], marks, durations, aspect=_aspect(details))
     return Picture(
         title="Movie",
         caption="Left: the acquired frames, each held until the next. Right: the result, in the same grey window; a "
@@ -126,10 +125,8 @@ def _movie(details: InterpDetails, timeline: Timeline) -> Picture:
 def _profile(details: InterpDetails, timeline: Timeline) -> Picture:
     shown = details.shown
     _, *pixel_mm = details.series.spacing_mm
-    line = figures.busiest_line(shown.after)
-    chart = figures.profile(
-        shown.before, shown.after, line, timeline, shown.frames, pixel_mm=(pixel_mm[0], pixel_mm[1])
-    )
+    line = movies.busiest_line(shown.after)
+    chart = movies.profile(shown.before, shown.after, line, timeline, shown.frames, pixel_mm=(pixel_mm[0], pixel_mm[1]))
     beats = " The beat is shown twice: a jump at the dashed line would be a jump from one beat to the next."
     return Picture(
         title="Profile over time",
@@ -156,7 +153,7 @@ def _certainty(details: InterpDetails, timeline: Timeline, bundle: Bundle, optio
         curves[f"spread of {options.samples} samples"] = percent * shown.frame_std
         said.append(_spread_words(bundle, options))
     if not curves:
-        chart = figures.unsampled(timeline, percent * shown.change, percent * shown.refinement, acquired)
+        chart = movies.unsampled(timeline, percent * shown.change, percent * shown.refinement, acquired)
         return Picture(
             title="Where to look with care",
             caption="No uncertainty was sampled: run with --steps 5 --samples 8 to get one. Instead: where "
@@ -170,7 +167,7 @@ def _certainty(details: InterpDetails, timeline: Timeline, bundle: Bundle, optio
         title="Uncertainty of every frame",
         caption=f"{' '.join(said)} Acquired frames (dots) are as measured. Look with care at the frames under the "
         f"peaks. {scale}{more}",
-        data=style.png(figures.uncertainty(timeline, curves, acquired)),
+        data=style.png(movies.uncertainty(timeline, curves, acquired)),
     )
 
 
@@ -211,7 +208,7 @@ def _interval(details: InterpDetails, timeline: Timeline) -> Picture:
     maps = np.float32(100 / plan.scale) * maps
     ends = np.append(timeline.acquired, timeline.end)[[first, first + 1]]
     at = [timeline.at(time) if timeline.unit == "ms" else "measured" for time in ends]
-    chart = figures.interval(
+    chart = movies.interval(
         [
             (f"acquired {first + 1}", at[0], acquired(first), None),
             *(("new", timeline.at(timeline.frames[shown.frames[i]]), shown.after[i], maps[i]) for i in inside),

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from cmrsr.errors import UnusableError
 from cmrsr.evaluate.interp_published import PADDED_MAE, PADDED_PSNR, PADDED_SSIM, Standard
-from cmrsr.evaluate.metrics import ssim
+from cmrsr.metrics.images import ssim
 
 PSNR, SSIM, MAE, GRADIENT = "PSNR (dB)", "SSIM", "MAE", "through-plane error (%)"
 HEART_PSNR, HEART_SSIM, CLEAN_PSNR = "PSNR heart (dB)", "SSIM heart", "PSNR to noise-free (dB)"

@@ -12,7 +12,7 @@ from cmrsr.evaluate.interp_methods import BASELINES, LINEAR
 from cmrsr.evaluate.interp_protocol import Protocol, SeriesResult
 from cmrsr.evaluate.interp_published import STANDARDS
 from cmrsr.evaluate.interp_score import CLEAN_PSNR, GRADIENT, HEART_PSNR, pooled_psnr
-from cmrsr.evaluate.statistics import Comparison, Paired, compare_methods
+from cmrsr.metrics.statistics import Comparison, Paired, compare_methods
 
 MOST_NOTES = 20  # on the page; the JSON has all
 Gaps = Mapping[int, Sequence[SeriesResult]]  # results with every n-th frame kept, by n

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from cmrsr.evaluate.batch_table import write_batch_table
+from cmrsr.report.batch_table import write_batch_table
 from cmrsr.tasks.batch import CaseResult
 from cmrsr.tasks.mie_measure import CSV_COLUMNS, csv_row
 

@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from cmrsr.evaluate import style
-from cmrsr.evaluate.figures import SHEET_WIDTH
-from cmrsr.evaluate.function_wall import draw_bulls_eye
 from cmrsr.evaluate.mie_scales import STRAIN_LIMITS, STRAIN_MAP, T1_MAP, wall_t1_limits
 from cmrsr.physics.scar import SegmentTable
+from cmrsr.report import style
+from cmrsr.report.bulls_eye import draw_bulls_eye
+from cmrsr.report.figures import SHEET_WIDTH
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

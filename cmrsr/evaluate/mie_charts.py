@@ -6,9 +6,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cmrsr.evaluate import figures, style
-from cmrsr.evaluate.agreement_figures import LEAST_PAIRS, bland_altman_figure
-from cmrsr.evaluate.function_contours import crop_to_heart, inside_field
 from cmrsr.evaluate.mie_images import PSNR, SCAR_PSNR, SCAR_SSIM, SSIM
 from cmrsr.evaluate.mie_protocol import MOVED, CaseScore, ShownSlice
 from cmrsr.evaluate.mie_summary import (
@@ -21,8 +18,11 @@ from cmrsr.evaluate.mie_summary import (
     transmurality_agreement,
     volume_pairs,
 )
-from cmrsr.evaluate.page import Picture
 from cmrsr.physics.volumes import LV, MYOCARDIUM
+from cmrsr.report import figures, style
+from cmrsr.report.agreement_figures import LEAST_PAIRS, bland_altman_figure
+from cmrsr.report.contours import crop_to_heart, inside_field
+from cmrsr.report.page import Picture
 from cmrsr.tasks.function_window import READING_MM
 
 if TYPE_CHECKING:

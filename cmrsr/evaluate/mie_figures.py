@@ -7,13 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion
 
-from cmrsr.evaluate import style
-from cmrsr.evaluate.figures import SHEET_WIDTH
-from cmrsr.evaluate.study_figure import OUTLINES
 from cmrsr.physics.inversion_motion import recovered
 from cmrsr.physics.scar import inner_wall
 from cmrsr.physics.t1_fit import T1Fit, fit_t1
 from cmrsr.physics.volumes import LV, MYOCARDIUM
+from cmrsr.report import style
+from cmrsr.report.figures import SHEET_WIDTH
 from cmrsr.tasks.mie_measure import INNER_BLOOD
 from cmrsr.tasks.mie_result import MieSlice
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 SCAR, REST, WALL, BLOOD = "scar", "wall without scar", "LV wall", "blood"
-COLOURS = {SCAR: OUTLINES["scar"], REST: style.PALETTE[2], WALL: style.PALETTE[2], BLOOD: style.PALETTE[0]}
+COLOURS = {SCAR: style.OUTLINES["scar"], REST: style.PALETTE[2], WALL: style.PALETTE[2], BLOOD: style.PALETTE[0]}
 DASHES = {SCAR: "-", REST: (0, (5, 1.5)), WALL: "-", BLOOD: (0, (1.5, 1.2))}  # apart without their colours too
 MARKERS = {SCAR: "s", REST: "o", WALL: "o", BLOOD: "^"}
 LEAST_PIXELS = 6  # of a region that has a curve of its own

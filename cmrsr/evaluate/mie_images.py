@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter, minimum_filter
 
 from cmrsr.errors import UnusableError
-from cmrsr.evaluate.metrics import SSIM_RADIUS, ssim, ssim_map
+from cmrsr.metrics.images import SSIM_RADIUS, ssim, ssim_map
 from cmrsr.physics.infarct_signs import enhancement_scale, heart_crop
 from cmrsr.tasks.function_window import READING_MM
 from cmrsr.tasks.mie_grid import Shift

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from cmrsr.evaluate.function_numbers import UNKNOWN, words
 from cmrsr.evaluate.mie_slices import part_of
-from cmrsr.evaluate.report_case import FactTable
 from cmrsr.physics.scar import SegmentTable
 from cmrsr.physics.wall import SEGMENT_NAMES
+from cmrsr.report.case import FactTable
 from cmrsr.tasks.mie_measure import MieMeasured, SliceNumbers
 
 NO_SCAR = "no scar found"

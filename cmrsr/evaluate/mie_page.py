@@ -4,8 +4,6 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 
-from cmrsr.evaluate import report
-from cmrsr.evaluate.agreement import Agreement, Interval
 from cmrsr.evaluate.mie_baselines import BEST_INVERSION, T1_MAP, T1_THRESHOLD
 from cmrsr.evaluate.mie_images import FARTHEST_MM, LOWER_IS_BETTER, LPIPS
 from cmrsr.evaluate.mie_protocol import CLEAN, MOVED, REFERENCES, UNMOVED, CaseScore, Swapped, failures_of
@@ -24,10 +22,12 @@ from cmrsr.evaluate.mie_summary import (
     strain_agreement,
     swap_row,
 )
-from cmrsr.evaluate.page import Picture, duration, figures, signed, table, warning_list, write_page
-from cmrsr.evaluate.report import ReportRun
-from cmrsr.evaluate.statistics import Comparison, format_p
+from cmrsr.metrics.agreement import Agreement, Interval
+from cmrsr.metrics.statistics import Comparison, format_p
 from cmrsr.physics.infarct_signs import HEART_CROP, SCALE_QUANTILE
+from cmrsr.report import report
+from cmrsr.report.page import Picture, duration, figures, signed, table, warning_list, write_page
+from cmrsr.report.report import ReportRun
 from cmrsr.tasks.function_window import READING_MM
 
 DIGITS = {

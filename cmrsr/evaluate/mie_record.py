@@ -27,7 +27,7 @@ from cmrsr.evaluate.mie_summary import (
     strain_agreement,
     swap_row,
 )
-from cmrsr.evaluate.statistics import Comparison
+from cmrsr.metrics.statistics import Comparison
 
 
 def summary(results: Sequence[CaseScore], engines: Sequence[str], swapped: Sequence[Swapped]) -> dict[str, Any]:

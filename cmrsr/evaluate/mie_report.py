@@ -6,7 +6,6 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from cmrsr.evaluate import facts, style
 from cmrsr.evaluate.function_numbers import words
 from cmrsr.evaluate.mie_bullseye import four_bulls_eyes
 from cmrsr.evaluate.mie_figures import batch_figure, motion_figure, recovery_figure, strain_curves, strain_figure
@@ -19,9 +18,10 @@ from cmrsr.evaluate.mie_slices import (
     slice_sheet,
     source_sheet,
 )
-from cmrsr.evaluate.page import Picture
-from cmrsr.evaluate.report import illustrated_case, plain_case
-from cmrsr.evaluate.report_case import ReportCase
+from cmrsr.report import facts, style
+from cmrsr.report.case import ReportCase
+from cmrsr.report.page import Picture
+from cmrsr.report.report import illustrated_case, plain_case
 from cmrsr.runtime.bundle import Bundle
 from cmrsr.tasks.batch import CaseResult
 from cmrsr.tasks.mie_details import MieDetails

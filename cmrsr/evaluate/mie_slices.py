@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cmrsr.evaluate import style
-from cmrsr.evaluate.figures import SHEET_WIDTH
-from cmrsr.evaluate.function_contours import CONTOURS, Crop, crop_to_heart, inside_field, name_contours
 from cmrsr.evaluate.mie_scales import STRAIN_LIMITS, STRAIN_MAP, T1_MAP, t1_limits
-from cmrsr.evaluate.study_figure import OUTLINES
 from cmrsr.physics.volumes import LV, MYOCARDIUM
+from cmrsr.report import style
+from cmrsr.report.contours import CONTOURS, Crop, crop_to_heart, inside_field, name_contours
+from cmrsr.report.figures import SHEET_WIDTH
 from cmrsr.tasks.function_window import READING_MM
 from cmrsr.tasks.mie_result import MieSlice
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
 WORDS = ("SYNTHETIC,", "NOT ACQUIRED")
-SCAR_COLOUR = OUTLINES["scar"]
+SCAR_COLOUR = style.OUTLINES["scar"]
 WALLS = {name: CONTOURS[name] for name in ("LV inner wall", "LV outer wall")}
 MOST_SLICES, ACROSS = 12, 4  # of a sheet, and beside each other in one band of it
 ABOVE_HEART = 1.25  # white is this much brighter than the brightest of the heart: fat beside it may saturate

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cmrsr.evaluate.agreement import Agreement, Detection, Interval, agreement, detection, wilson
 from cmrsr.evaluate.mie_baselines import BEST_INVERSION, IMAGES, T1_THRESHOLD
 from cmrsr.evaluate.mie_images import METRICS
 from cmrsr.evaluate.mie_protocol import MOVED, CaseScore, Reading, Swapped
-from cmrsr.evaluate.statistics import Comparison, Paired, compare_methods, paired, per_patient
+from cmrsr.metrics.agreement import Agreement, Detection, Interval, agreement, detection, wilson
+from cmrsr.metrics.statistics import Comparison, Paired, compare_methods, paired, per_patient
 from cmrsr.physics.volumes import DENSITY_G_ML
 
 DETECTED_G = 1.0  # of scar, from which a patient is called to have it

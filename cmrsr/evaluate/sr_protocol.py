@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmrsr.errors import UsageError
-from cmrsr.evaluate.baselines import bicubic, lanczos, small_matrix
-from cmrsr.evaluate.metrics import nrmse, psnr, roi_curves, ssim, temporal_nrmse
-from cmrsr.evaluate.sharpness import edge_slope, high_frequency_power
 from cmrsr.io.discover import Candidate
 from cmrsr.io.patient import patient_of
 from cmrsr.io.series import Axis, Series
 from cmrsr.io.survey import survey
+from cmrsr.metrics.baselines import bicubic, lanczos, small_matrix
+from cmrsr.metrics.images import nrmse, psnr, roi_curves, ssim, temporal_nrmse
+from cmrsr.metrics.sharpness import edge_slope, high_frequency_power
 from cmrsr.physics.kspace import degrade, n_lines
 from cmrsr.physics.passage import blood_pools
 from cmrsr.physics.rms import rms

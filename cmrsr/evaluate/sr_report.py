@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cmrsr.evaluate import facts, figures, style
-from cmrsr.evaluate.metrics import roi_curves
-from cmrsr.evaluate.page import Picture
-from cmrsr.evaluate.report import illustrated_case, plain_case
-from cmrsr.evaluate.report_case import ReportCase
+from cmrsr.metrics.images import roi_curves
 from cmrsr.physics.passage import blood_pools
 from cmrsr.physics.rms import rms
+from cmrsr.report import facts, figures, style
+from cmrsr.report.case import ReportCase
+from cmrsr.report.page import Picture
+from cmrsr.report.report import illustrated_case, plain_case
 from cmrsr.runtime.bundle import Bundle
 from cmrsr.tasks.batch import CaseResult
 from cmrsr.tasks.sr import SrOptions

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from cmrsr.evaluate import figures, style
-from cmrsr.evaluate.page import Picture
 from cmrsr.evaluate.sr_protocol import EDGE_SLOPE, HF_POWER, INTERVAL, ZERO_FILLING, Protocol, SeriesResult
+from cmrsr.report import figures, style
+from cmrsr.report.page import Picture
 
 
 def summary(results: Sequence[SeriesResult], methods: Sequence[str], digest: str, protocol: Protocol) -> dict[str, Any]:

@@ -17,7 +17,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cmrsr.evaluate import style
 from cmrsr.io.series import Series
 from cmrsr.phantom.chest import draw_chest
 from cmrsr.phantom.contrast import draw_passage, draw_sequence, first_pass_signals
@@ -27,6 +26,7 @@ from cmrsr.phantom.plane import FINE, short_axis
 from cmrsr.phantom.render import Pose, Section
 from cmrsr.phantom.scanner import typical_peak
 from cmrsr.physics.kspace import n_lines
+from cmrsr.report import style
 from cmrsr.tasks.geometry import Window, window_around
 from cmrsr.tasks.sr import SrOptions, super_resolve
 from cmrsr.training.acquisition import draw_acquisition, expose

@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 from cmrsr.cli.bench import everything
-from cmrsr.evaluate.bench import Comparison, compare
-from cmrsr.evaluate.contenders import cpu_ceilings, oracle
-from cmrsr.evaluate.workload import usual
+from cmrsr.diagnostics.bench import Comparison, compare
+from cmrsr.diagnostics.contenders import cpu_ceilings, oracle
+from cmrsr.diagnostics.workload import usual
 from cmrsr.runtime.bundle import load, shipped
 from cmrsr.runtime.choice import default_threads
 from tests.benchmarks.markdown import comparisons

@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from cmrsr.diagnostics.bench import Comparison, Running, compare
+from cmrsr.diagnostics.workload import Workload
 from cmrsr.errors import CmrsrError, DeviceError
-from cmrsr.evaluate.bench import Comparison, Running, compare
-from cmrsr.evaluate.workload import Workload
 from cmrsr.runtime.bundle import Bundle, load
 from cmrsr.runtime.engine import cuda_provider
 from tests.benchmarks.gpu_calls import host_calls

@@ -7,9 +7,9 @@ from typing import Literal
 
 import torch
 
-from cmrsr.evaluate.ceilings import Ceiling
-from cmrsr.evaluate.contenders import Contender, runtime_contender
-from cmrsr.evaluate.workload import Workload
+from cmrsr.diagnostics.ceilings import Ceiling
+from cmrsr.diagnostics.contenders import Contender, runtime_contender
+from cmrsr.diagnostics.workload import Workload
 from cmrsr.exporting.torch_engine import load_torch, matrix_rate_call
 from cmrsr.runtime.bundle import Bundle
 from cmrsr.runtime.choice import DeviceChoice, Precision

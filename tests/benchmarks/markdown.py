@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from cmrsr.evaluate.bench import Comparison
+from cmrsr.diagnostics.bench import Comparison
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

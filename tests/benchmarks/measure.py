@@ -25,7 +25,7 @@ def command(*arguments: str) -> tuple[float, float]:
     """Wall seconds and peak memory (MB) of one ``cmrsr`` process."""
     code = (
         "import sys, cmrsr.cli; code = cmrsr.cli.run(sys.argv[1:]); "
-        "from cmrsr.evaluate.cold_start import peak_mb; print(peak_mb()); sys.exit(code)"
+        "from cmrsr.diagnostics.cold_start import peak_mb; print(peak_mb()); sys.exit(code)"
     )
     start = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)

@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 from cmrsr.errors import CmrsrWarning
 from cmrsr.evaluate import function_cases, interp_virtual, mie_virtual
 from cmrsr.evaluate.function_coarse import coarse, made_even
-from cmrsr.evaluate.metrics import psnr
 from cmrsr.exporting.export import export
 from cmrsr.exporting.recipe import load_export_recipe
 from cmrsr.exporting.rounded import rounded
 from cmrsr.io.outputs import sha256_file, write_json_atomic
+from cmrsr.metrics.images import psnr
 from cmrsr.phantom.examination import Protocol
 from cmrsr.phantom.patient import draw_patient
 from cmrsr.phantom.scans import scan_patient

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from cmrsr.evaluate.ceilings import LayersAlone
-from cmrsr.evaluate.rounds import rounds
-from cmrsr.evaluate.workload import Workload
+from cmrsr.diagnostics.ceilings import LayersAlone
+from cmrsr.diagnostics.rounds import rounds
+from cmrsr.diagnostics.workload import Workload
 from cmrsr.io.nifti.series import nifti_writer
 from cmrsr.io.series import Series
 from cmrsr.physics.kspace import degrade

@@ -13,18 +13,34 @@ PACKAGE = Path(__file__).parents[2] / "cmrsr"
 ARROWS = {
     "physics": set(),
     "diffusion": set(),
+    "metrics": {"physics"},
     "io": {"physics"},
     "phantom": {"io", "physics"},
     "runtime": {"diffusion", "io"},
     "tasks": {"runtime", "diffusion", "physics", "io"},
-    "evaluate": {"tasks", "phantom", "runtime", "diffusion", "physics", "io"},
+    "report": {"tasks", "metrics", "runtime", "physics", "io"},
+    "realism": {"report", "tasks", "phantom", "physics", "io"},
+    "diagnostics": {"tasks", "metrics", "phantom", "runtime", "diffusion", "physics", "io"},
+    "evaluate": {"report", "metrics", "tasks", "phantom", "runtime", "diffusion", "physics", "io"},
     "models": set(),
     "training": {"models", "diffusion", "phantom", "physics", "runtime", "tasks", "io"},
     "exporting": {"training", "models", "diffusion", "runtime", "io"},
-    "cli": {"evaluate", "exporting", "training", "tasks", "runtime", "phantom", "io"},
+    "cli": {
+        "evaluate",
+        "report",
+        "realism",
+        "diagnostics",
+        "metrics",
+        "exporting",
+        "training",
+        "tasks",
+        "runtime",
+        "phantom",
+        "io",
+    },
 }
 TORCH = {"torch", "safetensors", "onnx", "onnxscript", "tensorboard"}
-WITHOUT_TORCH = ("physics", "diffusion", "io", "phantom", "runtime", "tasks", "evaluate", "cli")
+WITHOUT_TORCH = tuple(room for room in ARROWS if room not in ("models", "training", "exporting"))
 
 
 def imported(path: Path, *, at_start_only: bool = False) -> set[str]:

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from cmrsr.cli import run
-from cmrsr.evaluate import compared_scans
-from cmrsr.evaluate.population import GROUPS, measures
 from cmrsr.phantom.examination import Protocol
 from cmrsr.phantom.patient import draw_patient
+from cmrsr.realism import compared_scans
+from cmrsr.realism.population import GROUPS, measures
 from tests.conftest import perfusion_frames, save_nifti
 
 Capture = pytest.CaptureFixture[str]

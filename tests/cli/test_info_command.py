@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from cmrsr.cli import run
+from cmrsr.diagnostics import selftest
+from cmrsr.diagnostics.selftest_runs import Outcome
 from cmrsr.errors import DeviceError
-from cmrsr.evaluate import selftest
-from cmrsr.evaluate.selftest_runs import Outcome
 from cmrsr.runtime import bundle
 from cmrsr.runtime.gpu.cuda import Gpu
 from tests.sampled_engine import write_sampled_engine

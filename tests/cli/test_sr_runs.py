@@ -301,7 +301,7 @@ def test_pictures_that_cannot_be_drawn_do_not_cost_the_batch(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("no ink")
 
-    monkeypatch.setattr("cmrsr.evaluate.figures.before_after", broken)
+    monkeypatch.setattr("cmrsr.report.figures.before_after", broken)
     sr(study, "-o", tmp_path / "out")
     assert (
         "the pictures could not be drawn (ZeroDivisionError: no ink)" in (tmp_path / "out" / "report.html").read_text()

@@ -8,8 +8,11 @@ from matplotlib.colors import to_rgba
 from matplotlib.patches import Wedge
 from numpy.testing import assert_allclose
 
-from cmrsr.evaluate import style
-from cmrsr.evaluate.function_contours import (
+from cmrsr.evaluate.function_figures import causal_figure, describe_links, strong_links, volume_curves
+from cmrsr.physics.volumes import LV, MYOCARDIUM
+from cmrsr.report import style
+from cmrsr.report.bulls_eye import UNKNOWN, bulls_eye, segment_places
+from cmrsr.report.contours import (
     CONTOURS,
     MARGIN_MM,
     _with_contours,
@@ -20,10 +23,7 @@ from cmrsr.evaluate.function_contours import (
     inside_field,
     slices_shown,
 )
-from cmrsr.evaluate.function_figures import causal_figure, describe_links, strong_links, volume_curves
-from cmrsr.evaluate.function_wall import UNKNOWN, bulls_eye, segment_places
-from cmrsr.evaluate.interp_figures import Timeline
-from cmrsr.physics.volumes import LV, MYOCARDIUM
+from cmrsr.report.movies import Timeline
 from tests.evaluate.function_results import PIXEL_MM, N, beating_labels, details
 
 

@@ -12,7 +12,7 @@ from cmrsr.evaluate.function_cases import virtual_case
 from cmrsr.evaluate.function_coarse import coarse, made_even, zero_filling
 from cmrsr.evaluate.function_images import GRADIENT_ERROR, HEART_PSNR, PSNR, TCI, ImageScoring
 from cmrsr.evaluate.function_protocol import FULL, MASKS, REGRESSION, RESTORED, ZERO_FILLED, Protocol, evaluate_case
-from cmrsr.evaluate.metrics import psnr
+from cmrsr.metrics.images import psnr
 from cmrsr.phantom.examination import Protocol as Scan
 from cmrsr.phantom.scan import VirtualScan
 from tests.evaluate.function_runs import ENGINE, N_T, N_Z, FakeEngine, FakeRun, heart_case

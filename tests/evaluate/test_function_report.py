@@ -9,11 +9,12 @@ import matplotlib.figure
 import numpy as np
 import pytest
 
-from cmrsr.evaluate import function_report, style
+from cmrsr.evaluate import function_report
 from cmrsr.evaluate.function_report import batch_pictures, report_case, timeline_of
-from cmrsr.evaluate.report import CAUTION, ReportRun, write_report
-from cmrsr.evaluate.report_case import ReportCase
 from cmrsr.io.references.reference import Reference
+from cmrsr.report import style
+from cmrsr.report.case import ReportCase
+from cmrsr.report.report import CAUTION, ReportRun, write_report
 from cmrsr.runtime.bundle import Bundle, load
 from cmrsr.tasks.batch import CaseResult
 from cmrsr.tasks.function_details import FunctionDetails

@@ -24,8 +24,8 @@ from cmrsr.evaluate.function_summary import (
     engine_rows,
     rows_of,
 )
-from cmrsr.evaluate.report import ReportRun
 from cmrsr.io.outputs import write_json_atomic
+from cmrsr.report.report import ReportRun
 from tests.evaluate.function_runs import ENGINE, FakeEngine, results_of
 
 PROTOCOL = Protocol(crop=48)

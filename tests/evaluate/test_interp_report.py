@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from cmrsr.evaluate import interp_figures as figures
 from cmrsr.evaluate.interp_report import report_case, timeline_of
-from cmrsr.evaluate.report_case import ReportCase
 from cmrsr.io.series import Series
 from cmrsr.io.survey import survey
+from cmrsr.report import movies
+from cmrsr.report.case import ReportCase
 from cmrsr.runtime.bundle import Bundle, load
 from cmrsr.tasks.batch import CaseResult
 from cmrsr.tasks.interp4d import InterpFrame
@@ -43,13 +43,13 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[Any, ...]]:
     monkeypatch.setenv("CMRSR_DEBUG", "1")
     given: dict[str, tuple[Any, ...]] = {}
     for name in ("movie", "profile", "uncertainty", "unsampled", "interval"):
-        draw = getattr(figures, name)
+        draw = getattr(movies, name)
 
         def noted(*args: Any, _name: str = name, _draw: Any = draw, **kwargs: Any) -> Any:
             given[_name] = args
             return _draw(*args, **kwargs)
 
-        monkeypatch.setattr(figures, name, noted)
+        monkeypatch.setattr(movies, name, noted)
     return given
 
 

@@ -18,7 +18,7 @@ from cmrsr.evaluate.interp_score import (
     pooled_psnr,
     through_plane_error,
 )
-from cmrsr.evaluate.metrics import ssim
+from cmrsr.metrics.images import ssim
 
 RNG = np.random.default_rng(1)
 TRUTH = RNG.uniform(0, 1, (4, 20, 24))

@@ -9,8 +9,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle, Wedge
 from numpy.testing import assert_allclose
 
-from cmrsr.evaluate import style
-from cmrsr.evaluate.function_wall import UNKNOWN
 from cmrsr.evaluate.mie_bullseye import four_bulls_eyes
 from cmrsr.evaluate.mie_figures import (
     BLOOD,
@@ -36,6 +34,8 @@ from cmrsr.evaluate.mie_slices import (
     source_sheet,
 )
 from cmrsr.physics.volumes import LV, MYOCARDIUM
+from cmrsr.report import style
+from cmrsr.report.bulls_eye import UNKNOWN
 from tests.evaluate.mie_results import ANTERIOR, details, recovering, three
 from tests.mie_slices import BLOOD_MS, E_CC, E_CC_SCAR, ES, N_FRAMES, SCAR_MS, WALL_MS
 

@@ -8,10 +8,10 @@ import matplotlib.figure
 import numpy as np
 import pytest
 
-from cmrsr.evaluate import style
 from cmrsr.evaluate.mie_report import MOST_CASES, MieReportCase, batch_pictures, report_case
-from cmrsr.evaluate.report import CAUTION, ReportRun, write_report
-from cmrsr.evaluate.report_case import ReportCase
+from cmrsr.report import style
+from cmrsr.report.case import ReportCase
+from cmrsr.report.report import CAUTION, ReportRun, write_report
 from cmrsr.runtime.bundle import Bundle, load
 from cmrsr.tasks.batch import CaseResult
 from cmrsr.tasks.mie_details import MieDetails

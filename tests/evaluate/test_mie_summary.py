@@ -26,7 +26,7 @@ from cmrsr.evaluate.mie_summary import (
 )
 from cmrsr.physics.volumes import DENSITY_G_ML
 from tests.evaluate.mie_runs import E_CC_BIAS, ENGINE, FakeEngine, cases, results_of
-from tests.evaluate.test_report import RUN
+from tests.report.test_report import RUN
 
 ENGINES = (ENGINE, "half")
 

@@ -11,9 +11,9 @@ from numpy.testing import assert_allclose
 from cmrsr.cli import run
 from cmrsr.errors import UsageError
 from cmrsr.evaluate import sr_protocol
-from cmrsr.evaluate.metrics import psnr
 from cmrsr.evaluate.sr_protocol import ZERO_FILLING, EngineCache, Protocol, Setting, evaluate_series, parse_settings
 from cmrsr.io.discover import Candidate, discover
+from cmrsr.metrics.images import psnr
 from cmrsr.physics.kspace import degrade, n_lines
 from cmrsr.runtime.bundle import load
 from cmrsr.runtime.choice import DeviceChoice

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from cmrsr.cli import run
+from cmrsr.diagnostics.verify import example
 from cmrsr.errors import UsageError
-from cmrsr.evaluate.verify import example
 from cmrsr.exporting.checkpoint import read_source
 from cmrsr.exporting.recipe import load_export_recipe
 from cmrsr.runtime.bundle import MANIFEST, PORTS, Bundle, load, shipped

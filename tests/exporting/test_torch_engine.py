@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from cmrsr.diagnostics.bench import relative_error
+from cmrsr.diagnostics.workload import Workload
 from cmrsr.errors import DeviceError, UsageError
-from cmrsr.evaluate.bench import relative_error
-from cmrsr.evaluate.workload import Workload
 from cmrsr.exporting.captured_loop import CapturedLoop
 from cmrsr.exporting.torch_engine import TorchGraph, load_torch, matrix_rate_call
 from cmrsr.runtime.bundle import load, shipped

@@ -1,0 +1,5 @@
+"""The tiny engine."""
+
+from tests.engines import engine
+
+__all__ = ["engine"]
