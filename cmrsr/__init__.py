@@ -9,13 +9,13 @@ from cmrsr import no_telemetry as no_telemetry
 if TYPE_CHECKING:
     from cmrsr.io.series import Series
     from cmrsr.runtime.choice import DeviceChoice
-    from cmrsr.tasks.function import measure_function
-    from cmrsr.tasks.function_plan import FunctionOptions
-    from cmrsr.tasks.interp4d import interpolate
-    from cmrsr.tasks.interp4d_plan import InterpOptions
-    from cmrsr.tasks.mie import enhance
-    from cmrsr.tasks.mie_plan import MieOptions
-    from cmrsr.tasks.sr import SrOptions, super_resolve
+    from cmrsr.tasks.function.plan import FunctionOptions
+    from cmrsr.tasks.function.run import measure_function
+    from cmrsr.tasks.interp4d.plan import InterpOptions
+    from cmrsr.tasks.interp4d.run import interpolate
+    from cmrsr.tasks.mie.plan import MieOptions
+    from cmrsr.tasks.mie.run import enhance
+    from cmrsr.tasks.sr.plan import SrOptions, super_resolve
 
 try:
     __version__ = version("cmrsr")
@@ -29,15 +29,15 @@ __all__ = [
 
 _HOME = {
     "DeviceChoice": "cmrsr.runtime.choice",
-    "FunctionOptions": "cmrsr.tasks.function_plan",
-    "InterpOptions": "cmrsr.tasks.interp4d_plan",
-    "MieOptions": "cmrsr.tasks.mie_plan",
+    "FunctionOptions": "cmrsr.tasks.function.plan",
+    "InterpOptions": "cmrsr.tasks.interp4d.plan",
+    "MieOptions": "cmrsr.tasks.mie.plan",
     "Series": "cmrsr.io.series",
-    "SrOptions": "cmrsr.tasks.sr",
-    "enhance": "cmrsr.tasks.mie",
-    "interpolate": "cmrsr.tasks.interp4d",
-    "measure_function": "cmrsr.tasks.function",
-    "super_resolve": "cmrsr.tasks.sr",
+    "SrOptions": "cmrsr.tasks.sr.plan",
+    "enhance": "cmrsr.tasks.mie.run",
+    "interpolate": "cmrsr.tasks.interp4d.run",
+    "measure_function": "cmrsr.tasks.function.run",
+    "super_resolve": "cmrsr.tasks.sr.plan",
 }
 
 

@@ -10,8 +10,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from cmrsr.physics.infarct_signs import CELL, N_CLUSTERS, N_INVERSIONS, N_PHASES
-from cmrsr.tasks.function_window import WINDOW
+from cmrsr.heart.window import WINDOW
+from cmrsr.tasks.mie.features.signs import CELL, N_CLUSTERS, N_INVERSIONS, N_PHASES
 from tests.cine import graph_record, onnx_model
 
 Shape = list[int | str]

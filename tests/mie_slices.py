@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cmrsr.heart.window import READING_MM, WINDOW
 from cmrsr.physics.kinematics import Kinematics
-from cmrsr.physics.scar import segment_map
 from cmrsr.physics.volumes import LV, MYOCARDIUM, RV
-from cmrsr.tasks.function_window import READING_MM, WINDOW
-from cmrsr.tasks.mie_result import MieSlice
+from cmrsr.tasks.mie.features.scar import segment_map
+from cmrsr.tasks.mie.result import MieSlice
 
 CAVITY_MM, EPICARDIUM_MM = 22.0, 33.0
 WALL_MS, BLOOD_MS, SCAR_MS = 1000.0, 1600.0, 1300.0

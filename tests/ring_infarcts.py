@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from cmrsr.phantom.scan import LABELS
-from cmrsr.physics.infarct_signs import N_INVERSIONS, N_PHASES, motion_signs, recovery_signs
+from cmrsr.tasks.mie.features.signs import N_INVERSIONS, N_PHASES, motion_signs, recovery_signs
 from cmrsr.training.data import Infarct, Infarcts
 
 SIZE, PIXEL_MM = 48, 1.5

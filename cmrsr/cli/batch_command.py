@@ -18,14 +18,14 @@ from cmrsr.errors import UsageError
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from cmrsr.batch.case import CaseFiles
+    from cmrsr.batch.run import CaseResult
     from cmrsr.io.discover import Candidate, Refused
     from cmrsr.io.nifti.header import TimeAxis
     from cmrsr.report.case import ReportCase
     from cmrsr.report.page import Picture
     from cmrsr.runtime.bundle import Bundle
     from cmrsr.runtime.choice import DeviceChoice
-    from cmrsr.tasks.batch import CaseResult
-    from cmrsr.tasks.case_files import CaseFiles
 
 Options = TypeVar("Options")
 REPORT_THREAD = "report"
@@ -105,10 +105,10 @@ class BatchTask(Generic[Options]):
 def run_batch_command(request: BatchRequest, task: BatchTask[Any]) -> int:
     """Find the series, process each, write ``run.json`` and ``report.html``; the exit code of the batch."""
     from cmrsr import __version__
+    from cmrsr.batch.run import exit_code, mine, output_folder, parse_shard, run_batch, shard_file
     from cmrsr.io.discover import Candidate, Refused, find_series, log_left_out
     from cmrsr.io.outputs import refuse_overwriting
     from cmrsr.runtime.bundle import load
-    from cmrsr.tasks.batch import exit_code, mine, output_folder, parse_shard, run_batch, shard_file
 
     started, clock = datetime.now(UTC), time.monotonic()
     choice = request.choice

@@ -19,9 +19,9 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from cmrsr.batch.failures import summary_line
+from cmrsr.batch.run import CaseResult, Status
 from cmrsr.io.printable import printable
-from cmrsr.tasks.batch import CaseResult, Status
-from cmrsr.tasks.failures import summary_line
 
 SIGNS: dict[Status, tuple[str, str]] = {"ok": ("✓", "green"), "skipped": ("–", "dim"), "failed": ("✕", "red")}
 

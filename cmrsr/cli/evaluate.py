@@ -57,7 +57,12 @@ class EvaluateRequest:
 def run_evaluate_sr_command(request: EvaluateRequest) -> int:
     """Score every series, write ``evaluation.json``, ``evaluation.csv`` and ``evaluation.html``, print the table."""
     from cmrsr import __version__
-    from cmrsr.evaluate.sr_protocol import (
+    from cmrsr.io.discover import Candidate, discover
+    from cmrsr.io.outputs import resolve_output
+    from cmrsr.metrics.statistics import compare_methods
+    from cmrsr.report.report import ReportRun
+    from cmrsr.runtime.bundle import load
+    from cmrsr.tasks.sr.evaluation.protocol import (
         BEST_AT_ONE,
         LOWER_IS_BETTER,
         METRICS,
@@ -66,14 +71,9 @@ def run_evaluate_sr_command(request: EvaluateRequest) -> int:
         Protocol,
         SeriesResult,
         evaluate_series,
-        parse_settings,
+        parse_sr_settings,
     )
-    from cmrsr.evaluate.sr_summary import as_csv, pictures, protocol_words, summary
-    from cmrsr.io.discover import Candidate, discover
-    from cmrsr.io.outputs import resolve_output
-    from cmrsr.metrics.statistics import compare_methods
-    from cmrsr.report.report import ReportRun
-    from cmrsr.runtime.bundle import load
+    from cmrsr.tasks.sr.evaluation.summary import as_csv, pictures, protocol_words, summary
 
     started, clock = datetime.now(UTC), time.monotonic()
     if not request.axes or set(request.axes) - {"x", "y"}:
@@ -81,7 +81,7 @@ def run_evaluate_sr_command(request: EvaluateRequest) -> int:
     protocol = Protocol(
         fraction=request.fraction, axes=cast(Any, tuple(request.axes)), crop=request.crop, every=request.every
     )
-    settings = parse_settings(request.settings)
+    settings = parse_sr_settings(request.settings)
     bundle = load(request.engine, "sr")
     candidates, refused, _ = discover(request.inputs, time_axis=parse_time_axis(request.time_axis))
     console = Console(stderr=True, highlight=False)

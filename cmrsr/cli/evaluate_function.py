@@ -17,11 +17,11 @@ from cmrsr.errors import CmrsrError, UnusableError, UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cmrsr.evaluate.function_cases import Case
-    from cmrsr.evaluate.function_protocol import CaseScore, Condition, Measure, Run
-    from cmrsr.evaluate.function_summary import EngineRow
     from cmrsr.io.series import Series
     from cmrsr.runtime.bundle import Bundle
+    from cmrsr.tasks.function.evaluation.cases import Case
+    from cmrsr.tasks.function.evaluation.protocol import CaseScore, Condition, Measure, Run
+    from cmrsr.tasks.function.evaluation.summary import EngineRow
 
     Cases = list[tuple[str, Callable[[], Case]]]  # opened one after the other
 
@@ -56,16 +56,16 @@ class EvaluateFunctionRequest:
 def run_evaluate_function_command(request: EvaluateFunctionRequest) -> int:
     """Score every series with a reference, or virtual patient; write ``evaluation.json``, ``.csv`` and ``.html``."""
     from cmrsr import __version__
-    from cmrsr.evaluate.function_cases import NoReferenceError
-    from cmrsr.evaluate.function_charts import pictures
-    from cmrsr.evaluate.function_page import protocol_words, write_function_page
-    from cmrsr.evaluate.function_protocol import Protocol, evaluate_case
-    from cmrsr.evaluate.function_record import as_csv, summary
-    from cmrsr.evaluate.function_summary import engine_rows
+    from cmrsr.batch.run import output_folder
     from cmrsr.io.outputs import write_json_atomic, write_text_atomic
     from cmrsr.report.report import ReportRun
-    from cmrsr.tasks.batch import output_folder
-    from cmrsr.tasks.function_plan import FunctionOptions
+    from cmrsr.tasks.function.evaluation.cases import NoReferenceError
+    from cmrsr.tasks.function.evaluation.charts import pictures
+    from cmrsr.tasks.function.evaluation.page import protocol_words, write_function_page
+    from cmrsr.tasks.function.evaluation.protocol import Protocol, evaluate_case
+    from cmrsr.tasks.function.evaluation.record import as_csv, summary
+    from cmrsr.tasks.function.evaluation.summary import engine_rows
+    from cmrsr.tasks.function.plan import FunctionOptions
 
     started, clock = datetime.now(UTC), time.monotonic()
     _check(request)
@@ -125,7 +125,7 @@ def run_evaluate_function_command(request: EvaluateFunctionRequest) -> int:
 
 def measured_by(bundle: "Bundle", options: Any, choice: Any) -> "Measure":
     """``function`` with one engine, under a condition of the evaluation."""
-    from cmrsr.tasks.function import run_function
+    from cmrsr.tasks.function.run import run_function
 
     def measure(series: "Series", condition: "Condition") -> "Run":
         chosen = replace(options, scale=condition.scale, super_resolve=condition.super_resolve)
@@ -136,7 +136,7 @@ def measured_by(bundle: "Bundle", options: Any, choice: Any) -> "Measure":
 
 
 def _check(request: EvaluateFunctionRequest) -> None:
-    from cmrsr.evaluate.interp_virtual import check_virtual
+    from cmrsr.phantom.seeds import check_unseen
 
     if bool(request.inputs) == (request.subjects is not None):
         raise UsageError("give DATA with --labels, or --subjects N for virtual patients, one of them")
@@ -144,18 +144,18 @@ def _check(request: EvaluateFunctionRequest) -> None:
         if request.labels is None:
             raise UsageError("DATA needs --labels: a folder of label files, or a CSV table of reference values")
         return
-    check_virtual(request.seed, request.subjects, 1)
+    check_unseen(request.seed, request.subjects)
     for flag, value in (("--labels", request.labels), ("--time-axis", request.time_axis)):
         if value is not None:
             raise UsageError(f"{flag} {value}: virtual patients know it; leave it out with --subjects")
 
 
 def _real(request: EvaluateFunctionRequest) -> tuple["Cases", list[CmrsrError]]:
-    from cmrsr.evaluate.function_cases import real_case
     from cmrsr.io.acdc import beats_alone
     from cmrsr.io.discover import discover
     from cmrsr.io.phases import pair_phases
     from cmrsr.io.references.lookup import open_references
+    from cmrsr.tasks.function.evaluation.cases import real_case
 
     assert request.labels is not None
     references = open_references(request.labels)
@@ -167,7 +167,7 @@ def _real(request: EvaluateFunctionRequest) -> tuple["Cases", list[CmrsrError]]:
 
 
 def _virtual(request: EvaluateFunctionRequest) -> tuple["Cases", list[CmrsrError]]:
-    from cmrsr.evaluate.function_cases import virtual_case
+    from cmrsr.tasks.function.evaluation.cases import virtual_case
 
     assert request.subjects is not None
     subjects = range(1, request.subjects + 1)
@@ -207,8 +207,8 @@ def _print_engines(console: "Console", rows: list["EngineRow"], n_cases: int) ->
     from rich.table import Column, Table
 
     from cmrsr.cli.evaluate import WIDE
-    from cmrsr.evaluate.function_page import FIGURES, HEADS
-    from cmrsr.evaluate.function_summary import PUBLISHED
+    from cmrsr.tasks.function.evaluation.page import FIGURES, HEADS
+    from cmrsr.tasks.function.evaluation.summary import PUBLISHED
 
     shown = [name for name in FIGURES if any(name in row.figures for row in rows)]
     table = Table(

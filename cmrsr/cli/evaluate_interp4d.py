@@ -15,7 +15,7 @@ from cmrsr.cli.evaluate import device_choice, print_methods, score_all, write_ev
 from cmrsr.errors import CmrsrError, UsageError
 
 if TYPE_CHECKING:
-    from cmrsr.evaluate.interp_protocol import Case, Protocol, SeriesResult
+    from cmrsr.tasks.interp4d.evaluation.protocol import Case, Protocol, SeriesResult
 
     Cases = list[tuple[str, Callable[[], Case]]]  # opened one after the other
 
@@ -53,22 +53,22 @@ class EvaluateInterpRequest:
 def run_evaluate_interp_command(request: EvaluateInterpRequest) -> int:
     """Score every series or virtual patient, write ``evaluation.json``, ``.csv`` and ``.html``, print the table."""
     from cmrsr import __version__
-    from cmrsr.evaluate.interp_charts import pictures
-    from cmrsr.evaluate.interp_methods import parse_settings
-    from cmrsr.evaluate.interp_protocol import evaluate_case
-    from cmrsr.evaluate.interp_score import LOWER_IS_BETTER
-    from cmrsr.evaluate.interp_summary import as_csv, compare, protocol_words, summary
+    from cmrsr.batch.run import output_folder
     from cmrsr.report.report import ReportRun
     from cmrsr.runtime.bundle import load
-    from cmrsr.tasks.batch import output_folder
-    from cmrsr.tasks.interp4d import Engines
-    from cmrsr.tasks.interp4d_plan import InterpOptions
+    from cmrsr.tasks.interp4d.evaluation.charts import pictures
+    from cmrsr.tasks.interp4d.evaluation.methods import parse_interp_settings
+    from cmrsr.tasks.interp4d.evaluation.protocol import evaluate_case
+    from cmrsr.tasks.interp4d.evaluation.score import LOWER_IS_BETTER
+    from cmrsr.tasks.interp4d.evaluation.summary import as_csv, compare, protocol_words, summary
+    from cmrsr.tasks.interp4d.plan import InterpOptions
+    from cmrsr.tasks.interp4d.run import Engines
 
     started, clock = datetime.now(UTC), time.monotonic()
     _check(request)
     protocol = parse_protocol(request)
     gaps = parse_gaps(VIRTUAL_GAPS if request.gaps is None and request.subjects else request.gaps)
-    settings = parse_settings(request.settings)
+    settings = parse_interp_settings(request.settings)
     InterpOptions(factor=2, batch_size=request.batch_size)  # checks the range
     bundle = load(request.engine, "interp4d")
     console = messages()
@@ -123,7 +123,7 @@ def run_evaluate_interp_command(request: EvaluateInterpRequest) -> int:
 
 def parse_protocol(request: EvaluateInterpRequest) -> "Protocol":
     """The protocol, by default ``holdout-frames`` for series and ``ed-es`` for virtual patients."""
-    from cmrsr.evaluate.interp_protocol import Protocol
+    from cmrsr.tasks.interp4d.evaluation.protocol import Protocol
 
     name = request.protocol or ("ed-es" if request.subjects else "holdout-frames")
     if request.keep is not None and name != "holdout-frames":
@@ -134,7 +134,7 @@ def parse_protocol(request: EvaluateInterpRequest) -> "Protocol":
 
 def parse_gaps(text: str | None) -> list[int]:
     """``2,3,4``: each the same as --keep."""
-    from cmrsr.evaluate.interp_protocol import Protocol
+    from cmrsr.tasks.interp4d.evaluation.protocol import Protocol
 
     if not text:
         return []
@@ -151,7 +151,7 @@ def parse_gaps(text: str | None) -> list[int]:
 
 
 def _check(request: EvaluateInterpRequest) -> None:
-    from cmrsr.evaluate.interp_virtual import check_virtual
+    from cmrsr.tasks.interp4d.evaluation.virtual import check_virtual
 
     if bool(request.inputs) == (request.subjects is not None):
         raise UsageError("give DATA, or --subjects N for virtual patients, one of them")
@@ -165,9 +165,9 @@ def _check(request: EvaluateInterpRequest) -> None:
 
 
 def _real(request: EvaluateInterpRequest) -> tuple["Cases", list[CmrsrError]]:
-    from cmrsr.evaluate.interp_protocol import real_case
     from cmrsr.io.acdc import beats_alone
     from cmrsr.io.discover import discover
+    from cmrsr.tasks.interp4d.evaluation.protocol import real_case
 
     with searching(quiet=request.quiet):
         candidates, refused, _ = discover(request.inputs, time_axis=parse_time_axis(request.time_axis))
@@ -176,7 +176,7 @@ def _real(request: EvaluateInterpRequest) -> tuple["Cases", list[CmrsrError]]:
 
 
 def _virtual(request: EvaluateInterpRequest) -> tuple["Cases", list[CmrsrError]]:
-    from cmrsr.evaluate.interp_virtual import virtual_case
+    from cmrsr.tasks.interp4d.evaluation.virtual import virtual_case
 
     assert request.subjects is not None
     subjects = range(1, request.subjects + 1)

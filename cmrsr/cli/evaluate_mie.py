@@ -18,11 +18,11 @@ from cmrsr.errors import CmrsrError, UnusableError, UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cmrsr.evaluate.mie_cases import Case
-    from cmrsr.evaluate.mie_protocol import CaseScore, Enhance, Reading, Run, Swapped
-    from cmrsr.evaluate.mie_virtual import VirtualPatients
     from cmrsr.io.series import Series
     from cmrsr.runtime.bundle import Bundle
+    from cmrsr.tasks.mie.evaluation.cases import Case
+    from cmrsr.tasks.mie.evaluation.protocol import CaseScore, Enhance, Reading, Run, Swapped
+    from cmrsr.tasks.mie.evaluation.virtual import VirtualPatients
 
     Cases = list[tuple[str, Callable[[], Case]]]  # opened one after the other
 
@@ -65,11 +65,11 @@ def run_evaluate_mie_command(request: EvaluateMieRequest) -> int:
 
     ``slices.csv``.
     """
-    from cmrsr.evaluate.mie_protocol import add_baselines, evaluate_case
-    from cmrsr.evaluate.mie_studies import NoReferenceError
+    from cmrsr.batch.run import output_folder
     from cmrsr.metrics.lpips import Lpips
-    from cmrsr.tasks.batch import output_folder
-    from cmrsr.tasks.mie_plan import MieOptions
+    from cmrsr.tasks.mie.evaluation.protocol import add_baselines, evaluate_case
+    from cmrsr.tasks.mie.evaluation.studies import NoReferenceError
+    from cmrsr.tasks.mie.plan import MieOptions
 
     started, clock = datetime.now(UTC), time.monotonic()
     who = _check(request)
@@ -125,11 +125,11 @@ def _write(
 ) -> dict[str, Any]:
     """Write all files; the record."""
     from cmrsr import __version__
-    from cmrsr.evaluate.mie_charts import pictures
-    from cmrsr.evaluate.mie_page import protocol_words, write_mie_page
-    from cmrsr.evaluate.mie_record import as_csv, slices_as_csv, summary
     from cmrsr.io.outputs import write_json_atomic, write_text_atomic
     from cmrsr.report.report import ReportRun
+    from cmrsr.tasks.mie.evaluation.charts import pictures
+    from cmrsr.tasks.mie.evaluation.page import protocol_words, write_mie_page
+    from cmrsr.tasks.mie.evaluation.record import as_csv, slices_as_csv, summary
 
     names = list(bundles)
     record = {
@@ -160,7 +160,7 @@ def _write(
 def enhancers(bundles: "dict[str, Bundle]", options: Any, choice: Any) -> "Iterator[dict[str, Enhance]]":
     """``mie`` with every engine, compiled when it is first needed and closed in the end."""
     from cmrsr.runtime.bundle import load
-    from cmrsr.tasks.mie import MieEngines, run_mie
+    from cmrsr.tasks.mie.run import MieEngines, run_mie
 
     reader = load(options.reader, "function")
     opened: dict[str, MieEngines] = {}
@@ -180,7 +180,7 @@ def enhancers(bundles: "dict[str, Bundle]", options: Any, choice: Any) -> "Itera
 
 def _check(request: EvaluateMieRequest) -> "VirtualPatients | None":
     """Who the virtual patients are, if they are. UsageError for requests that make no sense."""
-    from cmrsr.evaluate.mie_virtual import VirtualPatients, parse_groups
+    from cmrsr.tasks.mie.evaluation.virtual import VirtualPatients, parse_groups
 
     if bool(request.inputs) == (request.subjects is not None):
         raise UsageError("give STUDY folders with late enhancement, or --subjects N for virtual patients, one of them")
@@ -196,16 +196,16 @@ def _check(request: EvaluateMieRequest) -> "VirtualPatients | None":
 
 
 def _virtual(who: "VirtualPatients", cache: Path | None) -> "tuple[Cases, list[CmrsrError]]":
-    from cmrsr.evaluate.mie_virtual import virtual_case
+    from cmrsr.tasks.mie.evaluation.virtual import virtual_case
 
     subjects = range(1, who.n + 1)
     return [(f"virtual patient {n}", partial(virtual_case, who, n, cache)) for n in subjects], []
 
 
 def _real(request: EvaluateMieRequest) -> "tuple[Cases, list[CmrsrError]]":
-    from cmrsr.evaluate.mie_studies import late_series, real_case
     from cmrsr.io.discover import discover
-    from cmrsr.io.studies import pair_studies
+    from cmrsr.tasks.mie.evaluation.studies import late_series, real_case
+    from cmrsr.tasks.mie.inputs.pairing import pair_studies
 
     with searching(quiet=request.quiet):
         candidates, refused, _ = discover(request.inputs)
@@ -221,7 +221,7 @@ def _real(request: EvaluateMieRequest) -> "tuple[Cases, list[CmrsrError]]":
 
 def _swap_all(read: "list[tuple[Callable[[], Case], Reading]]", enhance: "Enhance", *, quiet: bool) -> "list[Swapped]":
     """T1 images of every case with the cine of the next one, and of the last with the first's; none of a single one."""
-    from cmrsr.evaluate.mie_protocol import swap
+    from cmrsr.tasks.mie.evaluation.protocol import swap
 
     def one(
         t1: "Callable[[], Case]", cine: "Callable[[], Case]", own: "Reading", on_method: OnMethod
@@ -290,8 +290,8 @@ def _print_methods(console: "Console", record: dict[str, Any]) -> None:
     from rich.table import Column, Table
 
     from cmrsr.cli.evaluate import WIDE
-    from cmrsr.evaluate.mie_page import DIGITS
-    from cmrsr.evaluate.mie_summary import PUBLISHED
+    from cmrsr.tasks.mie.evaluation.page import DIGITS
+    from cmrsr.tasks.mie.evaluation.summary import PUBLISHED
 
     rows = record["methods"]
     shown = [name for name in DIGITS if any(name in row for row in rows)]

@@ -32,12 +32,12 @@ class FunctionRequest(BatchRequest):
 
 def run_function_command(request: FunctionRequest) -> int:
     """Find the cines, measure each, write ``function.csv``, ``run.json`` and ``report.html``; the batch's exit code."""
-    from cmrsr.evaluate.function_batch import write_table
     from cmrsr.io.acdc import beats_alone
     from cmrsr.io.phases import pair_phases
     from cmrsr.io.references.lookup import open_references
-    from cmrsr.tasks.function_files import FunctionFiles
-    from cmrsr.tasks.function_plan import FunctionOptions
+    from cmrsr.tasks.function.files import FunctionFiles
+    from cmrsr.tasks.function.plan import FunctionOptions
+    from cmrsr.tasks.function.table import write_table
 
     options = FunctionOptions(
         scale=parse_scale(request.scale), super_resolve=request.super_resolve, steps=request.steps,
@@ -57,13 +57,13 @@ def run_function_command(request: FunctionRequest) -> int:
 
 
 def _report_case() -> MakeReportCase:
-    from cmrsr.evaluate.function_report import report_case
+    from cmrsr.tasks.function.report import report_case
 
     return report_case
 
 
 def _draw_batch() -> DrawBatch:
-    from cmrsr.evaluate.function_report import batch_pictures
+    from cmrsr.tasks.function.report import batch_pictures
 
     return batch_pictures
 

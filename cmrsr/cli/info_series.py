@@ -38,10 +38,10 @@ def run_info_series_command(request: SeriesRequest) -> int:
     The exit code: 0, or where series cannot be opened the one they share, 8 where others can be. CmrsrError: there is
     nothing to read at all.
     """
+    from cmrsr.batch.run import EXIT_PARTLY
     from cmrsr.cli.batch_command import parse_time_axis
+    from cmrsr.diagnostics.verdicts import Judge, load_bundles
     from cmrsr.io.discover import find_series
-    from cmrsr.tasks.batch import EXIT_PARTLY
-    from cmrsr.tasks.verdicts import Judge, load_bundles
 
     time_axis = parse_time_axis(request.time_axis)
     with searching(quiet=False) as progress:
@@ -75,8 +75,8 @@ def _bar(n: int) -> Iterator[Callable[[], None]]:
 
 
 def _open(one: "Candidate", advance: Callable[[], None]) -> Seen:
-    from cmrsr.tasks.failures import pattern_of
-    from cmrsr.tasks.series_facts import facts_of, size_bytes
+    from cmrsr.batch.failures import pattern_of
+    from cmrsr.diagnostics.series_facts import facts_of, size_bytes
 
     facts, message, code = None, "", 0
     try:
@@ -91,7 +91,7 @@ def _open(one: "Candidate", advance: Callable[[], None]) -> Seen:
 
 
 def _refused(one: "Refused") -> Seen:
-    from cmrsr.tasks.failures import pattern_of
+    from cmrsr.batch.failures import pattern_of
 
     message = one_line(str(one.error))
     return Seen(
@@ -102,8 +102,8 @@ def _refused(one: "Refused") -> Seen:
 
 def _record(seen: Sequence[Seen], left_out: "Sequence[LeftOut]", root: Path, request: SeriesRequest) -> dict[str, Any]:
     from cmrsr import __version__
+    from cmrsr.diagnostics.series_facts import record_of
     from cmrsr.io.outputs import plain_json
-    from cmrsr.tasks.series_facts import record_of
 
     series = []
     for one in seen:

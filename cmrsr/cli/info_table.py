@@ -15,10 +15,10 @@ from cmrsr.cli.console import line
 from cmrsr.io.printable import one_line
 
 if TYPE_CHECKING:
+    from cmrsr.diagnostics.series_facts import SeriesFacts, Times
+    from cmrsr.diagnostics.verdicts import Verdict
     from cmrsr.io.left_out import LeftOut
     from cmrsr.runtime.bundle import Task
-    from cmrsr.tasks.series_facts import SeriesFacts, Times
-    from cmrsr.tasks.verdicts import Verdict
 
 TAKEN, REMARKED, REFUSED = SIGNS = (("✓", "green"), ("~", "yellow"), ("✕", "red"))
 UNITS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
@@ -205,7 +205,7 @@ def size_in_words(n_bytes: int) -> str:
 
 
 def _print_failures(failed: Sequence[Seen], console: Console) -> None:
-    from cmrsr.tasks.failures import alike, summary_line
+    from cmrsr.batch.failures import alike, summary_line
 
     for group in alike(failed):
         text = group[0].message if len(group) == 1 else summary_line(group)

@@ -20,8 +20,8 @@ class InterpRequest(BatchRequest):
 
 def run_interp_command(request: InterpRequest) -> int:
     """Find the series, interpolate each, write ``run.json`` and ``report.html``; the exit code of the batch."""
-    from cmrsr.tasks.interp4d_files import InterpFiles
-    from cmrsr.tasks.interp4d_plan import InterpOptions
+    from cmrsr.tasks.interp4d.files import InterpFiles
+    from cmrsr.tasks.interp4d.plan import InterpOptions
 
     options = InterpOptions(
         factor=DEFAULT_FACTOR if request.factor is None and request.frames is None else request.factor,
@@ -33,6 +33,6 @@ def run_interp_command(request: InterpRequest) -> int:
 
 
 def _report_case() -> MakeReportCase:
-    from cmrsr.evaluate.interp_report import report_case
+    from cmrsr.tasks.interp4d.report import report_case
 
     return report_case

@@ -37,11 +37,11 @@ def run_mie_command(request: MieRequest) -> int:
 
     The exit code is the batch's.
     """
-    from cmrsr.evaluate.mie_batch import write_table
-    from cmrsr.io.studies import pair_studies
     from cmrsr.runtime.bundle import load
-    from cmrsr.tasks.mie_files import MieFiles
-    from cmrsr.tasks.mie_plan import MieOptions
+    from cmrsr.tasks.mie.files import MieFiles
+    from cmrsr.tasks.mie.inputs.pairing import pair_studies
+    from cmrsr.tasks.mie.plan import MieOptions
+    from cmrsr.tasks.mie.table import write_table
 
     options = MieOptions(
         steps=request.steps, samples=request.samples, seed=request.seed, batch_size=request.batch_size,
@@ -88,12 +88,12 @@ def parse_ti(text: str | None) -> tuple[float, ...] | None:
 
 
 def _report_case() -> MakeReportCase:
-    from cmrsr.evaluate.mie_report import report_case
+    from cmrsr.tasks.mie.report import report_case
 
     return report_case
 
 
 def _draw_batch() -> DrawBatch:
-    from cmrsr.evaluate.mie_report import batch_pictures
+    from cmrsr.tasks.mie.report import batch_pictures
 
     return batch_pictures

@@ -9,7 +9,7 @@ from cmrsr.errors import UsageError
 
 if TYPE_CHECKING:
     from cmrsr.runtime.bundle import Bundle
-    from cmrsr.tasks.sr import SrOptions
+    from cmrsr.tasks.sr.plan import SrOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,8 +26,8 @@ class SrRequest(BatchRequest):
 
 def run_sr_command(request: SrRequest) -> int:
     """Find the series, super-resolve each, write ``run.json`` and ``report.html``; the exit code of the batch."""
-    from cmrsr.tasks.sr_files import SrFiles
-    from cmrsr.tasks.sr_sampling import evaluations_per_image
+    from cmrsr.tasks.sr.files import SrFiles
+    from cmrsr.tasks.sr.run import evaluations_per_image
 
     options = sr_options(request)
     task = BatchTask(
@@ -41,7 +41,7 @@ def run_sr_command(request: SrRequest) -> int:
 
 def opening(options: "SrOptions", bundle: "Bundle") -> str:
     """What more than one step computes and writes, in a line; empty for one step."""
-    from cmrsr.tasks.sr_sampling import evaluations_per_image, realism_cost_db
+    from cmrsr.tasks.sr.run import evaluations_per_image, realism_cost_db
 
     if options.n_samples == 0:
         return ""
@@ -57,8 +57,8 @@ def opening(options: "SrOptions", bundle: "Bundle") -> str:
 
 def sr_options(request: SrRequest) -> "SrOptions":
     """What of the command line decides the result. UsageError for what contradicts itself."""
-    from cmrsr.tasks.sr import SrOptions
-    from cmrsr.tasks.sr_sinks import MAX_SAVED
+    from cmrsr.tasks.sr.plan import SrOptions
+    from cmrsr.tasks.sr.sinks import MAX_SAVED
 
     options = SrOptions(
         steps=request.steps, samples=request.samples, seed=request.seed, phase_axis=cast(Any, request.phase_axis),
@@ -73,7 +73,7 @@ def sr_options(request: SrRequest) -> "SrOptions":
 
 
 def _report_case() -> MakeReportCase:
-    from cmrsr.evaluate.sr_report import report_case
+    from cmrsr.tasks.sr.report import report_case
 
     return report_case
 

@@ -20,7 +20,7 @@ from cmrsr.cli.sr import SrRequest, opening, sr_options
 from cmrsr.errors import UnreadableError, UsageError
 
 if TYPE_CHECKING:
-    from cmrsr.tasks.stream_log import FrameResult, StreamLog
+    from cmrsr.tasks.sr.stream.log import FrameResult, StreamLog
 
 STANDARD_INPUT = Path("-")
 REDRAW_S = 0.5
@@ -33,12 +33,12 @@ def run_sr_stream_command(request: SrRequest, idle_s: float | None) -> int:
     be finished. To a followed folder that is an end like any other; names that are left unread make it 130.
     """
     from cmrsr import __version__
-    from cmrsr.io.arrivals import Arrivals, FolderArrivals
-    from cmrsr.io.arrivals_listed import ListedArrivals
+    from cmrsr.batch.run import output_folder
     from cmrsr.runtime.bundle import load
-    from cmrsr.tasks.batch import output_folder
-    from cmrsr.tasks.sr_stream import SrStream
-    from cmrsr.tasks.stream_files import StreamFiles
+    from cmrsr.tasks.sr.stream.arrivals import Arrivals, FolderArrivals
+    from cmrsr.tasks.sr.stream.arrivals_listed import ListedArrivals
+    from cmrsr.tasks.sr.stream.files import StreamFiles
+    from cmrsr.tasks.sr.stream.run import SrStream
 
     source = _check(request, idle_s)
     options = sr_options(request)

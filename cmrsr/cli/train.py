@@ -28,7 +28,7 @@ def run_train_command(
 ) -> None:
     """Train one recipe into ``out/<recipe>``, or from weights of ``--start`` into ``out/<recipe>-tuned``."""
     need("train", "torch", "safetensors")
-    from cmrsr.tasks.sr_sampling import one_step_is_mean
+    from cmrsr.tasks.sr.run import one_step_is_mean
     from cmrsr.training.calibration import calibrate
     from cmrsr.training.data import Images
     from cmrsr.training.loop import train

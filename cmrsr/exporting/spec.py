@@ -16,7 +16,7 @@ class GraphSpec:
 
     example: inputs of a seed for the sizes of all named dimensions. parity: sizes on which the exported graph is
     compared with torch. flops: sizes for which the arithmetic is counted. precise: always in float32, see
-    ``cmrsr.tasks.heart_reader``; there are no variants of it.
+    ``cmrsr.heart.reader``; there are no variants of it.
     """
 
     file: str

@@ -9,12 +9,12 @@ import numpy as np
 
 from cmrsr.errors import CmrsrError, UnusableError
 from cmrsr.io.discover import Candidate
+from cmrsr.io.magnitude import refuse_maps
 from cmrsr.io.series import Kind, Series
 from cmrsr.phantom.examination import KINDS, Protocol
 from cmrsr.phantom.patient import draw_patient
 from cmrsr.phantom.scans import scan_patient
 from cmrsr.realism.image_statistics import ImageStatistics, collect
-from cmrsr.tasks.magnitude import refuse_maps
 
 # Of a virtual patient as many images as tell its scan: a whole beat and stack would only take longer.
 PROTOCOLS: Mapping[Kind, Protocol] = {

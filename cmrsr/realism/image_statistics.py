@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmrsr.errors import UnusableError
+from cmrsr.heart.centre import heart_centre
 from cmrsr.io.patient import patient_of
 from cmrsr.io.series import Kind, Series
 from cmrsr.io.survey import survey
-from cmrsr.tasks.geometry import window_around
-from cmrsr.tasks.heart import heart_centre
+from cmrsr.io.window import window_around
 
 Array = NDArray[np.float64]
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cmrsr.batch.run import CaseResult, shard_file
 from cmrsr.io.outputs import output_errors, replacing
-from cmrsr.tasks.batch import CaseResult, shard_file
 
 FAILED = "failed"  # in the place of the flags
 Row = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from cmrsr.batch.run import Status
 from cmrsr.report.facts import Fact
 from cmrsr.report.page import Picture
-from cmrsr.tasks.batch import Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

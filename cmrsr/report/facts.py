@@ -1,10 +1,12 @@
 """What the page of every task says about a case, in the same words."""
 
+import math
 from typing import Protocol
 
 from cmrsr.report.page import duration
 from cmrsr.runtime.bundle import Bundle
 
+UNKNOWN = "–"
 Fact = tuple[str, str]  # what it is, and its value in words; an empty value is left out of the page
 
 
@@ -44,3 +46,10 @@ def how(bundle: Bundle, options: Sampling, device: str, seconds: float) -> tuple
         ("Device", device),
         ("Time", duration(seconds)),
     )
+
+
+def words(value: float | None, unit: str, digits: int = 0, unknown: str = UNKNOWN) -> str:
+    """A value with its unit; ``unknown`` where there is none."""
+    if value is None or not math.isfinite(value):
+        return unknown
+    return f"{round(value, digits) + 0.0:.{digits}f} {unit}".replace("-", "−")

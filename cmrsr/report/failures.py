@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
+from cmrsr.batch.failures import alike
 from cmrsr.report.page import chip, items
-from cmrsr.tasks.failures import alike
 
 if TYPE_CHECKING:
     from cmrsr.report.case import ReportCase

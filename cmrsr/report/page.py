@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from cmrsr.batch.run import Status
 from cmrsr.io.outputs import output_errors, replacing
 from cmrsr.io.printable import printable_page
-from cmrsr.tasks.batch import Status
 
 NOTICE = "Research software, not a medical device. Not for diagnosis or treatment."
 STATUS_SIGNS: dict[Status, str] = {"ok": "✓ ok", "failed": "✕ failed", "skipped": "– skipped"}

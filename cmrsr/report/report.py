@@ -11,6 +11,7 @@ from datetime import datetime
 from html import escape
 from pathlib import Path
 
+from cmrsr.batch.run import CaseResult
 from cmrsr.metrics.statistics import Comparison, Paired, Summary, format_p
 from cmrsr.report.case import FactTable, ReportCase
 from cmrsr.report.facts import counted
@@ -29,7 +30,6 @@ from cmrsr.report.page import (
     write_page,
 )
 from cmrsr.report.style import PAGE_CSS
-from cmrsr.tasks.batch import CaseResult
 
 MAX_ILLUSTRATED = 30  # cases with pictures: about 2 MB each
 CAUTION = "Look at this before you use the numbers"

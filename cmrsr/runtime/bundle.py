@@ -116,7 +116,7 @@ class Trained(_Strict):
 class ExpectedError(_Strict):
     """Of an interpolated frame, in units of the series' scale: floor, and share of the change between the known frames.
 
-    See ``cmrsr.tasks.interp4d_error``; fitted on virtual patients.
+    See ``cmrsr.tasks.interp4d.expected_error``; fitted on virtual patients.
     """
 
     floor: float = Field(ge=0)
@@ -124,7 +124,7 @@ class ExpectedError(_Strict):
 
 
 class Uncertainty(_Strict):
-    """From the spread of samples of ``sr`` to the error to expect, see ``cmrsr.tasks.sr_uncertainty``."""
+    """From the spread of samples of ``sr`` to the error to expect, see ``cmrsr.tasks.sr.uncertainty``."""
 
     scale: float = Field(gt=0)
     detail: float = Field(ge=0, le=1)

@@ -15,9 +15,9 @@ from cmrsr.diffusion.ddim import ddim
 from cmrsr.io.outputs import write_json_atomic
 from cmrsr.models import build_model
 from cmrsr.runtime.bundle import Uncertainty
-from cmrsr.tasks.sr import SAMPLES, SrOptions
-from cmrsr.tasks.sr_sampling import samples_share
-from cmrsr.tasks.sr_uncertainty import signs
+from cmrsr.tasks.sr.plan import SAMPLES, SrOptions
+from cmrsr.tasks.sr.run import samples_share
+from cmrsr.tasks.sr.uncertainty import signs
 from cmrsr.training.data import Images
 from cmrsr.training.pairs import Batch, PairConfig, draw_batch
 from cmrsr.training.recipe import SrRecipe

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cmrsr.physics.infarct_signs import CELL
+from cmrsr.tasks.mie.features.signs import CELL
 from cmrsr.training.data import Infarct
 
 GAMMA_SD, GAIN_SD, NOISE = 0.15, 0.1, 0.02  # of the cine's contrast, of all brightness, of added noise at most

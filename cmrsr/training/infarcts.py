@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmrsr.phantom.scan import LABELS
-from cmrsr.physics.infarct_signs import (
+from cmrsr.tasks.mie.features.signs import (
     CELL,
     N_CLUSTERS,
     N_INVERSIONS,

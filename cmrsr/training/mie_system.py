@@ -12,7 +12,7 @@ from cmrsr.errors import UsageError
 from cmrsr.models import build_model
 from cmrsr.models.cpkdm import CELL, Cpkdm
 from cmrsr.phantom.scan import LABELS
-from cmrsr.physics.infarct_signs import heart_crop
+from cmrsr.tasks.mie.features.signs import heart_crop
 from cmrsr.training.data import Infarcts
 from cmrsr.training.image_loss import ssim
 from cmrsr.training.infarct_batches import InfarctBatch, draw_infarcts, whole_infarcts

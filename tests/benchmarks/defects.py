@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cmrsr.io.series import Series
+from cmrsr.io.window import Window, window_around
 from cmrsr.phantom.chest import draw_chest
 from cmrsr.phantom.contrast import draw_passage, draw_sequence, first_pass_signals
 from cmrsr.phantom.heart import N_WALL, WALL
@@ -27,8 +28,7 @@ from cmrsr.phantom.render import Pose, Section
 from cmrsr.phantom.scanner import typical_peak
 from cmrsr.physics.kspace import n_lines
 from cmrsr.report import style
-from cmrsr.tasks.geometry import Window, window_around
-from cmrsr.tasks.sr import SrOptions, super_resolve
+from cmrsr.tasks.sr.plan import SrOptions, super_resolve
 from cmrsr.training.acquisition import draw_acquisition, expose
 from cmrsr.training.pairs import shortened_afterwards
 from cmrsr.training.virtual import sampled

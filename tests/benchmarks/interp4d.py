@@ -19,8 +19,8 @@ from cmrsr.io.survey import survey
 from cmrsr.models.ssd import ssd
 from cmrsr.runtime.bundle import Bundle, load
 from cmrsr.runtime.choice import DeviceChoice, default_threads
-from cmrsr.tasks.interp4d import Engines, run_interp
-from cmrsr.tasks.interp4d_plan import InterpOptions, plan_interp
+from cmrsr.tasks.interp4d.plan import InterpOptions, plan_interp
+from cmrsr.tasks.interp4d.run import Engines, run_interp
 from tests.benchmarks.measure import command, seconds
 
 LENGTH, WIDTH, STATE = 8192, 64, 16  # of the SSD layer whose times are known

@@ -23,8 +23,6 @@ import onnx
 from numpy.typing import NDArray
 
 from cmrsr.errors import CmrsrWarning
-from cmrsr.evaluate import function_cases, interp_virtual, mie_virtual
-from cmrsr.evaluate.function_coarse import coarse, made_even
 from cmrsr.exporting.export import export
 from cmrsr.exporting.recipe import load_export_recipe
 from cmrsr.exporting.rounded import rounded
@@ -36,12 +34,16 @@ from cmrsr.phantom.scans import scan_patient
 from cmrsr.physics.kspace import degrade, n_lines
 from cmrsr.runtime.bundle import MANIFEST, load
 from cmrsr.runtime.choice import DeviceChoice
-from cmrsr.tasks.function import measure_function
-from cmrsr.tasks.function_plan import FunctionOptions
-from cmrsr.tasks.interp4d import interpolate
-from cmrsr.tasks.interp4d_plan import InterpOptions
-from cmrsr.tasks.mie import enhance
-from cmrsr.tasks.sr import SrOptions, super_resolve
+from cmrsr.tasks.function.evaluation import cases as function_cases
+from cmrsr.tasks.function.evaluation.coarse import coarse, made_even
+from cmrsr.tasks.function.plan import FunctionOptions
+from cmrsr.tasks.function.run import measure_function
+from cmrsr.tasks.interp4d.evaluation import virtual as interp_virtual
+from cmrsr.tasks.interp4d.plan import InterpOptions
+from cmrsr.tasks.interp4d.run import interpolate
+from cmrsr.tasks.mie.evaluation import virtual as mie_virtual
+from cmrsr.tasks.mie.run import enhance
+from cmrsr.tasks.sr.plan import SrOptions, super_resolve
 from tests.benchmarks.markdown import table
 
 FULL = DeviceChoice(device="cpu", backend="onnxruntime", precision="f32")

@@ -17,29 +17,31 @@ ARROWS = {
     "io": {"physics"},
     "phantom": {"io", "physics"},
     "runtime": {"diffusion", "io"},
-    "tasks": {"runtime", "diffusion", "physics", "io"},
-    "report": {"tasks", "metrics", "runtime", "physics", "io"},
-    "realism": {"report", "tasks", "phantom", "physics", "io"},
+    "batch": {"runtime", "io"},
+    "heart": {"runtime", "physics", "io"},
+    "report": {"batch", "metrics", "runtime", "physics", "io"},
+    "realism": {"report", "heart", "phantom", "physics", "io"},
+    "tasks": {"report", "heart", "batch", "metrics", "phantom", "runtime", "diffusion", "physics", "io"},
     "diagnostics": {"tasks", "metrics", "phantom", "runtime", "diffusion", "physics", "io"},
-    "evaluate": {"report", "metrics", "tasks", "phantom", "runtime", "diffusion", "physics", "io"},
     "models": set(),
-    "training": {"models", "diffusion", "phantom", "physics", "runtime", "tasks", "io"},
+    "training": {"models", "tasks", "diffusion", "phantom", "physics", "runtime", "io"},
     "exporting": {"training", "models", "diffusion", "runtime", "io"},
     "cli": {
-        "evaluate",
+        "tasks",
         "report",
         "realism",
         "diagnostics",
         "metrics",
+        "batch",
         "exporting",
         "training",
-        "tasks",
         "runtime",
         "phantom",
         "io",
     },
 }
 TORCH = {"torch", "safetensors", "onnx", "onnxscript", "tensorboard"}
+TASKS = ("sr", "interp4d", "function", "mie")
 WITHOUT_TORCH = tuple(room for room in ARROWS if room not in ("models", "training", "exporting"))
 
 
@@ -82,6 +84,13 @@ def test_imports_run_one_way(room: str) -> None:
         if name.startswith("cmrsr.") and name.split(".")[1] not in allowed
     }
     assert not wrong
+
+
+def test_no_task_knows_another() -> None:
+    for task in TASKS:
+        for path in (PACKAGE / "tasks" / task).rglob("*.py"):
+            rooms = {tuple(name.split(".")[1:3]) for name in imported(path) if name.startswith("cmrsr.tasks.")}
+            assert rooms <= {("tasks", task)}, path
 
 
 def test_the_map_has_no_circles() -> None:

@@ -14,10 +14,10 @@ from numpy.testing import assert_allclose
 from cmrsr.cli import evaluate_function
 from cmrsr.cli.evaluate_function import EvaluateFunctionRequest, run_evaluate_function_command
 from cmrsr.errors import OutputError, UnusableError, UsageError
-from cmrsr.evaluate import function_cases
-from cmrsr.evaluate.function_cases import Case
 from cmrsr.runtime import bundle as bundles
-from tests.evaluate.function_runs import AFFINE, FakeEngine, heart_case
+from cmrsr.tasks.function.evaluation import cases as function_cases
+from cmrsr.tasks.function.evaluation.cases import Case
+from tests.tasks.function.function_runs import AFFINE, FakeEngine, heart_case
 
 Capture = pytest.CaptureFixture[str]
 FILES = ["evaluation.csv", "evaluation.html", "evaluation.json"]

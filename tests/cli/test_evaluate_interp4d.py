@@ -11,8 +11,8 @@ from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 
 from cmrsr.cli import run
-from cmrsr.evaluate import interp_virtual
 from cmrsr.phantom.examination import Protocol
+from cmrsr.tasks.interp4d.evaluation import virtual as interp_virtual
 from tests.cine import beating_frames, interp_engine
 from tests.conftest import save_nifti
 

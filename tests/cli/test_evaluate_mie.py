@@ -14,11 +14,12 @@ import pytest
 from cmrsr.cli import evaluate_mie, run
 from cmrsr.cli.evaluate_mie import EvaluateMieRequest, run_evaluate_mie_command
 from cmrsr.errors import OutputError, UnreadableError, UnusableError, UsageError
-from cmrsr.evaluate import mie_charts, mie_virtual
-from cmrsr.evaluate.mie_cases import Case
-from cmrsr.evaluate.mie_virtual import VirtualPatients
 from cmrsr.runtime import bundle as bundles
-from tests.evaluate.mie_runs import AFFINE, ENGINE, NONE, SCAR, FakeEngine, made_case
+from cmrsr.tasks.mie.evaluation import charts as mie_charts
+from cmrsr.tasks.mie.evaluation import virtual as mie_virtual
+from cmrsr.tasks.mie.evaluation.cases import Case
+from cmrsr.tasks.mie.evaluation.virtual import VirtualPatients
+from tests.tasks.mie.mie_runs import AFFINE, ENGINE, NONE, SCAR, FakeEngine, made_case
 
 Capture = pytest.CaptureFixture[str]
 FILES = ["evaluation.csv", "evaluation.html", "evaluation.json", "slices.csv"]

@@ -8,13 +8,13 @@ import pytest
 
 from cmrsr.cli.evaluate import load_engines
 from cmrsr.cli.evaluate_mie import enhancers
-from cmrsr.evaluate.mie_baselines import T1_THRESHOLD
-from cmrsr.evaluate.mie_cases import Case, Enhancement
-from cmrsr.evaluate.mie_images import SSIM
-from cmrsr.evaluate.mie_protocol import MOVED, UNMOVED, CaseScore, Swapped, evaluate_case, swap
 from cmrsr.io.series import Series
 from cmrsr.runtime.choice import DeviceChoice
-from cmrsr.tasks.mie_plan import MieOptions
+from cmrsr.tasks.mie.evaluation.baselines import T1_THRESHOLD
+from cmrsr.tasks.mie.evaluation.cases import Case, Enhancement
+from cmrsr.tasks.mie.evaluation.images import SSIM
+from cmrsr.tasks.mie.evaluation.protocol import MOVED, UNMOVED, CaseScore, Swapped, evaluate_case, swap
+from cmrsr.tasks.mie.plan import MieOptions
 from tests.beating_heart import FINER, Heart
 from tests.heart_engine import heart_engine
 from tests.infarct_engine import BLOOD, HEALTHY, SCAR, SCAR_T1_S, T1_S, infarct_engine

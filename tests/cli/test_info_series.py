@@ -14,10 +14,10 @@ from rich.console import Console
 
 from cmrsr.cli import run
 from cmrsr.cli.info_table import Seen, print_series, size_in_words
+from cmrsr.diagnostics import verdicts
+from cmrsr.diagnostics.series_facts import facts_of, plane_of
 from cmrsr.errors import EngineError
 from cmrsr.io.series import Series
-from cmrsr.tasks import verdicts
-from cmrsr.tasks.series_facts import facts_of, plane_of
 from tests.conftest import oblique_affine, perfusion_frames, save_nifti
 from tests.io.dicom.dicom_files import images, write_series
 

@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 import cmrsr
 from cmrsr.cli import run
 from cmrsr.io.outputs import sha256_file
-from cmrsr.tasks.interp4d import OVERLAP, TILE
+from cmrsr.tasks.interp4d.run import OVERLAP, TILE
 from tests.cine import beating_frames, interp_engine, write_interp_engine
 from tests.cli.test_sr_runs import Capture, digests, load, read, series_in, statuses
 from tests.conftest import oblique_affine

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cmrsr.batch.run import CaseResult, Listener, run_batch
 from cmrsr.cli import run
 from cmrsr.errors import UnreadableError
 from cmrsr.io.candidate import Candidate, Refused
 from cmrsr.io.outputs import plain_json
 from cmrsr.io.series import Series
-from cmrsr.tasks.batch import CaseResult, Listener, run_batch
 from tests.conftest import save_nifti
 from tests.engines import acquired_frames
 
@@ -118,7 +118,7 @@ def test_a_defect_in_the_work_is_still_one(
         raise ZeroDivisionError("of ours")
 
     save_nifti(tmp_path / "a.nii.gz", acquired_frames(3))
-    monkeypatch.setattr("cmrsr.tasks.sr_sampling.prepare", broken)
+    monkeypatch.setattr("cmrsr.tasks.sr.run.prepare", broken)
     assert run(["sr", str(tmp_path / "a.nii.gz"), "--engine", str(engine)]) == 1
     assert "report it" in capfd.readouterr().err
 
@@ -176,7 +176,7 @@ def test_a_section_that_cannot_be_made_costs_that_section(
 ) -> None:
     for name in ("a", "b"):
         save_nifti(tmp_path / "study" / f"{name}.nii.gz", acquired_frames(3))
-    from cmrsr.evaluate import sr_report
+    from cmrsr.tasks.sr import report as sr_report
 
     real = sr_report.report_case
 

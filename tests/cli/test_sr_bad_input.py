@@ -226,7 +226,7 @@ def test_a_defect_is_one_line_too(
         raise ZeroDivisionError("division\nby zero")
 
     before = tree(tmp_path)
-    monkeypatch.setattr("cmrsr.tasks.sr_files.plan_sr", broken)
+    monkeypatch.setattr("cmrsr.tasks.sr.files.plan_sr", broken)
     assert run(["sr", str(good), "--engine", str(engine)]) == 1
     line = only_line(capfd)
     assert "unexpected ZeroDivisionError: division by zero; run again with --debug and report it" in line

@@ -68,7 +68,7 @@ def test_quiet_says_nothing(engine: Path, folder: Path, capsys: Capture) -> None
 def test_names_on_standard_input(
     engine: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    monkeypatch.setattr("cmrsr.tasks.sr_stream.AT_REST_S", 0.05)
+    monkeypatch.setattr("cmrsr.tasks.sr.stream.run.AT_REST_S", 0.05)
     monkeypatch.chdir(tmp_path)
     out = tmp_path / "out"
     with on_standard_input("incoming/perf_1.nii.gz\nincoming/gone.nii.gz\n", monkeypatch):

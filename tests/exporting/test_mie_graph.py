@@ -18,14 +18,14 @@ from cmrsr.exporting.export import export
 from cmrsr.exporting.mie_graph import WINDOW, mie_graphs
 from cmrsr.exporting.recipe import ExportRecipe
 from cmrsr.exporting.spec import GraphSpec
+from cmrsr.heart import window as function_window
 from cmrsr.io.outputs import sha256_file
 from cmrsr.models import build_model
 from cmrsr.models.cpkdm import Cpkdm
-from cmrsr.physics import infarct_signs
 from cmrsr.runtime.bundle import PORTS, load
 from cmrsr.runtime.choice import DeviceChoice
 from cmrsr.runtime.engine import load_graph
-from cmrsr.tasks import function_window
+from cmrsr.tasks.mie.features import signs as infarct_signs
 from cmrsr.training.recipe import load_recipe
 
 SIZES = {

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from cmrsr.batch.sinks import Layout, dicom_sink, nifti_sink
 from cmrsr.errors import UnusableError
 from cmrsr.io.background import background_of
 from cmrsr.io.derivation import Derivation
@@ -17,7 +18,6 @@ from cmrsr.io.joined import joined
 from cmrsr.io.nifti.series import read_nifti
 from cmrsr.io.series import Series
 from cmrsr.io.survey import survey
-from cmrsr.tasks.sinks import Layout, dicom_sink, nifti_sink
 from tests.io.nifti.nifti_files import copy, numbers, save
 
 SHAPE = (12, 10, 2, 6)

@@ -19,7 +19,7 @@ from cmrsr.phantom.heart import LV_CAVITY, N_HEART, RV_CAVITY, WALL, wall_label,
 from cmrsr.phantom.infarct import N_SEGMENTS, SCAR_FLOW
 from cmrsr.phantom.patient import VirtualPatient, draw_patient
 from cmrsr.phantom.tissue import Supply
-from cmrsr.physics.perfusion_fit import concentration_from_signal, fit_fermi
+from tests.phantom.perfusion_fit import concentration_from_signal, fit_fermi
 
 Array = NDArray[np.float64]
 FLOW = 0.02  # of a Fermi fit without noise: the arterial input is interpolated between beats

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion, binary_opening, label, uniform_filter
 
 from cmrsr.io.discover import discover
-from cmrsr.physics.inversion_motion import register_inversions
 from cmrsr.physics.t1_fit import after_recovery, fit_t1
+from cmrsr.tasks.mie.features.registration import register_inversions
 
 AGREEMENT = 0.03  # of T1, in the median of a vial
 UNIFORM = 0.03  # sd of T1 within 5 x 5 pixels of a vial, relative

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cmrsr.runtime.bundle import Uncertainty
-from cmrsr.tasks.sr_uncertainty import expected_error
+from cmrsr.tasks.sr.uncertainty import expected_error
 from cmrsr.training.calibration import QUANTILE, fitted
 from cmrsr.training.pairs import Batch
 

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 from torch.testing import assert_close
 
-from cmrsr.physics.infarct_signs import CELL, N_CLUSTERS, N_INVERSIONS, N_PHASES, motion_signs
+from cmrsr.tasks.mie.features.signs import CELL, N_CLUSTERS, N_INVERSIONS, N_PHASES, motion_signs
 from cmrsr.training import infarct_batches
 from cmrsr.training.data import Infarct
 from cmrsr.training.infarct_batches import InfarctBatch, draw_infarcts, whole_infarcts

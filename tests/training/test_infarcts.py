@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
 from cmrsr.phantom.scan import LABELS
-from cmrsr.physics.infarct_signs import CELL, N_CLUSTERS, N_INVERSIONS, N_PHASES, enhancement_scale, recovery_signs
+from cmrsr.tasks.mie.features.signs import CELL, N_CLUSTERS, N_INVERSIONS, N_PHASES, enhancement_scale, recovery_signs
 from cmrsr.training import infarcts
 from cmrsr.training.data import Infarct
 from cmrsr.training.infarcts import virtual_infarcts, write_signs

@@ -6,16 +6,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cmrsr.heart.window import ENCODED, WINDOW
 from cmrsr.runtime.bundle import PORTS, Bundle, Graph, load, shipped
 from cmrsr.runtime.choice import DeviceChoice
 from cmrsr.runtime.gpu.profiles import DEFAULTS, PRECISE, Shapes, default_profiles, exact_profile, ranged_profile
-from cmrsr.tasks.function import Engines
-from cmrsr.tasks.function_plan import FunctionOptions
-from cmrsr.tasks.function_window import ENCODED, WINDOW
-from cmrsr.tasks.interp4d import JOINT, TILE
-from cmrsr.tasks.interp4d_plan import InterpOptions
-from cmrsr.tasks.mie_plan import MieOptions
-from cmrsr.tasks.sr import HEART_WINDOW, SrOptions
+from cmrsr.tasks.function.plan import FunctionOptions
+from cmrsr.tasks.function.run import Engines
+from cmrsr.tasks.interp4d.plan import InterpOptions
+from cmrsr.tasks.interp4d.run import JOINT, TILE
+from cmrsr.tasks.mie.plan import MieOptions
+from cmrsr.tasks.sr.plan import HEART_WINDOW, SrOptions
 
 BUNDLES = {(bundle := load(str(folder))).manifest.task: bundle for folder in shipped()}
 
@@ -128,7 +128,7 @@ def test_what_a_task_runs_in_full_precision_is_built_in_it(monkeypatch: pytest.M
     def load_graph(bundle: Bundle, graph: Graph, shapes: Shapes, choice: DeviceChoice) -> None:
         asked[graph.file] = choice.precision
 
-    monkeypatch.setattr("cmrsr.tasks.heart_reader.load_graph", load_graph)
+    monkeypatch.setattr("cmrsr.heart.reader.load_graph", load_graph)
     bundle = BUNDLES["function"]
     plan = SimpleNamespace(super_resolved=True, padded=(96, 96))
     engines = Engines(bundle, plan, 10, 8, DeviceChoice(precision="f16"))  # type: ignore[arg-type]

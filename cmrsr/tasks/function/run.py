@@ -1,0 +1,235 @@
+"""Super-resolution of a cine together with the function of its heart, frame after frame.
+
+Three passes: where the heart is; the causal graph over all time steps; then every frame is restored, read and
+measured. Memory holds one frame, tables of numbers, and a small window of every frame for the report.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmrsr.diffusion.ddim import ddim_coefficients
+from cmrsr.diffusion.noise import keyed_noise
+from cmrsr.heart.centre import heart_centre
+from cmrsr.heart.masks import clean_labels
+from cmrsr.heart.reader import HeartReader, brightness, find_heart, middle_slices
+from cmrsr.heart.window import READING_MM, WINDOW, ReadingWindow
+from cmrsr.io.series import Series
+from cmrsr.io.survey import Survey, survey
+from cmrsr.physics.kspace import zero_fill_plane
+from cmrsr.runtime.bundle import Bundle, load
+from cmrsr.runtime.choice import DeviceChoice, Engine
+from cmrsr.tasks.function.measure import Measured, Measurer
+from cmrsr.tasks.function.plan import FunctionOptions, FunctionPlan, plan_function
+
+Array = NDArray[np.float32]
+SHOWN_GREY = 1.25  # of the series' scale that is white in the report
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionFrame:
+    """One time point of the result (z, y, x) with its masks; ``std``: spread of the samples, None for a single one."""
+
+    output: Array
+    std: Array | None
+    labels: NDArray[np.uint8]
+
+
+class Engines(HeartReader):
+    """The graphs of one bundle, compiled for one series' slices and matrix."""
+
+    def __init__(
+        self, bundle: Bundle, plan: FunctionPlan, n_slices: int, batch_size: int, choice: DeviceChoice
+    ) -> None:
+        super().__init__(bundle, n_slices, batch_size, choice)
+        image, told = (self.batch, 1, *plan.padded), (self.batch, self.n_told)
+        self.step = self._load("step", x_t=image, lr=image, context=told) if plan.super_resolved else self.decoder
+        self._verdict = self._load("verdict", precise=True)
+
+    def verdict(self, whole: Array, ef: float) -> float:
+        """Probability of abnormal function."""
+        (probability,) = self._verdict(whole, np.array([ef], np.float32))
+        return float(probability[0])
+
+    def _open(self) -> list[Engine]:
+        return [*super()._open(), self.step, self._verdict]
+
+
+class FunctionRun:
+    """One series on its way: iterate ``frames`` to the end, then ``measured`` and the rest are there.
+
+    alpha: (t, t) the causal graph. images, labels: (t, z, WINDOW, WINDOW) uint8 of the window around the heart.
+    """
+
+    def __init__(
+        self, series: Series, found: Survey, plan: FunctionPlan, engines: Engines, options: FunctionOptions
+    ) -> None:
+        self.series, self.plan, self.engines, self.options = series, plan, engines, options
+        self._variance = found.variance
+        self.measured: Measured | None = None
+        diffusion = engines.bundle.manifest.diffusion
+        self._residual_std = diffusion.residual_std
+        self._steps = [step.array() for step in ddim_coefficients(diffusion.build(), options.steps)]
+        n_t, n_z, *_ = series.shape
+        self.images = np.zeros((n_t, n_z, WINDOW, WINDOW), np.uint8)
+        self.labels = np.zeros((n_t, n_z, WINDOW, WINDOW), np.uint8)
+
+    @property
+    def pixel_mm(self) -> float:
+        """Of ``images`` and ``labels``."""
+        return READING_MM
+
+    def frames(self, on_evaluation: Callable[[int], None] | None = None) -> Iterator[FunctionFrame]:
+        """The result in order; ``on_evaluation`` is told how many images went through one evaluation.
+
+        UnusableError: no heart is found.
+        """
+        said = on_evaluation or (lambda n: None)
+        series, plan, engines = self.series, self.plan, self.engines
+        self.window, self.scale = self._find()
+        features = []
+        for t in range(series.n_frames):
+            features.append(engines.node(self._cut(self._prepared(t))))
+        position = plan.position.astype(np.float32)
+        self.alpha, context, whole = engines.graph(np.stack(features), position)
+        gap_mm, *pixel_mm = plan.spacing_mm
+        measurer = Measurer(
+            series.n_frames, series.shape[1], pixel_mm=(pixel_mm[0], pixel_mm[1]), gap_mm=gap_mm,
+            heart_rate_bpm=plan.heart_rate_bpm, mirrored=plan.mirrored,
+        )  # fmt: skip
+        for t in range(series.n_frames):
+            lr = self._prepared(t)
+            told = np.repeat(context[t : t + 1], len(lr), 0)
+            output, std = self._restored(t, lr, told, said) if plan.super_resolved else (lr, None)
+            shown = self._cut(output)
+            probabilities, areas = engines.in_batches(engines.decoder, shown[:, None], told)
+            said(len(lr))
+            labels = clean_labels(self.window.labels(probabilities, plan.matrix), pixel_mm[0] * pixel_mm[1])
+            measurer.add(t, labels, areas.astype(np.float64) * READING_MM**2, _certainty(probabilities))
+            self.images[t] = np.clip(shown * (255 / SHOWN_GREY), 0, 255)
+            self.labels[t] = clean_labels(probabilities.argmax(1).astype(np.uint8), READING_MM**2)
+            yield FunctionFrame(output, std, labels)
+        ed, es = measurer.phases()
+        probability = engines.verdict(whole, measurer.regressed_ef())
+        self.measured = measurer.finish(
+            probability, self.labels[ed], self.labels[es], window_pixel_mm=(READING_MM, READING_MM)
+        )
+
+    def _prepared(self, t: int) -> Array:
+        """A frame (z, y, x) on the output's matrix: k-space is zero-filled where pixels are coarse."""
+        frame = self.series.frame(t)
+        if self.plan.scale > 1:
+            frame = zero_fill_plane(frame, self.plan.scale)
+        return np.asarray(frame, dtype=np.float32)
+
+    def _cut(self, frame: Array) -> Array:
+        return self.window.cut(frame) / np.float32(self.scale)
+
+    def _restored(self, t: int, lr: Array, told: Array, said: Callable[[int], None]) -> tuple[Array, Array | None]:
+        """Mean and spread of the samples of a frame (z, y, x)."""
+        (height, width), padded = self.plan.matrix, self.plan.padded
+        edge = ((0, 0), (0, padded[0] - height), (0, padded[1] - width))
+        shown = np.pad(lr, edge, mode="symmetric")[:, None] / np.float32(self.scale)
+        total, squares = np.zeros(lr.shape), np.zeros(lr.shape)
+        n = self.options.samples
+        for k in range(n):
+            x_t = np.stack([
+                keyed_noise(self.options.seed, self.plan.digest, t, z, k, padded) for z in range(len(lr))
+            ])[:, None]  # fmt: skip
+            x_t = self._sampled(x_t, shown, told)
+            said(len(lr) * len(self._steps))
+            std = self._residual_std
+            image = (x_t + 1) / 2 if std is None else shown + np.float32(std) * x_t
+            image = np.maximum(image[:, 0, :height, :width] * np.float32(self.scale), 0)
+            total += image
+            squares += np.square(image, dtype=np.float64)
+        mean = total / n
+        spread = np.sqrt(np.maximum(squares - n * mean**2, 0) / (n - 1)) if n > 1 else None
+        factor = self.engines.bundle.spread_factor(self.options.steps) or 1.0
+        return mean.astype(np.float32), None if spread is None else (factor * spread).astype(np.float32)
+
+    def _sampled(self, x_t: Array, shown: Array, told: Array) -> Array:
+        """The end of the DDIM loop."""
+
+        def loop(x: Array, lr: Array, context: Array) -> tuple[Array, ...]:
+            return (self.engines.step.start(x, {"lr": lr, "context": context}, self._steps)(),)
+
+        return self.engines.in_batches(loop, x_t, shown, told)[0]
+
+    def _find(self) -> tuple[ReadingWindow, float]:
+        """The window around the heart and the scale of its brightness."""
+        series, plan = self.series, self.plan
+        moving, _ = heart_centre(series, self._variance)
+        times = np.unique([0, series.n_frames // 3 or 1])
+        slices = middle_slices(series.shape[1])
+        looked = np.stack([self._prepared(int(t))[slices] for t in times])
+        y_mm, x_mm = plan.spacing_mm[1:]
+        window = find_heart(
+            looked, (plan.scale * moving[0], plan.scale * moving[1]), (y_mm, x_mm), self.engines, series.source.name
+        )
+        return window, brightness(np.stack([window.cut(images) for images in looked]))
+
+
+def _certainty(probabilities: Array) -> NDArray[np.float64]:
+    """(n,): mean probability of the chosen class over the pixels of the heart; 1 where there are none."""
+    best, chosen = probabilities.max(1), probabilities.argmax(1) > 0
+    count = chosen.sum((1, 2))
+    return np.where(count > 0, (best * chosen).sum((1, 2)) / np.maximum(count, 1), 1.0)
+
+
+def n_evaluations(series: Series, plan: FunctionPlan, options: FunctionOptions) -> int:
+    """Images through the network, the unit of progress."""
+    n_t, n_z, *_ = series.shape
+    return n_t * n_z * (1 + options.steps * options.samples * plan.super_resolved)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionResult:
+    """A series measured in memory: frames (t, z, y, x), labels on their matrix, numbers; alpha: causal graph (t, t)."""
+
+    frames: Array
+    labels: NDArray[np.uint8]
+    affine: NDArray[np.float64]
+    measured: Measured
+    alpha: Array
+
+
+def run_function(
+    series: Series,
+    bundle: Bundle,
+    options: FunctionOptions | None = None,
+    choice: DeviceChoice | None = None,
+    *,
+    on_evaluation: Callable[[int], None] | None = None,
+) -> FunctionResult:
+    """The whole pipeline in memory, with a bundle that is open. Raises the errors of ``cmrsr.errors``."""
+    options = options or FunctionOptions()
+    found = survey(series)
+    plan = plan_function(series, found, bundle, options)
+    engines = Engines(bundle, plan, series.shape[1], options.batch_size, choice or DeviceChoice())
+    run = FunctionRun(series, found, plan, engines, options)
+    try:
+        frames = list(run.frames(on_evaluation))
+    finally:
+        engines.close()
+    assert run.measured is not None
+    return FunctionResult(
+        frames=np.stack([f.output for f in frames]), labels=np.stack([f.labels for f in frames]), affine=plan.affine,
+        measured=run.measured, alpha=run.alpha,
+    )  # fmt: skip
+
+
+def measure_function(
+    series: Series,
+    *,
+    engine: str = "causal-s",
+    options: FunctionOptions | None = None,
+    choice: DeviceChoice | None = None,
+) -> FunctionResult:
+    """Super-resolve and measure a short-axis cine in memory: the call behind ``cmrsr function``.
+
+    Raises the errors of ``cmrsr.errors``.
+    """
+    return run_function(series, load(engine, "function"), options, choice)

@@ -1,5 +1,0 @@
-"""The tiny engine."""
-
-from tests.engines import engine
-
-__all__ = ["engine"]
