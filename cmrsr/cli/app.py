@@ -529,7 +529,6 @@ class ExportPrecision(StrEnum):
     f32 = "f32"
     f16 = "f16"
     bf16 = "bf16"
-    int8 = "int8"
 
 
 class Layout(StrEnum):
@@ -554,7 +553,7 @@ def export(
         ExportPrecision | None,
         typer.Option(
             "--precision",
-            help="f16 or bf16: in addition to f32, and for plans; int8: a separate engine. Default: the recipe's.",
+            help="f16 or bf16: in addition to f32, and for plans. Default: the recipe's.",
         ),
     ] = None,
     tensorrt: Annotated[

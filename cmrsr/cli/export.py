@@ -33,7 +33,7 @@ class ExportRequest:
 
     source: str
     out: Path | None
-    precision: Literal["f32", "f16", "bf16", "int8"] | None
+    precision: Literal["f32", "f16", "bf16"] | None
     tensorrt: bool
     portable: bool
     device: str
@@ -53,7 +53,7 @@ class ExportRequest:
     @property
     def plan_precision(self) -> "Precision":
         """Of TensorRT."""
-        return "auto" if self.precision is None or self.precision == "int8" else self.precision
+        return "auto" if self.precision is None else self.precision
 
 
 def run_export_command(request: ExportRequest) -> None:
@@ -100,7 +100,7 @@ def _existing(request: ExportRequest) -> "Bundle | None":
         raise UsageError(
             f"{name} is an engine already: add --tensorrt, --verify or --layout triton; its recipe exports it anew"
         )
-    if request.precision == "int8" or (request.precision and not request.tensorrt):
+    if request.precision and not request.tensorrt:
         raise UsageError(f"--precision {request.precision}: engine {name} is what it is; export its recipe with that")
     if request.out and not request.triton:
         raise UsageError(f"-o {request.out}: nothing is written there, TensorRT plans go to the cache folder")
@@ -134,16 +134,10 @@ def _exported(request: ExportRequest, folder: Path | None) -> "Bundle":
 
 
 def _in_precision(recipe: "ExportRecipe", request: ExportRequest) -> "ExportRecipe":
-    """int8 makes an engine of its own; f16 and bf16 come beside float32, which the other devices need."""
+    """f16 and bf16 come beside float32, which the other devices need."""
     match request.precision:
         case None:
             return recipe
-        case "int8":
-            if request.out is None:
-                raise UsageError(
-                    "--precision int8 makes an engine of its own, of lower quality: name its folder with -o"
-                )
-            return recipe.model_copy(update={"precision": "int8", "variants": ()})
         case "f32":
             return recipe.model_copy(update={"variants": ()})
         case typed:

@@ -19,7 +19,7 @@ from cmrsr.runtime.gpu.profiles import default_profiles
 from cmrsr.runtime.host_loop import COEFFICIENTS
 
 Array = NDArray[np.float32]
-SMOOTH_PIXELS = 1.5  # images are: graphs in int8 know no values beyond those of images
+SMOOTH_PIXELS = 1.5  # as images are
 
 
 @dataclass(frozen=True, slots=True)

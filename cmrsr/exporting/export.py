@@ -6,13 +6,9 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cmrsr.errors import EngineError
-from cmrsr.exporting.calibration import calibration
 from cmrsr.exporting.checkpoint import SUMMARY, VOLUME_SUMMARY, VOLUME_WEIGHTS, WEIGHTS, read_source
-from cmrsr.exporting.measured import Inputs, count_flops, measure_parity
-from cmrsr.exporting.quantised import quantised
+from cmrsr.exporting.measured import count_flops, measure_parity
 from cmrsr.exporting.recipe import ExportRecipe, Precision
 from cmrsr.exporting.sample import write_sample
 from cmrsr.exporting.shared_weights import Places, gather, places
@@ -23,7 +19,6 @@ from cmrsr.io.outputs import sha256_file, write_json_atomic
 from cmrsr.runtime.bundle import MANIFEST, Diffusion, Graph, Manifest, Port, Task, Variant
 from cmrsr.runtime.sample import SAMPLE
 from cmrsr.training.recipe import ClipRecipe, VolumeRecipe
-from cmrsr.training.sources import default_cache
 
 NORMALISATION: dict[Task, str] = {
     "sr": "lr and result are divided by the 0.995 quantile of the positive values of the whole series",
@@ -48,9 +43,8 @@ def export(recipe: ExportRecipe, out: Path) -> Manifest:
         if second:
             second.save(folder, VOLUME_SUMMARY, VOLUME_WEIGHTS)
         where = places(*sorted(folder.glob("*.safetensors"))) if recipe.shared_weights else {}
-        real = calibration(source, default_cache()) if recipe.precision == "int8" else {}
         graphs: dict[str, Any] = {  # keywords of a manifest, which are not all of them graphs
-            name: _export_graph(spec, folder, recipe, where, real.get(name, [])) for name, spec in source.specs.items()
+            name: _export_graph(spec, folder, recipe, where) for name, spec in source.specs.items()
         }
         if recipe.shared_weights:
             gather(folder)
@@ -85,11 +79,8 @@ def export(recipe: ExportRecipe, out: Path) -> Manifest:
     return manifest
 
 
-def _export_graph(spec: GraphSpec, folder: Path, recipe: ExportRecipe, where: Places, real: Inputs) -> Graph:
-    """Of the recipe's precision, with its variants; a graph that is always precise stays in float32.
-
-    real: inputs as they are in use, for int8.
-    """
+def _export_graph(spec: GraphSpec, folder: Path, recipe: ExportRecipe, where: Places) -> Graph:
+    """Of the recipe's precision, with its variants; a graph that is always precise stays in float32."""
     precision: Precision = "f32" if spec.precise else recipe.precision
     variants = recipe.variants if precision == "f32" and not spec.precise else ()
     exported = cache(partial(to_onnx, spec))
@@ -97,13 +88,10 @@ def _export_graph(spec: GraphSpec, folder: Path, recipe: ExportRecipe, where: Pl
     def write(file: str, precision: Precision) -> Variant:
         """One file: exported, put into its precision, checked and compared with torch."""
         model, path = exported(_opset(recipe, precision)), folder / file
-        if precision == "f16" or precision == "bf16":
+        if precision != "f32":
             model = typed(model, precision)
-        elif precision == "int8":
-            model = quantised(model, [dict(zip(spec.inputs, map(np.asarray, one), strict=True)) for one in real])
         store(model, path, half=recipe.half_weights, where=where)
-        # int8 on what it was calibrated for: the examples are noise, which has other ranges
-        parity = measure_parity(spec, path, precision, real if precision == "int8" else None)
+        parity = measure_parity(spec, path, precision)
         limit = _tolerance(recipe, precision)
         if not parity <= limit:  # nor a NaN
             raise EngineError(f"the exported graph {file} differs from torch by {parity:.2g} (tolerance {limit:g})")
@@ -136,8 +124,6 @@ def _opset(recipe: ExportRecipe, precision: Precision) -> int:
 
 
 def _tolerance(recipe: ExportRecipe, precision: Precision) -> float:
-    if precision == "int8":
-        return recipe.tolerance_int8
     return recipe.tolerance if precision == "f32" else recipe.tolerance_low_precision
 
 

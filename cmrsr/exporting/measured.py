@@ -1,6 +1,6 @@
 """What is measured of a graph at export: its error against torch, and its arithmetic."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,18 @@ from cmrsr.exporting.recipe import Precision
 from cmrsr.exporting.rounded import rounded
 from cmrsr.exporting.spec import GraphSpec
 
-Inputs = Sequence[tuple[torch.Tensor, ...]]
 Evaluate = Callable[[list[Any]], list[Any]]
 
 
-def measure_parity(spec: GraphSpec, path: Path, precision: Precision = "f32", on: Inputs | None = None) -> float:
+def measure_parity(spec: GraphSpec, path: Path, precision: Precision = "f32") -> float:
     """Largest error of the ONNX graph against torch float32, relative to the largest output, by ONNX Runtime.
 
-    on: inputs; else the spec's examples, over sizes and times. A typed graph is measured with all its roundings.
+    Over the spec's examples of several sizes and times. A typed graph is measured with all its roundings.
     """
-    evaluate = _evaluator(path, spec, typed=precision in ("f16", "bf16"))
+    evaluate = _evaluator(path, spec, typed=precision != "f32")
     worst = 0.0
-    for inputs in on or [spec.example(spec.fitting(sizes), i) for i, sizes in enumerate(spec.parity)]:
+    for i, sizes in enumerate(spec.parity):
+        inputs = spec.example(spec.fitting(sizes), i)
         with torch.inference_mode():
             wanted = spec.module(*inputs)
         wanted = wanted if isinstance(wanted, tuple) else (wanted,)

@@ -65,7 +65,7 @@ class Graph(_Strict):
     file: str
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
-    precision: Literal["f32", "f16", "bf16", "int8"] = Field(default="f32", description="of the file's arithmetic")
+    precision: Literal["f32", "f16", "bf16"] = Field(default="f32", description="of the file's arithmetic")
     stride: int = Field(ge=1)
     opset: int
     parameters: int

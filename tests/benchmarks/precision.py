@@ -1,14 +1,13 @@
 """What lower precision costs the results of the shipped engines: ``python -m tests.benchmarks.precision``.
 
 Every task at its default settings on virtual patients that no engine was trained on, computed in float32 (ONNX
-Runtime), bfloat16 (OpenVINO's hint), float16 (the variant, with every rounding that a GPU makes, see
-``cmrsr.exporting.rounded``) and int8 (exported for it). PSNR between the results, and how much nearer or farther they
+Runtime), bfloat16 (OpenVINO's hint) and float16 (the variant, with every rounding that a GPU makes, see
+``cmrsr.exporting.rounded``). PSNR between the results, and how much nearer or farther they
 come to the truth. Nothing here is asserted. Needs the extra ``dev``.
 """
 
 import argparse
 import json
-import logging
 import shutil
 import sys
 import tempfile
@@ -23,8 +22,6 @@ import onnx
 from numpy.typing import NDArray
 
 from cmrsr.errors import CmrsrWarning
-from cmrsr.exporting.export import export
-from cmrsr.exporting.recipe import load_export_recipe
 from cmrsr.exporting.rounded import rounded
 from cmrsr.io.outputs import sha256_file, write_json_atomic
 from cmrsr.metrics.images import psnr
@@ -50,12 +47,10 @@ FULL = DeviceChoice(device="cpu", backend="onnxruntime", precision="f32")
 LOWER = {
     "bf16": DeviceChoice(device="cpu", backend="openvino", precision="bf16"),
     "f16": FULL,  # of graphs that were made for it
-    "int8": FULL,
 }
 GAP = 4  # of every so many frames one is known
 FRACTION = 0.35  # of the phase lines
 EVERY = 4  # frames of a perfusion series are taken, to save time
-RECIPES = Path(__file__).parents[2] / "export"
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,15 +188,6 @@ def markdown(results: list[dict[str, Any]]) -> str:
     return table(["", "precision", "PSNR to float32, dB", "PSNR to the truth, change, dB", "largest change"], rows)
 
 
-def int8(name: str, folder: Path) -> Path:
-    """A shipped engine in int8."""
-    recipe = load_export_recipe(RECIPES / f"{name}.toml").model_copy(update={"precision": "int8"})
-    export(recipe, folder)
-    parities = {graph.file: round(graph.parity, 3) for graph in load(str(folder)).manifest.graphs}
-    print(f"{name} int8: largest relative errors {parities}", file=sys.stderr)
-    return folder
-
-
 def float16(name: str, folder: Path) -> Path:
     """A shipped engine whose graphs are the float16 variants with their roundings."""
     bundle = load(name)
@@ -224,14 +210,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1000)
     options = parser.parse_args()
     warnings.simplefilter("ignore", CmrsrWarning)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     tasks = [task for task in TASKS if task in options.tasks.split(",")]
     results = []
     with tempfile.TemporaryDirectory() as folder:
         made = {
-            (name, precision): make(name, Path(folder) / f"{name}-{precision}")
-            for name in sorted({TASKS[task][0] for task in tasks})
-            for precision, make in (("f16", float16), ("int8", int8))
+            (name, "f16"): float16(name, Path(folder) / name) for name in sorted({TASKS[task][0] for task in tasks})
         }
         for task in tasks:
             results.append(compare(task, options.subjects, options.seed, made))

@@ -45,13 +45,6 @@ def test_sources_that_are_not_there(capfd: Capture, source: str, code: int, mess
     assert captured.err.count("\n") == 1
 
 
-def test_int8_needs_a_folder_of_its_own(tmp_path: Path, capfd: Capture) -> None:
-    recipe = tmp_path / "some.toml"
-    recipe.write_text('name = "some"\ncheckpoint = "nothing"\n')
-    assert run(["export", str(recipe), "--precision", "int8"]) == 2
-    assert "name its folder with -o" in capfd.readouterr().err
-
-
 def test_plans_without_a_gpu(engine: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cmrsr.runtime.gpu.cuda._look", lambda: ([], "no NVIDIA driver: install one"))
     assert run(["export", str(engine), "--tensorrt"]) == 6

@@ -15,8 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from cmrsr.errors import EngineError, UsageError
 from cmrsr.exporting import export as module
-from cmrsr.exporting.calibration import calibration
-from cmrsr.exporting.checkpoint import SMALL, read_source
+from cmrsr.exporting.checkpoint import SMALL
 from cmrsr.exporting.export import export
 from cmrsr.exporting.graph import INPUTS, OUTPUTS, Step, example_inputs, sr_step
 from cmrsr.exporting.measured import count_flops
@@ -26,7 +25,6 @@ from cmrsr.exporting.spec import GraphSpec
 from cmrsr.io.outputs import sha256_file
 from cmrsr.models import build_model
 from cmrsr.runtime.bundle import load
-from cmrsr.training.data import Images, Pool
 from cmrsr.training.recipe import Recipe, load_recipe, parse_recipe
 
 TINY = load_recipe("perfgen-s", ["model.widths=[8, 16]", "model.blocks=[1, 1, 1]", "model.embedding=16"])
@@ -241,42 +239,17 @@ def test_a_variant_lies_beside_the_graph_and_in_its_weights(checkpoint: Path, bu
     assert outside["step.f16.onnx"] <= outside[step.file]  # the same bytes of the same file
 
 
-@pytest.mark.parametrize("precision", ["f16", "bf16", "int8"])
-def test_graphs_of_another_precision(
-    checkpoint: Path, tmp_path: Path, precision: Precision, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = {"step": [example_inputs(2, 16, 16, seed) for seed in range(3)]}
-    monkeypatch.setattr(module, "calibration", lambda source, cache: real)
+@pytest.mark.parametrize("precision", ["f16", "bf16"])
+def test_graphs_of_another_precision(checkpoint: Path, tmp_path: Path, precision: Precision) -> None:
     recipe = load_export_recipe(checkpoint).model_copy(update={"precision": precision, "variants": ("f16",)})
     manifest = export(recipe, tmp_path / "tiny")
     step = load(str(tmp_path / "tiny"), "sr").manifest.step
     assert step == manifest.step
     assert not step.variants
-    assert step.tolerance == (recipe.tolerance_int8 if precision == "int8" else recipe.tolerance_low_precision)
+    assert step.tolerance == (recipe.tolerance_low_precision)
     assert 1e-5 < step.parity < step.tolerance
     model = onnx.load(tmp_path / "tiny" / "step.onnx")
     assert model.opset_import[0].version == step.opset >= (22 if precision == "bf16" else 20)
-    kind = {"f16": onnx.TensorProto.FLOAT16, "bf16": onnx.TensorProto.BFLOAT16, "int8": onnx.TensorProto.INT8}
+    kind = {"f16": onnx.TensorProto.FLOAT16, "bf16": onnx.TensorProto.BFLOAT16}
     weights = [t for t in model.graph.initializer if t.data_type == kind[precision]]
     assert sum(np.prod(t.dims) for t in weights) > 0.4 * step.parameters
-
-
-def test_int8_is_calibrated_on_virtual_patients(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every evaluation of the runs from pure noise, on images of the size and brightness of the training."""
-    asked = []
-
-    def few(recipe: Recipe, data: str | None, cache: Path) -> Images:
-        asked.append((recipe, data))
-        frames = np.random.default_rng(0).random((4, 96, 96)).astype(np.float32)
-        return Images(training=[], validation=[Pool(images=list(frames))], description="noise")
-
-    monkeypatch.setattr("cmrsr.exporting.calibration.load_data", few)
-    found = calibration(read_source(checkpoint, None, half=True), Path("unused"))
-    ((recipe, data),) = asked
-    assert (data, recipe.data.n_chests) == ("phantom", 4)
-    conditions = [float(inputs[2][0]) for inputs in found["step"]]
-    assert conditions == pytest.approx([1, 1, 0.8, 0.6, 0.4, 0.2])
-    for x_t, lr, _, low_pass in found["step"]:
-        assert x_t.shape == lr.shape == (6, 1, TINY.data.crop, TINY.data.crop)
-        assert 0.2 < lr.abs().max() < 3
-        assert not low_pass.any()

@@ -33,7 +33,7 @@ def test_a_file_finds_its_checkpoint_beside_itself(tmp_path: Path, monkeypatch: 
         (b'checkpoint = "."\n', "name: Field required"),
         (b'name = "x"\ncheckpoint = "."\nopset = 9\n', "opset: .*greater than or equal to 18"),
         (b'name = "x"\ncheckpoint = "."\ntask = "mie"\n', "unknown key task"),
-        (b'name = "x"\ncheckpoint = "."\nprecision = "fp8"\n', "precision: .*'f32', 'f16', 'bf16' or 'int8'"),
+        (b'name = "x"\ncheckpoint = "."\nprecision = "fp8"\n', "precision: .*'f32', 'f16' or 'bf16'"),
         (b'name = "x"\ncheckpoint = "."\nvariants = ["int8"]\n', "variants.*'f16' or 'bf16'"),
         (b"name = \n", "Invalid value"),
         (b"\xff\xfe", "utf-8"),
