@@ -51,7 +51,7 @@ def manifest_of(folder: Path) -> dict[str, Any]:
 
 
 def step_graph() -> onnx.ModelProto:
-    """The graph of ``cmrsr.exporting.graph.Step`` around f = conv([(1 - condition) x_t, lr]): no noise at t = 1."""
+    """The graph of ``sr.training.graph.Step`` around f = conv([(1 - condition) x_t, lr]): no noise at t = 1."""
     image = ["batch", 1, "rows", "columns"]
     weights = np.stack([SEEN_X_T, SEEN_LR])[None]
     names = ["condition", "read_x", "read_f", "next_x0", "next_x"]

@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 
 from cmrsr.phantom.scan import LABELS
 from cmrsr.tasks.mie.features.signs import N_INVERSIONS, N_PHASES, motion_signs, recovery_signs
-from cmrsr.training.data import Infarct, Infarcts
+from cmrsr.tasks.mie.training.data import Infarct, Infarcts
 
 SIZE, PIXEL_MM = 48, 1.5
 MIDDLE = (SIZE - 1) / 2

@@ -83,8 +83,8 @@ def everything(device: str, backend: str, threads: int | None) -> "list[Contende
 def torch_contenders(device: str, threads: int | None) -> "list[Contender]":
     """bf16 where the device computes in it, and float32."""
     from cmrsr.diagnostics.contenders import Contender, cpu_precisions
-    from cmrsr.exporting.torch_engine import load_torch
     from cmrsr.runtime.choice import DeviceChoice, Precision
+    from cmrsr.tasks.registry import load_torch
 
     where = "" if device == "cpu" else f"{device} "
     kinds: Sequence[Precision] = cpu_precisions() if device == "cpu" else ("bf16", "f32")

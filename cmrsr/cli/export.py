@@ -111,9 +111,9 @@ def _exported(request: ExportRequest, folder: Path | None) -> "Bundle":
     """The bundle of a recipe or trained folder, in ``folder``, else where -o says."""
     need("train", "torch", "onnx", "onnxscript", "safetensors")
     need("onnxruntime", "onnxruntime")
-    from cmrsr.exporting.export import export
     from cmrsr.exporting.recipe import load_export_recipe
     from cmrsr.runtime.bundle import load
+    from cmrsr.tasks.registry import export
 
     recipe = _in_precision(load_export_recipe(Path(request.source)), request)
     folder = folder or request.out or Path("engines") / recipe.name
@@ -175,7 +175,7 @@ def _verify(bundle: "Bundle", request: ExportRequest) -> None:
 
     others = []
     if (bundle.path / "training.json").is_file() and all(map(importlib.util.find_spec, ("torch", "safetensors"))):
-        from cmrsr.exporting.torch_engine import load_torch
+        from cmrsr.tasks.registry import load_torch
 
         others.append(Contender("torch f32", load_torch, DeviceChoice(device="cpu", precision="f32")))
     results = verify(bundle, request.device, request.plan_precision, others)

@@ -28,12 +28,12 @@ def run_train_command(
 ) -> None:
     """Train one recipe into ``out/<recipe>``, or from weights of ``--start`` into ``out/<recipe>-tuned``."""
     need("train", "torch", "safetensors")
+    from cmrsr.tasks.registry import load_data, load_recipe, train
     from cmrsr.tasks.sr.run import one_step_is_mean
-    from cmrsr.training.calibration import calibrate
-    from cmrsr.training.data import Images
-    from cmrsr.training.loop import train
-    from cmrsr.training.recipe import SrRecipe, load_recipe
-    from cmrsr.training.sources import default_cache, load_data
+    from cmrsr.tasks.sr.training.calibration import calibrate
+    from cmrsr.tasks.sr.training.data import Images
+    from cmrsr.tasks.sr.training.recipe import SrRecipe
+    from cmrsr.training.cache import default_cache
     from cmrsr.training.start import start_weights
 
     recipe = load_recipe(recipe_name, overrides, start)

@@ -1,6 +1,7 @@
 """What is exported: the networks of a trained folder, or of a bundle, as graphs."""
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,25 +12,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from cmrsr.errors import UsageError
-from cmrsr.exporting.function_graph import function_graphs
-from cmrsr.exporting.graph import sr_step
-from cmrsr.exporting.interp4d_graph import clip_step, volume
-from cmrsr.exporting.mie_graph import mie_graphs
 from cmrsr.exporting.spec import GraphSpec
-from cmrsr.models import Model, build_model
-from cmrsr.models.causal import Causal
-from cmrsr.models.cpkdm import Cpkdm
-from cmrsr.models.mamba_volume import MambaVolume
-from cmrsr.models.vdt import Vdt
-from cmrsr.training.recipe import (
-    FunctionRecipe,
-    MieRecipe,
-    Recipe,
-    SrRecipe,
-    VolumeRecipe,
-    first_problem,
-    parse_recipe,
-)
+from cmrsr.runtime.bundle import Task
+from cmrsr.training.recipe import Diffusion, first_problem
 
 SUMMARY, WEIGHTS = "training.json", "weights.safetensors"
 VOLUME_SUMMARY, VOLUME_WEIGHTS = "volume.json", "volume.safetensors"  # of stage 2 in a bundle of interp4d
@@ -41,9 +26,9 @@ class Checkpoint:
     """What ``cmrsr train`` wrote: the summary, the recipe in it, the weights as they are stored, the network."""
 
     summary: dict[str, Any]
-    recipe: Recipe
+    recipe: Any
     weights: dict[str, torch.Tensor]
-    model: Model
+    model: Any
 
     def save(self, folder: Path, summary: str, weights: str) -> None:
         # save_file would let nobody else read it
@@ -51,10 +36,21 @@ class Checkpoint:
         (folder / summary).write_text(json.dumps(self.summary, indent=2) + "\n")
 
 
-def _read(folder: Path, summary_name: str, weights_name: str, half: bool) -> Checkpoint:
+def read(
+    folder: Path,
+    summary_name: str,
+    weights_name: str,
+    half: bool,
+    parse: Callable[[Any], Any],
+    build: Callable[[dict[str, Any]], Any],
+) -> Checkpoint:
+    """What a folder holds; half: weights rounded to float16. UsageError: it is not a folder of ``cmrsr train``.
+
+    parse: of the recipe in the summary; build: of its network.
+    """
     try:
         summary: dict[str, Any] = json.loads((folder / summary_name).read_text())
-        recipe = parse_recipe(summary["recipe"])
+        recipe = parse(summary["recipe"])
         weights = load_file(folder / weights_name)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = first_problem(error) if isinstance(error, ValidationError) else error
@@ -63,7 +59,7 @@ def _read(folder: Path, summary_name: str, weights_name: str, half: bool) -> Che
         ) from error
     if half:
         weights = {k: v.half() if v.numel() >= SMALL else v for k, v in weights.items()}
-    model = build_model(recipe.model.model_dump())
+    model = build(recipe.model.model_dump())
     try:
         model.load_state_dict({k: v.float() for k, v in weights.items()})
     except RuntimeError as error:
@@ -75,11 +71,18 @@ def _read(folder: Path, summary_name: str, weights_name: str, half: bool) -> Che
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A checkpoint, stage 2 of interp4d beside it, and the graphs that both make, by the names of a manifest."""
+    """What is exported: a checkpoint, stage 2 of interp4d beside it, and the graphs that both make, by name.
 
+    normalisation: of the network's inputs, in words. residual_weight: see ``cmrsr.diffusion.residual``.
+    """
+
+    task: Task
+    normalisation: str
+    diffusion: Diffusion
+    residual_weight: float | None
     first: Checkpoint
     second: Checkpoint | None
-    specs: dict[str, GraphSpec]
+    specs: Mapping[str, GraphSpec]
 
     @property
     def residual_std(self) -> float | None:
@@ -90,45 +93,3 @@ class Source:
     def training(self) -> dict[str, Any]:
         """The summaries of the training, for the manifest."""
         return self.first.summary if self.second is None else {**self.first.summary, "volume": self.second.summary}
-
-
-def read_source(folder: Path, volume_folder: Path | None, *, half: bool) -> Source:
-    """The graphs of a folder of ``cmrsr train``, or of a bundle; of interp4d, ``volume_folder`` holds stage 2.
-
-    half: weights are rounded to float16, as they are stored. UsageError: not such a folder, or not of the right stage.
-    """
-    first = _read(folder, SUMMARY, WEIGHTS, half)
-    trained, model = first.recipe, first.model
-    if isinstance(trained, VolumeRecipe):
-        raise UsageError(f"{folder} is stage 2 of interp4d: name it as volume_checkpoint beside stage 1 in a recipe")
-    residual = first.summary["residual_std"] is not None
-    if isinstance(trained, SrRecipe):
-        return Source(first, None, {"step": sr_step(model, residual=residual)})
-    if isinstance(trained, FunctionRecipe):
-        assert isinstance(model, Causal)
-        return Source(first, None, function_graphs(model, residual=residual))
-    if isinstance(trained, MieRecipe):
-        assert isinstance(model, Cpkdm)
-        return Source(first, None, mie_graphs(model))
-    second = _read_second(folder, volume_folder, half)
-    if not isinstance(model, Vdt):
-        raise UsageError(f"{folder}: {trained.model.name} works on latents and has no engine")
-    assert isinstance(second.model, MambaVolume)
-    return Source(first, second, {"step": clip_step(model), "volume": volume(second.model)})
-
-
-def _read_second(stage_one: Path, folder: Path | None, half: bool) -> Checkpoint:
-    """Stage 2 of interp4d, from the folder that it was trained in or from a bundle."""
-    if folder is None:
-        raise UsageError(
-            f"{stage_one} is stage 1 of interp4d, whose engine needs stage 2 as well: write an export recipe "
-            "(TOML) with checkpoint and volume_checkpoint"
-        )
-    in_bundle = (folder / VOLUME_SUMMARY).is_file()
-    names = (VOLUME_SUMMARY, VOLUME_WEIGHTS) if in_bundle else (SUMMARY, WEIGHTS)
-    second = _read(folder, *names, half)
-    if not isinstance(second.recipe, VolumeRecipe):
-        raise UsageError(f"volume_checkpoint {folder} is of {second.recipe.system}, expected interp4d-volume")
-    # the folder of stage 1 is the trainer's own affair
-    second.summary["recipe"]["stage_one"] = Path(second.summary["recipe"]["stage_one"]).name
-    return second

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cmrsr.errors import EngineError
-from cmrsr.exporting.checkpoint import SUMMARY, VOLUME_SUMMARY, VOLUME_WEIGHTS, WEIGHTS, read_source
+from cmrsr.exporting.checkpoint import SUMMARY, VOLUME_SUMMARY, VOLUME_WEIGHTS, WEIGHTS, Source
 from cmrsr.exporting.measured import count_flops, measure_parity
 from cmrsr.exporting.recipe import ExportRecipe, Precision
 from cmrsr.exporting.sample import write_sample
@@ -16,27 +16,16 @@ from cmrsr.exporting.spec import GraphSpec
 from cmrsr.exporting.to_onnx import store, to_onnx
 from cmrsr.exporting.typed import OPSET, typed
 from cmrsr.io.outputs import sha256_file, write_json_atomic
-from cmrsr.runtime.bundle import MANIFEST, Diffusion, Graph, Manifest, Port, Task, Variant
+from cmrsr.runtime.bundle import MANIFEST, Diffusion, Graph, Manifest, Port, Variant
 from cmrsr.runtime.sample import SAMPLE
-from cmrsr.training.recipe import ClipRecipe, VolumeRecipe
-
-NORMALISATION: dict[Task, str] = {
-    "sr": "lr and result are divided by the 0.995 quantile of the positive values of the whole series",
-    "function": "lr and result are divided by the 0.995 quantile of the positive values of the whole series",
-    "interp4d": "all frames are divided by the 0.995 quantile of the positive values of the whole series",
-    "mie": "cine and T1 images are divided by the 0.98 quantiles of their windows about the heart; T1 is in s",
-}
 
 
-def export(recipe: ExportRecipe, out: Path) -> Manifest:
+def export(recipe: ExportRecipe, source: Source, out: Path) -> Manifest:
     """Write the bundle into folder ``out`` and return its manifest.
 
-    UsageError: a checkpoint is not a folder of ``cmrsr train``, or not of the right stage.
     EngineError: an ONNX graph, run by ONNX Runtime, leaves the tolerance of its precision against torch float32.
     """
-    source = read_source(recipe.checkpoint, recipe.volume_checkpoint, half=recipe.half_weights)
-    first, second, trained = source.first, source.second, source.first.recipe
-    assert not isinstance(trained, VolumeRecipe)
+    first, second = source.first, source.second
     with tempfile.TemporaryDirectory(dir=_parent(out), prefix=".export-") as temporary:
         folder = Path(temporary)
         first.save(folder, SUMMARY, WEIGHTS)
@@ -53,13 +42,13 @@ def export(recipe: ExportRecipe, out: Path) -> Manifest:
             format=1,
             name=recipe.name,
             version=recipe.version,
-            task=trained.system,
+            task=source.task,
             **graphs,
-            normalisation=NORMALISATION[trained.system],
+            normalisation=source.normalisation,
             diffusion=Diffusion(
-                schedule=trained.diffusion.schedule, prediction=trained.diffusion.prediction,
-                n_train=trained.diffusion.n_train, residual_std=source.residual_std,
-                residual_weight=trained.residual_weight if isinstance(trained, ClipRecipe) else None,
+                schedule=source.diffusion.schedule, prediction=source.diffusion.prediction,
+                n_train=source.diffusion.n_train, residual_std=source.residual_std,
+                residual_weight=source.residual_weight,
             ),
             defaults=recipe.defaults,
             trained=recipe.trained,

@@ -145,7 +145,7 @@ def products(nodes: Nodes) -> set[int]:
 def exponents(nodes: Nodes) -> set[int]:
     """The nodes that make the arguments of exponentials, back to the weights: sums of decays over many time steps.
 
-    Products with constant matrices of zeros and ones are such sums (see ``cmrsr.models.ssd``) and belong to them;
+    Products with constant matrices of zeros and ones are such sums (see ``cmrsr.networks.ssd``) and belong to them;
     before the softplus that makes time steps, only the arithmetic does.
     """
     found: set[int] = set()

@@ -1,8 +1,10 @@
 """One graph to export: the module, the names and shapes of what goes in and out, inputs to try it on."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 Shape = tuple[int | str, ...]
@@ -35,3 +37,12 @@ class GraphSpec:
             name: -(-size // self.stride) * self.stride if name in ("rows", "columns") else size
             for name, size in sizes.items()
         }
+
+
+N_COEFFICIENTS = 5
+
+
+def example_coefficients(generator: torch.Generator) -> Tensor:
+    """Of a step at a random time of the cosine schedule with v-prediction."""
+    t = float(torch.rand((), generator=generator)) * 0.8 + 0.1
+    return torch.tensor([t, math.cos(math.pi / 2 * t), -math.sin(math.pi / 2 * t), 0.5, 0.4])

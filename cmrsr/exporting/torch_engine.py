@@ -1,7 +1,7 @@
 """A graph of a bundle on torch, from the bundle's weights: the second opinion on a GPU, where ONNX may be at fault."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Literal
 
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from cmrsr.errors import DeviceError, OutOfMemoryError
 from cmrsr.exporting.captured_loop import CapturedLoop
-from cmrsr.exporting.checkpoint import VOLUME_SUMMARY, read_source
-from cmrsr.runtime.bundle import Bundle, Graph
+from cmrsr.exporting.spec import GraphSpec
+from cmrsr.runtime.bundle import Graph
 from cmrsr.runtime.choice import DeviceChoice, OnStep, default_threads, described
 from cmrsr.runtime.host_loop import COEFFICIENTS, HostLoop
 
@@ -103,10 +103,8 @@ class TorchGraph:
                 ) from error
 
 
-def load_torch(bundle: Bundle, graph: Graph, shapes: Mapping[str, tuple[int, ...]], choice: DeviceChoice) -> TorchGraph:
-    """As ``cmrsr.runtime.engine.load_graph``, with torch; it takes any shapes. UsageError: weights are not there."""
-    stage_two = bundle.path if (bundle.path / VOLUME_SUMMARY).is_file() else None
-    specs = read_source(bundle.path, stage_two, half=False).specs.values()
+def torch_graph(specs: Iterable[GraphSpec], graph: Graph, choice: DeviceChoice) -> TorchGraph:
+    """One graph of a bundle, of which ``specs`` are all, in torch; it takes any shapes."""
     module = next(spec.module for spec in specs if spec.file == graph.file)
     device = "cpu" if choice.device == "auto" else choice.device
     precision: Literal["bf16", "f32"] = "f32" if choice.precision == "f32" else "bf16"

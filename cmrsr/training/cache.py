@@ -39,6 +39,11 @@ def digest(data: VirtualData) -> str:
     return hashlib.sha256(record.encode()).hexdigest()[:16]
 
 
+def default_cache() -> Path:
+    """``cmrsr`` in the user's cache folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cmrsr"
+
+
 def load(data: VirtualData, cache: Path, on_item: Callable[[int], None] | None = None) -> NDArray[Any]:
     """All items, memory-mapped from ``cache``, (n_items * item_shape[0], ...); rendered first where they are missing.
 

@@ -21,10 +21,9 @@ from torch import Tensor, nn
 
 from cmrsr.errors import CmrsrError, UsageError
 from cmrsr.io.outputs import output_errors, replacing, write_json_atomic
-from cmrsr.training.data import Data
-from cmrsr.training.recipe import Recipe
+from cmrsr.training.recipe import Run
 from cmrsr.training.start import SUMMARY, WEIGHTS, start_folder, start_summary
-from cmrsr.training.systems import build_system
+from cmrsr.training.system import System
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +39,8 @@ class Progress:
 
 
 def train(
-    recipe: Recipe,
-    data: Data,
+    recipe: Run,
+    build: Callable[[], System],
     out: Path,
     *,
     resume: bool = False,
@@ -65,7 +64,7 @@ def train(
         out.mkdir(parents=True, exist_ok=True)
     began = _began(recipe, out)
     torch.manual_seed(recipe.seed)
-    system = build_system(recipe, data)
+    system = build()
     model = system.build(device)
     checkpoint = out / "checkpoint.pt"
     resumed = resume and checkpoint.exists()
@@ -152,7 +151,7 @@ class State:
     start_gain_db: float | None = None  # of the weights that fine-tuning began from
 
 
-def exhausted(recipe: Recipe, state: State) -> bool:
+def exhausted(recipe: Run, state: State) -> bool:
     """Whether the recipe's patience is at its end."""
     return recipe.patience is not None and state.n_worse >= recipe.patience
 
@@ -188,7 +187,7 @@ class _StopSignal:
         self.received = True
 
 
-def build_optimisers(recipe: Recipe, model: nn.Module) -> list[torch.optim.Optimizer]:
+def build_optimisers(recipe: Run, model: nn.Module) -> list[torch.optim.Optimizer]:
     """AdamW for everything, or Muon for the parameters named ``matrix`` and AdamW for the rest.
 
     UsageError if Muon is asked for and the model has no such parameters.
@@ -211,7 +210,7 @@ def build_optimisers(recipe: Recipe, model: nn.Module) -> list[torch.optim.Optim
     return optimisers
 
 
-def learning_rate(recipe: Recipe, step: int) -> float:
+def learning_rate(recipe: Run, step: int) -> float:
     """Linear warm-up, then half a cosine to zero (or constant)."""
     o = recipe.optimiser
     if step < o.warmup:
@@ -263,19 +262,19 @@ def _load_checkpoint(
         ) from error
 
 
-def _began(recipe: Recipe, out: Path) -> dict[str, Any] | None:
+def _began(recipe: Run, out: Path) -> dict[str, Any] | None:
     """What is known of the weights that a run begins from. UsageError: it would write over them."""
     if not recipe.start:
         return None
     if start_folder(recipe.start).resolve() == out.resolve():
         raise UsageError(f"start {recipe.start}: the run would write over it; name another folder with -o")
-    return start_summary(recipe.start, second_stage=recipe.system == "interp4d-volume")
+    return start_summary(recipe.start, second_stage=recipe.second_stage)
 
 
 def _write_weights(
     out: Path,
     average: dict[str, Tensor],
-    recipe: Recipe,
+    recipe: Run,
     state: State,
     description: str,
     began: dict[str, Any] | None,

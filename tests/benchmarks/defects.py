@@ -29,9 +29,9 @@ from cmrsr.phantom.scanner import typical_peak
 from cmrsr.physics.kspace import n_lines
 from cmrsr.report import style
 from cmrsr.tasks.sr.plan import SrOptions, super_resolve
-from cmrsr.training.acquisition import draw_acquisition, expose
-from cmrsr.training.pairs import shortened_afterwards
-from cmrsr.training.virtual import sampled
+from cmrsr.tasks.sr.training.acquisition import draw_acquisition, expose
+from cmrsr.tasks.sr.training.pairs import shortened_afterwards
+from cmrsr.tasks.sr.training.virtual import sampled
 
 Frames = NDArray[np.float32]
 DIAMETERS = (2, 3, 4, 6, 8, 12)

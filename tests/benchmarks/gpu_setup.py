@@ -10,9 +10,10 @@ import torch
 from cmrsr.diagnostics.ceilings import Ceiling
 from cmrsr.diagnostics.contenders import Contender, runtime_contender
 from cmrsr.diagnostics.workload import Workload
-from cmrsr.exporting.torch_engine import load_torch, matrix_rate_call
+from cmrsr.exporting.torch_engine import matrix_rate_call
 from cmrsr.runtime.bundle import Bundle
 from cmrsr.runtime.choice import DeviceChoice, Precision
+from cmrsr.tasks.registry import load_torch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ import torch
 from cmrsr.io.nifti.series import nifti_writer
 from cmrsr.io.series import Series
 from cmrsr.io.survey import survey
-from cmrsr.models.ssd import ssd
+from cmrsr.networks.ssd import ssd
 from cmrsr.runtime.bundle import Bundle, load
 from cmrsr.runtime.choice import DeviceChoice, default_threads
 from cmrsr.tasks.interp4d.plan import InterpOptions, plan_interp

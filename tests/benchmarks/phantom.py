@@ -13,10 +13,10 @@ import numpy as np
 from cmrsr.phantom.examination import Examination, Protocol
 from cmrsr.phantom.patient import draw_patient
 from cmrsr.phantom.scans import scan_patient
+from cmrsr.tasks.sr.training.data import Pool
+from cmrsr.tasks.sr.training.pairs import PairConfig, draw_batch
+from cmrsr.tasks.sr.training.virtual import VirtualSet
 from cmrsr.training.cache import load
-from cmrsr.training.data import Pool
-from cmrsr.training.pairs import PairConfig, draw_batch
-from cmrsr.training.virtual import VirtualSet
 
 N_BATCHES, BATCH = 40, 16
 

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cmrsr.models import build_model
 from cmrsr.physics.kspace import n_lines
-from cmrsr.training.acquisition import Exposure, draw_acquisition, expose
-from cmrsr.training.pairs import acquired_short, shortened_afterwards
+from cmrsr.tasks.registry import build_model
+from cmrsr.tasks.sr.training.acquisition import Exposure, draw_acquisition, expose
+from cmrsr.tasks.sr.training.pairs import acquired_short, shortened_afterwards
+from cmrsr.tasks.sr.training.virtual import LeavesSet, VirtualSet
 from cmrsr.training.start import begin, start_summary
-from cmrsr.training.virtual import LeavesSet, VirtualSet
 
 FRACTION, CROP = 0.35, 96
 CHESTS, LEAVES, SEED = 24, 60, 20_000

@@ -103,7 +103,7 @@ def paper(n_timed: int = 3) -> dict[str, float]:
 
     from cmrsr.diffusion.ddim import ancestral
     from cmrsr.diffusion.schedule import Schedule
-    from cmrsr.models import build_model
+    from cmrsr.tasks.registry import build_model
 
     model = build_model({"name": "perfgen-paper"}).eval().to(memory_format=torch.channels_last)
     schedule = Schedule(name="linear", prediction="eps", n_train=2000)

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from cmrsr.exporting.export import export
 from cmrsr.exporting.recipe import ExportRecipe
 from cmrsr.runtime.bundle import Bundle, load
-from cmrsr.training.recipe import load_recipe
+from cmrsr.tasks.registry import export, load_recipe
 from tests.exporting.untrained import untrained
 
 

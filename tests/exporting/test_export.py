@@ -16,16 +16,14 @@ from safetensors.torch import load_file, save_file
 from cmrsr.errors import EngineError, UsageError
 from cmrsr.exporting import export as module
 from cmrsr.exporting.checkpoint import SMALL
-from cmrsr.exporting.export import export
-from cmrsr.exporting.graph import INPUTS, OUTPUTS, Step, example_inputs, sr_step
 from cmrsr.exporting.measured import count_flops
 from cmrsr.exporting.recipe import ExportRecipe, Precision, load_export_recipe
 from cmrsr.exporting.shared_weights import LEAST_BYTES
 from cmrsr.exporting.spec import GraphSpec
 from cmrsr.io.outputs import sha256_file
-from cmrsr.models import build_model
 from cmrsr.runtime.bundle import load
-from cmrsr.training.recipe import Recipe, load_recipe, parse_recipe
+from cmrsr.tasks.registry import Recipe, build_model, export, load_recipe, parse_recipe
+from cmrsr.tasks.sr.training.graph import INPUTS, OUTPUTS, Step, example_inputs, sr_step
 
 TINY = load_recipe("perfgen-s", ["model.widths=[8, 16]", "model.blocks=[1, 1, 1]", "model.embedding=16"])
 TINY_PAPER = load_recipe("perfgen-paper", ["model.base=32", "model.multipliers=[1, 2]", "model.n_blocks=1"])

@@ -15,16 +15,14 @@ from safetensors.torch import save_file
 from torch import nn
 
 from cmrsr.errors import UsageError
-from cmrsr.exporting.export import export
-from cmrsr.exporting.interp4d_graph import ClipStep, clip_step, volume
 from cmrsr.exporting.recipe import ExportRecipe, load_export_recipe
 from cmrsr.exporting.spec import GraphSpec
 from cmrsr.io.outputs import sha256_file
-from cmrsr.models import build_model
-from cmrsr.models.mamba_volume import MambaVolume
-from cmrsr.models.vdt import Vdt
 from cmrsr.runtime.bundle import load
-from cmrsr.training.recipe import Recipe, load_recipe
+from cmrsr.tasks.interp4d.training.graph import ClipStep, clip_step, volume
+from cmrsr.tasks.interp4d.training.mamba_volume import MambaVolume
+from cmrsr.tasks.interp4d.training.vdt import Vdt
+from cmrsr.tasks.registry import Recipe, build_model, export, load_recipe
 
 FIRST = load_recipe(
     "tssc-s", ["model.width=16", "model.depth=2", "model.heads=2", "model.detail=[8, 16]", "model.embedding=16"]

@@ -9,12 +9,12 @@ import pytest
 from cmrsr.cli import run
 from cmrsr.diagnostics.verify import example
 from cmrsr.errors import UsageError
-from cmrsr.exporting.checkpoint import read_source
 from cmrsr.exporting.recipe import load_export_recipe
 from cmrsr.runtime.bundle import MANIFEST, PORTS, Bundle, load, shipped
 from cmrsr.runtime.onnx_runtime import OnnxRuntimeGraph
 from cmrsr.runtime.sample import SAMPLE, read_sample
-from cmrsr.training.recipe import RECIPES, load_recipe
+from cmrsr.tasks.registry import load_recipe, read_source
+from cmrsr.training.recipe import RECIPES
 from tests.exporting.untrained import untrained
 
 FOLDER = Path(__file__).parents[2] / "export"

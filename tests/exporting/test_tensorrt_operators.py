@@ -9,12 +9,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from cmrsr.exporting.checkpoint import read_source
 from cmrsr.exporting.measured import measure_parity
 from cmrsr.exporting.to_onnx import store, to_onnx
 from cmrsr.exporting.typed import typed
 from cmrsr.runtime.bundle import load, shipped
-from cmrsr.training.recipe import load_recipe
+from cmrsr.tasks.registry import load_recipe, read_source
 from tests.exporting.tensorrt_operators import problems
 from tests.exporting.untrained import untrained
 

@@ -12,10 +12,11 @@ from cmrsr.diagnostics.bench import relative_error
 from cmrsr.diagnostics.workload import Workload
 from cmrsr.errors import DeviceError, UsageError
 from cmrsr.exporting.captured_loop import CapturedLoop
-from cmrsr.exporting.torch_engine import TorchGraph, load_torch, matrix_rate_call
+from cmrsr.exporting.torch_engine import TorchGraph, matrix_rate_call
 from cmrsr.runtime.bundle import load, shipped
 from cmrsr.runtime.choice import Array, DeviceChoice, Precision
 from cmrsr.runtime.engine import load_graph
+from cmrsr.tasks.registry import load_torch
 from tests.engines import write_engine
 
 pytestmark = pytest.mark.skipif(not shipped(), reason="no engine is shipped in this checkout")

@@ -6,8 +6,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from cmrsr.models import build_model
-from cmrsr.training.recipe import Recipe
+from cmrsr.tasks.registry import Recipe, build_model
 
 
 def untrained(folder: Path, recipe: Recipe, residual_std: float | None = None) -> Path:

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from cmrsr.phantom.leaves import draw_radii, draw_scene, outlines
+from cmrsr.tasks.sr.training.virtual import LeavesSet, sampled
 from cmrsr.training.cache import load
-from cmrsr.training.virtual import LeavesSet, sampled
 
 
 def test_every_octave_of_sizes_covers_the_same_area() -> None:

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from cmrsr.errors import EngineError
 from cmrsr.exporting import sample as writer
-from cmrsr.exporting.graph import N_COEFFICIENTS
-from cmrsr.exporting.spec import GraphSpec
+from cmrsr.exporting.spec import N_COEFFICIENTS, GraphSpec
 from cmrsr.runtime.bundle import load
 from cmrsr.runtime.sample import SAMPLE, Kept, key, read_sample
 from tests.engines import write_engine

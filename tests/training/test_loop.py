@@ -15,10 +15,9 @@ from safetensors.torch import load_file
 
 from cmrsr.cli.train import outcome
 from cmrsr.errors import CmrsrError, UsageError
-from cmrsr.models import build_model
-from cmrsr.training.data import Images, Pool
-from cmrsr.training.loop import Progress, build_optimisers, learning_rate, train
-from cmrsr.training.recipe import Recipe, load_recipe, parse_recipe
+from cmrsr.tasks.registry import Recipe, build_model, load_recipe, parse_recipe, train
+from cmrsr.tasks.sr.training.data import Images, Pool
+from cmrsr.training.loop import Progress, build_optimisers, learning_rate
 
 TINY = (
     "model.widths=[8, 16]", "model.blocks=[1, 1, 1]", "model.embedding=16", "data.crop=16", "optimiser.steps=6",

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from cmrsr.errors import UsageError
-from cmrsr.training.recipe import RECIPES, load_recipe, parse_recipe
+from cmrsr.tasks.registry import load_recipe, parse_recipe
+from cmrsr.training.recipe import RECIPES
 
 SYSTEMS = {
     "perfgen-s": "sr", "perfgen-paper": "sr",

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 
 from cmrsr.errors import UnusableError, UsageError
-from cmrsr.training import sources
-from cmrsr.training.data import Infarcts, Stacks
+from cmrsr.tasks.interp4d.training.data import Stacks
+from cmrsr.tasks.interp4d.training.virtual import CineSet
+from cmrsr.tasks.mie.training import sources
+from cmrsr.tasks.mie.training.data import Infarcts
+from cmrsr.tasks.mie.training.virtual import InfarctSet
+from cmrsr.tasks.registry import Recipe, load_data, load_recipe
+from cmrsr.training import virtual
+from cmrsr.training.cache import default_cache
 from cmrsr.training.folds import split_patients
-from cmrsr.training.recipe import Recipe, load_recipe
-from cmrsr.training.sources import default_cache, load_data
-from cmrsr.training.virtual_cine import CineSet
-from cmrsr.training.virtual_mie import InfarctSet
 from tests.cine import beating_frames
 from tests.conftest import save_nifti
 
@@ -125,26 +127,26 @@ def test_a_folder_with_too_few_beats(cine_folder: Path, tmp_path: Path) -> None:
 
 
 def test_virtual_patients_are_held_out_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def rendered(virtual: CineSet, cache: Path, on_item: Any) -> np.ndarray:
+    def rendered(patients: CineSet, cache: Path, on_item: Any) -> np.ndarray:
         assert cache == tmp_path
-        assert isinstance(virtual, CineSet)
-        on_item(virtual.n_patients)
-        patient, noise = np.arange(virtual.n_patients)[:, None], np.array([[1000, 0]])
+        assert isinstance(patients, CineSet)
+        on_item(patients.n_patients)
+        patient, noise = np.arange(patients.n_patients)[:, None], np.array([[1000, 0]])
         return (patient + noise)[..., None, None, None, None] * np.ones((1, 1, 5, 2, 32, 32), np.uint16)
 
-    monkeypatch.setattr(sources, "load", rendered)
+    monkeypatch.setattr(virtual, "load", rendered)
     seen: list[tuple[int, int]] = []
     recipe = _clips("data.n_patients=7", "data.n_validation=2")
     found = _stacks(recipe, None, tmp_path, lambda done, total: seen.append((done, total)))
     assert seen == [(7, 7)]
-    patients = []
+    numbers = []
     for part in (found.validation, found.training):
         for stack in part:
             assert stack.clean is not None
             assert stack.shown.shape == stack.clean.shape == (5, 2, 32, 32)
             assert (stack.shown - stack.clean == 1000).all()
-            patients.append(int(stack.clean.max()))
-    assert patients == [0, 1, *range(2, 7)]
+            numbers.append(int(stack.clean.max()))
+    assert numbers == [0, 1, *range(2, 7)]
     assert len(found.validation) == 2
     assert "7 virtual patients" in found.description
     with pytest.raises(UsageError, match=r"data\.n_validation 7: expected fewer than the 7 virtual patients"):

@@ -5,13 +5,14 @@ import pytest
 
 from cmrsr.diffusion.residual import Residual
 from cmrsr.errors import UsageError
-from cmrsr.training import interp4d_system
-from cmrsr.training.data import Images, Pool, Stack, Stacks, check_crop, smallest_side
-from cmrsr.training.interp4d_system import ClipSystem, VolumeSystem
-from cmrsr.training.mie_system import MieSystem
-from cmrsr.training.recipe import load_recipe
-from cmrsr.training.sr_system import SrSystem
-from cmrsr.training.systems import build_system
+from cmrsr.tasks.interp4d.training import system as interp4d_system
+from cmrsr.tasks.interp4d.training.data import Stack, Stacks
+from cmrsr.tasks.interp4d.training.system import ClipSystem, VolumeSystem
+from cmrsr.tasks.mie.training.system import MieSystem
+from cmrsr.tasks.registry import build_system, load_recipe
+from cmrsr.tasks.sr.training.data import Images, Pool
+from cmrsr.tasks.sr.training.system import SrSystem
+from cmrsr.training.crops import check_crop, smallest_side
 from tests.cine import beating_frames
 from tests.ring_infarcts import ring_infarcts
 

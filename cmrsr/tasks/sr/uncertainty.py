@@ -8,7 +8,7 @@ outermost lines that were acquired say how fast their power falls. The expected 
 
 s: variance of the samples. d: power along the readout beyond the cut, as dense as if noise and detail were alike in
 both directions. e: power of the outer half of the acquired band. Each is a mean over a few pixels about. The
-three numbers are fitted on pairs that training has not seen (``cmrsr.training.calibration``): the exponents by the
+three numbers are fitted on pairs that training has not seen (``training.calibration``): the exponents by the
 likelihood of the errors, the scale so that 90 % of them lie within 1.645 standard deviations.
 """
 
