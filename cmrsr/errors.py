@@ -1,4 +1,4 @@
-"""What can go wrong for a user, each kind with its exit code (see the table in the README)."""
+"""What can go wrong for a user, each kind with its exit code (see ``cmrsr help batch``)."""
 
 
 class CmrsrError(Exception):

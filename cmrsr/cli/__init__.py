@@ -20,7 +20,7 @@ INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The ``cmrsr`` command: exits with the codes of the README's table."""
+    """The ``cmrsr`` command: exits with the codes of ``cmrsr help batch``."""
     code = run(sys.argv[1:] if arguments is None else arguments)
     if code == INTERRUPTED:
         # Python waits for ever for a thread that was just being started when the signal came. All is cleaned up by now.

@@ -11,7 +11,7 @@ HELP = """Super-resolution of cardiac MR by few-step diffusion. Research softwar
 Exit codes: 0 ok, 1 unexpected, 2 usage, 3 no readable input, 4 unusable input, 5 engine, 6 device or memory, \
 7 cannot write, 8 some cases failed, 130 interrupted.
 
-Add --debug to any command for a traceback.
+Manuals: cmrsr help. Add --debug to any command for a traceback.
 """
 
 app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -926,6 +926,18 @@ def evaluate_phantom(
             arguments=context.obj, inputs=real or [], out=out, subjects=subjects, seed=seed, images=images, quiet=quiet
         )
     )
+
+
+@app.command("help")
+def help_(
+    topic: Annotated[
+        str | None, typer.Argument(metavar="[TOPIC]", help="A command, or files, batch, engines, gpu, training.")
+    ] = None,
+) -> None:
+    """Print the manual of a command or of another topic; without one, the list of topics."""
+    from cmrsr.cli.manual import run_help_command
+
+    run_help_command(topic)
 
 
 @app.command()
