@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from cmrsr.tasks.interp4d.run import interpolate
     from cmrsr.tasks.mie.plan import MieOptions
     from cmrsr.tasks.mie.run import enhance
-    from cmrsr.tasks.sr.plan import SrOptions, super_resolve
+    from cmrsr.tasks.sr.plan import SrOptions
+    from cmrsr.tasks.sr.run import super_resolve
 
 try:
     __version__ = version("cmrsr")
@@ -37,7 +38,7 @@ _HOME = {
     "enhance": "cmrsr.tasks.mie.run",
     "interpolate": "cmrsr.tasks.interp4d.run",
     "measure_function": "cmrsr.tasks.function.run",
-    "super_resolve": "cmrsr.tasks.sr.plan",
+    "super_resolve": "cmrsr.tasks.sr.run",
 }
 
 

@@ -28,7 +28,8 @@ from cmrsr.phantom.render import Pose, Section
 from cmrsr.phantom.scanner import typical_peak
 from cmrsr.physics.kspace import n_lines
 from cmrsr.report import style
-from cmrsr.tasks.sr.plan import SrOptions, super_resolve
+from cmrsr.tasks.sr.plan import SrOptions
+from cmrsr.tasks.sr.run import super_resolve
 from cmrsr.tasks.sr.training.acquisition import draw_acquisition, expose
 from cmrsr.tasks.sr.training.pairs import shortened_afterwards
 from cmrsr.tasks.sr.training.virtual import sampled

@@ -40,7 +40,8 @@ from cmrsr.tasks.interp4d.plan import InterpOptions
 from cmrsr.tasks.interp4d.run import interpolate
 from cmrsr.tasks.mie.evaluation import virtual as mie_virtual
 from cmrsr.tasks.mie.run import enhance
-from cmrsr.tasks.sr.plan import SrOptions, super_resolve
+from cmrsr.tasks.sr.plan import SrOptions
+from cmrsr.tasks.sr.run import super_resolve
 from tests.benchmarks.markdown import table
 
 FULL = DeviceChoice(device="cpu", backend="onnxruntime", precision="f32")

@@ -1,13 +1,12 @@
 """Super-resolution of perfusion series: what may be chosen, and the plan made from one survey of the series."""
 
-import warnings
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cmrsr.errors import CmrsrWarning, UnusableError, UsageError
+from cmrsr.errors import UnusableError, UsageError
 from cmrsr.heart.centre import heart_centre
 from cmrsr.io.magnitude import refuse_maps
 from cmrsr.io.series import Axis, Series
@@ -18,7 +17,6 @@ from cmrsr.physics.kspace import band_window, low_pass_matrix, n_lines
 from cmrsr.runtime.bundle import Bundle
 from cmrsr.runtime.choice import DeviceChoice, Engine
 from cmrsr.runtime.engine import load_step
-from cmrsr.tasks.sr.run import run_sr
 
 Array = NDArray[np.float32]
 PhaseAxis = Literal["auto", "row", "col", "x", "y"]
@@ -228,32 +226,3 @@ def result_affine(series: Series, fill: tuple[Axis, int] | None, window: Window)
 def load_sr_engine(bundle: Bundle, plan: SrPlan, options: SrOptions, choice: DeviceChoice) -> Engine:
     """The bundle's step graph compiled for this plan's matrix."""
     return load_step(bundle, (options.batch_size, *plan.padded), choice)
-
-
-def super_resolve(
-    series: Series,
-    *,
-    engine: str = "perfgen-s",
-    options: SrOptions | None = None,
-    choice: DeviceChoice | None = None,
-) -> tuple[Series, Array | None]:
-    """Super-resolve a series in memory: the posterior mean, and the uncertainty (t, z, y, x) for more than one step.
-
-    ``options.steps`` = 1 gives no uncertainty, None, and neither does ``options.samples`` = 1.
-
-    The call behind ``cmrsr sr``. Raises the errors of ``cmrsr.errors``.
-    """
-    from cmrsr.io.survey import survey
-    from cmrsr.runtime.bundle import load
-
-    options = options or SrOptions()
-    bundle = load(engine, "sr")
-    plan = plan_sr(series, survey(series), bundle, options)
-    for note in plan.notes:
-        warnings.warn(note, CmrsrWarning, stacklevel=2)
-    step = load_sr_engine(bundle, plan, options, choice or DeviceChoice())
-    frames = list(run_sr(series, plan, bundle, step, options))
-    step.close()
-    result = series.with_frames(np.stack([f.output for f in frames]), affine=plan.affine)
-    std = None if frames[0].std is None else np.stack([f.std for f in frames if f.std is not None])
-    return result, std

@@ -8,7 +8,6 @@ an estimate of the mean.
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +19,10 @@ from cmrsr.errors import CmrsrWarning
 from cmrsr.io.series import Series
 from cmrsr.physics.kspace import zero_fill
 from cmrsr.runtime.bundle import Bundle
-from cmrsr.runtime.choice import Engine
+from cmrsr.runtime.choice import DeviceChoice, Engine
 from cmrsr.runtime.pipeline import Ahead
+from cmrsr.tasks.sr.plan import SrOptions, SrPlan, load_sr_engine, plan_sr
 from cmrsr.tasks.sr.uncertainty import expected_error
-
-if TYPE_CHECKING:
-    from cmrsr.tasks.sr.plan import SrOptions, SrPlan
 
 Array = NDArray[np.float32]
 
@@ -58,7 +55,7 @@ def one_step_is_mean(schedule: Schedule) -> bool:
     return schedule.prediction != "eps" and float(schedule.alpha_sigma(np.ones(1))[0][0]) == 0
 
 
-def samples_share(schedule: Schedule, options: "SrOptions") -> float:
+def samples_share(schedule: Schedule, options: SrOptions) -> float:
     """Weight of the mean of the samples in the image, from 0 (the one-step estimate alone) to 1."""
     if options.n_samples == 0:
         return 0.0
@@ -67,7 +64,7 @@ def samples_share(schedule: Schedule, options: "SrOptions") -> float:
     return SAMPLES_SHARE * min(options.n_samples / FULL_SHARE_FROM, 1.0) * min(FULL_SHARE_UP_TO / options.steps, 1.0)
 
 
-def evaluations_per_image(schedule: Schedule, options: "SrOptions") -> int:
+def evaluations_per_image(schedule: Schedule, options: SrOptions) -> int:
     """Evaluations of the network: one for the one-step estimate, and ``steps`` for each sample."""
     return _has_estimate(schedule, options) + options.steps * options.n_samples
 
@@ -84,10 +81,10 @@ def realism_cost_db(realism: float) -> float:
 
 def run_sr(
     series: Series,
-    plan: "SrPlan",
+    plan: SrPlan,
     bundle: Bundle,
     engine: Engine,
-    options: "SrOptions",
+    options: SrOptions,
     *,
     keep_samples: bool = False,
     on_evaluation: Callable[[int], None] | None = None,
@@ -130,11 +127,11 @@ def run_sr(
         yield _finish(pending, plan, bundle, options, keep_samples=keep_samples)
 
 
-def _has_estimate(schedule: Schedule, options: "SrOptions") -> bool:
+def _has_estimate(schedule: Schedule, options: SrOptions) -> bool:
     return options.steps == 1 or one_step_is_mean(schedule)
 
 
-def prepare(frame: Array, plan: "SrPlan") -> Array:
+def prepare(frame: Array, plan: SrPlan) -> Array:
     """One frame (z, y, x) as the network is given it: zero-filled where the scanner did not, cropped to the window."""
     if plan.zero_fill:
         axis, size = plan.zero_fill
@@ -143,14 +140,14 @@ def prepare(frame: Array, plan: "SrPlan") -> Array:
     return np.asarray(frame[:, y : y + height, x : x + width], dtype=np.float32)
 
 
-def _to_network(image: Array, plan: "SrPlan") -> Array:
+def _to_network(image: Array, plan: SrPlan) -> Array:
     """Phase encoding along rows, padded to the stride by reflection, in units of the series' scale."""
     turned = image.T if plan.axis == "x" else image
     rows, columns = plan.padded[0] - turned.shape[0], plan.padded[1] - turned.shape[1]
     return np.ascontiguousarray(np.pad(turned, ((0, rows), (0, columns)), mode="symmetric") / np.float32(plan.scale))
 
 
-def _from_network(image: Array, plan: "SrPlan") -> Array:
+def _from_network(image: Array, plan: SrPlan) -> Array:
     height, width = plan.shape_yx
     along, across = (width, height) if plan.axis == "x" else (height, width)
     turned = image[:along, :across]
@@ -201,7 +198,7 @@ class _Loop:
     """Collects (frame, plane, sample) images to batches of one static size and runs the DDIM loop on each batch."""
 
     def __init__(
-        self, plan: "SrPlan", bundle: Bundle, engine: Engine, options: "SrOptions", ahead: Ahead, *, n_steps: int
+        self, plan: SrPlan, bundle: Bundle, engine: Engine, options: SrOptions, ahead: Ahead, *, n_steps: int
     ) -> None:
         self.plan, self.engine, self.options, self.ahead = plan, engine, options, ahead
         diffusion = bundle.manifest.diffusion
@@ -236,7 +233,7 @@ class _Loop:
 
 
 def _finish(
-    pending: _Pending, plan: "SrPlan", bundle: Bundle, options: "SrOptions", *, keep_samples: bool
+    pending: _Pending, plan: SrPlan, bundle: Bundle, options: SrOptions, *, keep_samples: bool
 ) -> SrFrame:  # fmt: skip
     mean = _best(pending, samples_share(bundle.manifest.diffusion.build(), options))
     if options.realism > 0:
@@ -250,7 +247,7 @@ def _finish(
 
 
 def _expected_error(
-    image: Array, variance: NDArray[np.float64], plan: "SrPlan", bundle: Bundle, options: "SrOptions"
+    image: Array, variance: NDArray[np.float64], plan: SrPlan, bundle: Bundle, options: SrOptions
 ) -> NDArray[np.float64]:
     """Of a frame (z, y, x) and the variance of its samples, in units of the scale."""
     model = bundle.uncertainty(options.steps)
@@ -269,6 +266,35 @@ def _best(pending: _Pending, share: float) -> NDArray[np.float64]:
     return pending.mean if pending.estimate is None else pending.estimate + share * (pending.mean - pending.estimate)
 
 
-def _restored(image: NDArray[np.floating], plan: "SrPlan") -> Array:
+def _restored(image: NDArray[np.floating], plan: SrPlan) -> Array:
     """A magnitude image in the units of the series."""
     return np.maximum(image * np.float64(plan.scale), 0).astype(np.float32)
+
+
+def super_resolve(
+    series: Series,
+    *,
+    engine: str = "perfgen-s",
+    options: SrOptions | None = None,
+    choice: DeviceChoice | None = None,
+) -> tuple[Series, Array | None]:
+    """Super-resolve a series in memory: the posterior mean, and the uncertainty (t, z, y, x) for more than one step.
+
+    ``options.steps`` = 1 gives no uncertainty, None, and neither does ``options.samples`` = 1.
+
+    The call behind ``cmrsr sr``. Raises the errors of ``cmrsr.errors``.
+    """
+    from cmrsr.io.survey import survey
+    from cmrsr.runtime.bundle import load
+
+    options = options or SrOptions()
+    bundle = load(engine, "sr")
+    plan = plan_sr(series, survey(series), bundle, options)
+    for note in plan.notes:
+        warnings.warn(note, CmrsrWarning, stacklevel=2)
+    step = load_sr_engine(bundle, plan, options, choice or DeviceChoice())
+    frames = list(run_sr(series, plan, bundle, step, options))
+    step.close()
+    result = series.with_frames(np.stack([f.output for f in frames]), affine=plan.affine)
+    std = None if frames[0].std is None else np.stack([f.std for f in frames if f.std is not None])
+    return result, std

@@ -18,7 +18,8 @@ from cmrsr.runtime.bundle import load
 from cmrsr.runtime.choice import DeviceChoice
 from cmrsr.tasks.sr.evaluation import protocol as sr_protocol
 from cmrsr.tasks.sr.evaluation.protocol import ZERO_FILLING, EngineCache, Protocol, evaluate_series, parse_sr_settings
-from cmrsr.tasks.sr.plan import SrOptions, super_resolve
+from cmrsr.tasks.sr.plan import SrOptions
+from cmrsr.tasks.sr.run import super_resolve
 from tests.conftest import perfusion_frames, save_nifti
 
 ROUNDING = 1e-3  # dB: float32 images
