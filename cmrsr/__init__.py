@@ -1,10 +1,10 @@
 """cmrsr: super-resolution of cardiac MR by few-step diffusion. Research software, not a medical device."""
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from cmrsr import no_telemetry as no_telemetry
+from cmrsr.version import __version__
 
 if TYPE_CHECKING:
     from cmrsr.io.series import Series
@@ -17,11 +17,6 @@ if TYPE_CHECKING:
     from cmrsr.tasks.mie.run import enhance
     from cmrsr.tasks.sr.plan import SrOptions
     from cmrsr.tasks.sr.run import super_resolve
-
-try:
-    __version__ = version("cmrsr")
-except PackageNotFoundError:  # a checkout that is not installed
-    __version__ = "0+unknown"
 
 __all__ = [
     "DeviceChoice", "FunctionOptions", "InterpOptions", "MieOptions", "Series", "SrOptions", "__version__", "enhance",

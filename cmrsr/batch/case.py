@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, Typ
 import numpy as np
 from numpy.typing import NDArray
 
-from cmrsr import __version__
 from cmrsr.batch.run import CaseResult, Listener, already_done, case_key, remove_stale
 from cmrsr.batch.sinks import Frame, Layout, Sink, dicom_sink, nifti_sink
 from cmrsr.batch.writing import written
@@ -25,6 +24,7 @@ from cmrsr.io.series import Kind, Series
 from cmrsr.io.survey import Survey, survey
 from cmrsr.runtime.bundle import Bundle, Task
 from cmrsr.runtime.choice import DeviceChoice, Engine
+from cmrsr.version import __version__
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

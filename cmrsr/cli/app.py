@@ -131,7 +131,7 @@ def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     if version:
-        from cmrsr import __version__
+        from cmrsr.version import __version__
 
         typer.echo(f"cmrsr {__version__}")
         raise typer.Exit

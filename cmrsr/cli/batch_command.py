@@ -104,11 +104,11 @@ class BatchTask(Generic[Options]):
 
 def run_batch_command(request: BatchRequest, task: BatchTask[Any]) -> int:
     """Find the series, process each, write ``run.json`` and ``report.html``; the exit code of the batch."""
-    from cmrsr import __version__
     from cmrsr.batch.run import exit_code, mine, output_folder, parse_shard, run_batch, shard_file
     from cmrsr.io.discover import Candidate, Refused, find_series, log_left_out
     from cmrsr.io.outputs import refuse_overwriting
     from cmrsr.runtime.bundle import load
+    from cmrsr.version import __version__
 
     started, clock = datetime.now(UTC), time.monotonic()
     choice = request.choice

@@ -56,7 +56,6 @@ class EvaluateRequest:
 
 def run_evaluate_sr_command(request: EvaluateRequest) -> int:
     """Score every series, write ``evaluation.json``, ``evaluation.csv`` and ``evaluation.html``, print the table."""
-    from cmrsr import __version__
     from cmrsr.io.discover import Candidate, discover
     from cmrsr.io.outputs import resolve_output
     from cmrsr.metrics.statistics import compare_methods
@@ -74,6 +73,7 @@ def run_evaluate_sr_command(request: EvaluateRequest) -> int:
         parse_sr_settings,
     )
     from cmrsr.tasks.sr.evaluation.summary import as_csv, pictures, protocol_words, summary
+    from cmrsr.version import __version__
 
     started, clock = datetime.now(UTC), time.monotonic()
     if not request.axes or set(request.axes) - {"x", "y"}:

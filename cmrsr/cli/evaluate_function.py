@@ -55,7 +55,6 @@ class EvaluateFunctionRequest:
 
 def run_evaluate_function_command(request: EvaluateFunctionRequest) -> int:
     """Score every series with a reference, or virtual patient; write ``evaluation.json``, ``.csv`` and ``.html``."""
-    from cmrsr import __version__
     from cmrsr.batch.run import output_folder
     from cmrsr.io.outputs import write_json_atomic, write_text_atomic
     from cmrsr.report.report import ReportRun
@@ -66,6 +65,7 @@ def run_evaluate_function_command(request: EvaluateFunctionRequest) -> int:
     from cmrsr.tasks.function.evaluation.record import as_csv, summary
     from cmrsr.tasks.function.evaluation.summary import engine_rows
     from cmrsr.tasks.function.plan import FunctionOptions
+    from cmrsr.version import __version__
 
     started, clock = datetime.now(UTC), time.monotonic()
     _check(request)

@@ -52,7 +52,6 @@ class EvaluateInterpRequest:
 
 def run_evaluate_interp_command(request: EvaluateInterpRequest) -> int:
     """Score every series or virtual patient, write ``evaluation.json``, ``.csv`` and ``.html``, print the table."""
-    from cmrsr import __version__
     from cmrsr.batch.run import output_folder
     from cmrsr.report.report import ReportRun
     from cmrsr.runtime.bundle import load
@@ -63,6 +62,7 @@ def run_evaluate_interp_command(request: EvaluateInterpRequest) -> int:
     from cmrsr.tasks.interp4d.evaluation.summary import as_csv, compare, protocol_words, summary
     from cmrsr.tasks.interp4d.plan import InterpOptions
     from cmrsr.tasks.interp4d.run import Engines
+    from cmrsr.version import __version__
 
     started, clock = datetime.now(UTC), time.monotonic()
     _check(request)

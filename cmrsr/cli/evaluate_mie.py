@@ -124,12 +124,12 @@ def _write(
     began: tuple[datetime, float],
 ) -> dict[str, Any]:
     """Write all files; the record."""
-    from cmrsr import __version__
     from cmrsr.io.outputs import write_json_atomic, write_text_atomic
     from cmrsr.report.report import ReportRun
     from cmrsr.tasks.mie.evaluation.charts import pictures
     from cmrsr.tasks.mie.evaluation.page import protocol_words, write_mie_page
     from cmrsr.tasks.mie.evaluation.record import as_csv, slices_as_csv, summary
+    from cmrsr.version import __version__
 
     names = list(bundles)
     record = {

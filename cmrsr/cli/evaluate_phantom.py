@@ -38,13 +38,13 @@ class EvaluatePhantomRequest:
 
 def run_evaluate_phantom_command(request: EvaluatePhantomRequest) -> None:
     """Measure virtual hearts, compare virtual with real scans where there are any, write figures, numbers and page."""
-    from cmrsr import __version__
     from cmrsr.io.outputs import resolve_output
     from cmrsr.phantom.patient import draw_patient
     from cmrsr.realism.compared_scans import collect_virtual
     from cmrsr.realism.image_statistics import ImageStatistics, collect
     from cmrsr.realism.population import measures
     from cmrsr.realism.report import PhantomEvaluation, write_phantom_evaluation
+    from cmrsr.version import __version__
 
     started, clock = datetime.now(UTC), time.monotonic()
     for flag, value, least in (

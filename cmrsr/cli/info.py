@@ -105,13 +105,13 @@ def gather() -> dict[str, Any]:
     """Version, Python, processors, GPUs, cache, backends and engines (each checked against its digests)."""
     from dataclasses import asdict
 
-    from cmrsr import __version__
     from cmrsr.errors import EngineError
     from cmrsr.runtime.bundle import load, shipped
     from cmrsr.runtime.choice import default_threads
     from cmrsr.runtime.engine import backends
     from cmrsr.runtime.gpu.cache_folder import cache_folder
     from cmrsr.runtime.gpu.cuda import gpus, why_no_gpu
+    from cmrsr.version import __version__
 
     engines: list[dict[str, Any]] = []
     for folder in shipped():

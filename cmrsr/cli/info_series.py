@@ -101,9 +101,9 @@ def _refused(one: "Refused") -> Seen:
 
 
 def _record(seen: Sequence[Seen], left_out: "Sequence[LeftOut]", root: Path, request: SeriesRequest) -> dict[str, Any]:
-    from cmrsr import __version__
     from cmrsr.diagnostics.series_facts import record_of
     from cmrsr.io.outputs import plain_json
+    from cmrsr.version import __version__
 
     series = []
     for one in seen:

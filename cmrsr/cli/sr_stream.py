@@ -32,13 +32,13 @@ def run_sr_stream_command(request: SrRequest, idle_s: float | None) -> int:
     The end: of standard input, ``idle_s`` seconds without a new file, or SIGINT or SIGTERM, which let the frame in hand
     be finished. To a followed folder that is an end like any other; names that are left unread make it 130.
     """
-    from cmrsr import __version__
     from cmrsr.batch.run import output_folder
     from cmrsr.runtime.bundle import load
     from cmrsr.tasks.sr.stream.arrivals import Arrivals, FolderArrivals
     from cmrsr.tasks.sr.stream.arrivals_listed import ListedArrivals
     from cmrsr.tasks.sr.stream.files import StreamFiles
     from cmrsr.tasks.sr.stream.run import SrStream
+    from cmrsr.version import __version__
 
     source = _check(request, idle_s)
     options = sr_options(request)

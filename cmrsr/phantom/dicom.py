@@ -11,7 +11,6 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.uid import MRImageStorage
 
-from cmrsr import __version__
 from cmrsr.errors import OutputError
 from cmrsr.io.dicom.uid import uid_of
 from cmrsr.io.dicom.write.derived_tags import IMAGE_TYPE, put_plane
@@ -21,6 +20,7 @@ from cmrsr.io.dicom.write.series import WINDOW_PERCENTILES, put_pixels, save_dic
 from cmrsr.io.dicom.write.source_tags import PROTON_MHZ_PER_TESLA, fill_required, put
 from cmrsr.io.outputs import output_errors
 from cmrsr.phantom.scan import Identity, Sequence, VirtualScan
+from cmrsr.version import __version__
 
 NOT_A_PERSON = "virtual patient, not a person"
 WHOLE_NUMBERS = Scale(slope=1.0, intercept=0.0, signed=False)

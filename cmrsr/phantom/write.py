@@ -7,7 +7,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
-from cmrsr import __version__
 from cmrsr.errors import UsageError
 from cmrsr.io.outputs import output_errors, write_json_atomic
 from cmrsr.phantom.dicom import write_scan_dicom
@@ -17,6 +16,7 @@ from cmrsr.phantom.patient import EF_LIMITS, Group, draw_patient
 from cmrsr.phantom.scan import LABELS
 from cmrsr.phantom.scans import scan_patient
 from cmrsr.phantom.truth import STRAIN_COMPONENTS, heart_truth
+from cmrsr.version import __version__
 
 WORKER_BYTES = 3 * 2**29  # a patient's largest scan with its truth, and what the process needs besides
 

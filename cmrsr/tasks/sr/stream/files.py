@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cmrsr import __version__
 from cmrsr.batch.run import case_key
 from cmrsr.errors import CmrsrWarning, OutputError, UnusableError
 from cmrsr.io.derivation import Derivation
@@ -21,6 +20,7 @@ from cmrsr.tasks.sr.run import SrFrame
 from cmrsr.tasks.sr.stream.arrivals import Arrival
 from cmrsr.tasks.sr.stream.plan import StreamSeries
 from cmrsr.tasks.sr.stream.single_frames import WHOLE_SERIES, SingleFrame
+from cmrsr.version import __version__
 
 NO_SPREAD = (
     "the spread of the samples is written for NIfTI results only, since a DICOM map of it takes a whole series: add "
