@@ -53,7 +53,7 @@ def export(recipe: ExportRecipe, source: Source, out: Path) -> Manifest:
             defaults=recipe.defaults,
             trained=recipe.trained,
             spread=recipe.spread,
-            uncertainty=recipe.uncertainty or first.summary.get("uncertainty", {}),
+            uncertainty=recipe.uncertainty or first.summary.get("uncertainty"),
             expected_error=recipe.expected_error,
             training=source.training,
             metrics=recipe.metrics,

@@ -153,8 +153,8 @@ class Manifest(_Strict):
     spread: dict[Steps, float] = Field(
         description="by number of steps: factor from the spread of samples to the error, found on virtual patients"
     )
-    uncertainty: dict[Steps, Uncertainty] = Field(
-        default={}, description="of sr, by number of steps; takes the place of a spread factor"
+    uncertainty: dict[Steps, Uncertainty] | None = Field(
+        default=None, description="of sr, by number of steps; takes the place of a spread factor"
     )
     expected_error: ExpectedError | None = None
     training: dict[str, Any]
@@ -197,7 +197,7 @@ class Bundle:
 
     def uncertainty(self, n_steps: int) -> Uncertainty | None:
         """How samples of ``sr`` become an expected error, for the nearest number of steps that has it."""
-        return _nearest(self.manifest.uncertainty, n_steps)
+        return _nearest(self.manifest.uncertainty or {}, n_steps)
 
 
 def _nearest(by_steps: dict[str, T], n_steps: int) -> T | None:

@@ -336,7 +336,7 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_loop import _images, _recipe
-from cmrsr.training.loop import train
+from cmrsr.tasks.registry import train
 
 class Frames(list):
     reads = 0
