@@ -1,10 +1,33 @@
 """The commands and their options. Nothing heavy is imported before a command runs, so that ``--help`` is quick."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+
+from cmrsr.cli.function import FunctionRequest, run_function_command
+from cmrsr.cli.interp4d import InterpRequest, run_interp_command
+from cmrsr.cli.mie import MieRequest, run_mie_command
+from cmrsr.cli.options import (
+    MODEL,
+    ON_MISSING_HELP,
+    PATHS,
+    TESTS,
+    TIME_AXIS_HELP,
+    BackendOption,
+    Device,
+    Engine,
+    Inputs,
+    Out,
+    PrecisionOption,
+    Quiet,
+    Samples,
+    Seed,
+    Threads,
+    TimeAxisOption,
+    command,
+)
+from cmrsr.cli.sr import SrRequest, run_sr_command
 
 HELP = """Super-resolution of cardiac MR by few-step diffusion. Research software, not a medical device.
 
@@ -21,111 +44,6 @@ evaluate_app = typer.Typer(
 app.add_typer(evaluate_app, name="evaluate")
 
 
-class PhaseAxis(StrEnum):
-    """``row``/``col`` as DICOM says it: ROW is phase encoding along a row, which is the x axis."""
-
-    auto = "auto"
-    row = "row"
-    col = "col"
-    x = "x"
-    y = "y"
-
-
-class Format(StrEnum):
-    same = "same"
-    nifti = "nifti"
-    dicom = "dicom"
-
-
-class FileFormat(StrEnum):
-    nifti = "nifti"
-    dicom = "dicom"
-
-
-class Backend(StrEnum):
-    auto = "auto"
-    openvino = "openvino"
-    onnxruntime = "onnxruntime"
-    tensorrt = "tensorrt"
-
-
-class Precision(StrEnum):
-    auto = "auto"
-    bf16 = "bf16"
-    f16 = "f16"
-    f32 = "f32"
-
-
-class OnMissing(StrEnum):
-    fail = "fail"
-    drop_frame = "drop-frame"
-    drop_slice = "drop-slice"
-
-
-MODEL, OUTPUT, BATCH, DEVICE, STREAM = "Model", "Output", "Batch", "Device", "Stream"  # panels of the help text
-PATHS, TESTS = "Options with PATH", "Options without PATH"
-TIME_AXIS_HELP = "Array axis of time in NIfTI files, 0 to 3, or none: a single volume. Default: as the header says."
-ON_MISSING_HELP = "What to do with holes in a DICOM series: fail, or leave out the incomplete frames or slices."
-
-Inputs = Annotated[
-    list[Path],
-    typer.Argument(metavar="INPUT...", help="Files, folders (searched), or .txt lists of both, one path a line."),
-]
-Out = Annotated[
-    Path | None,
-    typer.Option("-o", "--out", help="Output folder. Default: INPUT_cmrsr next to the input.", rich_help_panel=OUTPUT),
-]
-Engine = Annotated[
-    str, typer.Option("--engine", help="Name of an included engine, or folder of a bundle.", rich_help_panel=MODEL)
-]
-Device = Annotated[
-    str, typer.Option("--device", help="Device to run on: auto, cpu, cuda or cuda:N.", rich_help_panel=DEVICE)
-]
-BackendOption = Annotated[
-    Backend, typer.Option("--backend", help="Library that runs the engine.", rich_help_panel=DEVICE)
-]
-PrecisionOption = Annotated[
-    Precision, typer.Option("--precision", help="Arithmetic of the engine. auto: the fastest.", rich_help_panel=DEVICE)
-]
-Strict = Annotated[
-    bool,
-    typer.Option(
-        "--strict-device", help="Fail where the device is absent. Default: fall back.", rich_help_panel=DEVICE
-    ),
-]
-Threads = Annotated[
-    int | None, typer.Option("--threads", help="Processors to use. Default: all.", rich_help_panel=DEVICE)
-]
-SEED_HELP = "Noise seed. The same seed reproduces the result bit for bit."
-Seed = Annotated[int, typer.Option("--seed", help=SEED_HELP, rich_help_panel=MODEL)]
-TimeAxisOption = Annotated[str | None, typer.Option("--time-axis", help=TIME_AXIS_HELP, rich_help_panel=BATCH)]
-OnMissingOption = Annotated[OnMissing, typer.Option("--on-missing", help=ON_MISSING_HELP, rich_help_panel=BATCH)]
-FormatOption = Annotated[
-    Format,
-    typer.Option("--format", help="File format of the results. same: that of the input.", rich_help_panel=OUTPUT),
-]
-Force = Annotated[
-    bool, typer.Option("--force", help="Recompute cases whose outputs already exist.", rich_help_panel=OUTPUT)
-]
-Shard = Annotated[
-    str | None,
-    typer.Option(
-        "--shard", help="Process part I of N of the batch. An array job sets it by itself.", rich_help_panel=BATCH
-    ),
-]
-NoReport = Annotated[bool, typer.Option("--no-report", help="Do not write report.html.", rich_help_panel=OUTPUT)]
-Samples = Annotated[
-    int,
-    typer.Option(
-        "--samples",
-        help="Number of samples. The result is their mean; several also give their spread.",
-        rich_help_panel=MODEL,
-    ),
-]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.", rich_help_panel=BATCH)]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print notes on every case.", rich_help_panel=BATCH)]
-
-
 @app.callback(invoke_without_command=True)
 def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
@@ -137,361 +55,20 @@ def _root(
         raise typer.Exit
 
 
-@app.command()
-def sr(
-    context: typer.Context,
-    inputs: Inputs,
-    out: Out = None,
-    steps: Annotated[
-        int,
-        typer.Option(
-            "--steps",
-            help="Diffusion steps. The image is the best estimate for any number; 2 or more also give its standard "
-            "deviation map (_std).",
-            rich_help_panel=MODEL,
-        ),
-    ] = 1,
-    samples: Annotated[
-        int | None,
-        typer.Option(
-            "--samples",
-            help="Samples drawn for the standard deviation map with 2 or more steps. Default: 8.",
-            rich_help_panel=MODEL,
-        ),
-    ] = None,
-    realism: Annotated[
-        float,
-        typer.Option(
-            "--realism",
-            help="Move the image from the best estimate (0) towards one sample (1): more texture, up to 3 dB less "
-            "PSNR. Needs 2 or more steps.",
-            rich_help_panel=MODEL,
-        ),
-    ] = 0.0,
-    save_samples: Annotated[
-        bool,
-        typer.Option(
-            "--save-samples",
-            help="Write every single sample to files of its own as well (_sample1 and so on).",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = False,
-    seed: Seed = 0,
-    engine: Engine = "perfgen-s",
-    phase_axis: Annotated[
-        PhaseAxis,
-        typer.Option(
-            "--phase-axis",
-            help="Axis of phase encoding. auto: from the spectrum and the header.",
-            rich_help_panel=MODEL,
-        ),
-    ] = PhaseAxis.auto,
-    consistency: Annotated[
-        str,
-        typer.Option(
-            "--consistency",
-            help="Weight of the projection on acquired k-space: auto (the engine's), off, or 0 to 1.",
-            rich_help_panel=MODEL,
-        ),
-    ] = "auto",
-    roi: Annotated[
-        str,
-        typer.Option(
-            "--roi",
-            help="Region to restore: full, heart (detected automatically), or X,Y,W,H in pixels.",
-            rich_help_panel=MODEL,
-        ),
-    ] = "full",
-    stream: Annotated[
-        bool,
-        typer.Option(
-            "--stream",
-            help="Follow one folder, or file names on standard input (INPUT -): each file is one frame, each result "
-            "is written at once. No report is made.",
-            rich_help_panel=STREAM,
-        ),
-    ] = False,
-    idle: Annotated[
-        float | None,
-        typer.Option(
-            "--idle",
-            help="With --stream: stop after so many seconds without a new file. Default: never.",
-            rich_help_panel=STREAM,
-        ),
-    ] = None,
-    batch_size: Annotated[
-        int,
-        typer.Option(
-            "--batch-size", help="Images computed at a time. It does not change the result.", rich_help_panel=BATCH
-        ),
-    ] = 8,
-    format_: FormatOption = Format.same,
-    time_axis: TimeAxisOption = None,
-    on_missing: OnMissingOption = OnMissing.fail,
-    device: Device = "auto",
-    backend: BackendOption = Backend.auto,
-    precision: PrecisionOption = Precision.auto,
-    threads: Threads = None,
-    strict_device: Strict = False,
-    force: Force = False,
-    shard: Shard = None,
-    no_report: NoReport = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> int:
-    """Super-resolve first-pass perfusion series (PerfGen)."""
-    from cmrsr.cli.sr import SrRequest, run_sr_command
-
-    request = SrRequest(
-        arguments=context.obj, inputs=inputs, out=out, steps=steps, samples=samples, seed=seed, engine=engine,
-        phase_axis=phase_axis.value, consistency=consistency, roi=roi, realism=realism, save_samples=save_samples,
-        batch_size=batch_size, format=format_.value,
-        time_axis=time_axis, on_missing=on_missing.value, device=device, backend=backend.value,
-        precision=precision.value, threads=threads, strict_device=strict_device, force=force, shard=shard,
-        report=not no_report, quiet=quiet, verbose=verbose,
-    )  # fmt: skip
-    if stream:
-        from cmrsr.cli.sr_stream import run_sr_stream_command
-
-        return run_sr_stream_command(request, idle)
-    if idle is not None:
-        from cmrsr.errors import UsageError
-
-        raise UsageError(f"--idle {idle:g} without --stream, which it is for")
-    return run_sr_command(request)
-
-
-@app.command()
-def interp4d(
-    context: typer.Context,
-    inputs: Inputs,
-    out: Out = None,
-    factor: Annotated[
-        int | None,
-        typer.Option(
-            "--factor",
-            help="Multiply the number of frames by K; acquired frames are kept. Default: 2.",
-            rich_help_panel=MODEL,
-        ),
-    ] = None,
-    frames: Annotated[
-        int | None,
-        typer.Option(
-            "--frames", help="Instead of --factor: M frames per series, evenly spaced in time.", rich_help_panel=MODEL
-        ),
-    ] = None,
-    open_: Annotated[
-        bool,
-        typer.Option(
-            "--open",
-            help="The series does not cover a full cardiac cycle: no frames between the last and the first.",
-            rich_help_panel=MODEL,
-        ),
-    ] = False,
-    steps: Annotated[
-        int,
-        typer.Option(
-            "--steps",
-            help="Diffusion steps. 1: best estimate; 5 with --samples 8: mean and uncertainty.",
-            rich_help_panel=MODEL,
-        ),
-    ] = 1,
-    samples: Samples = 1,
-    seed: Seed = 0,
-    engine: Engine = "tssc-s",
-    consistency: Annotated[
-        bool | None,
-        typer.Option(
-            help="Correct every new volume across its slices (stage 2). Default: as the engine defines.",
-            rich_help_panel=MODEL,
-        ),
-    ] = None,
-    batch_size: Annotated[
-        int,
-        typer.Option(
-            "--batch-size", help="Slices computed at a time. It does not change the result.", rich_help_panel=BATCH
-        ),
-    ] = 2,
-    format_: FormatOption = Format.same,
-    time_axis: TimeAxisOption = None,
-    on_missing: OnMissingOption = OnMissing.fail,
-    device: Device = "auto",
-    backend: BackendOption = Backend.auto,
-    precision: PrecisionOption = Precision.auto,
-    threads: Threads = None,
-    strict_device: Strict = False,
-    force: Force = False,
-    shard: Shard = None,
-    no_report: NoReport = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> int:
-    """Increase the temporal resolution of 4-D series such as cines (TSSC-Net)."""
-    from cmrsr.cli.interp4d import InterpRequest, run_interp_command
-
-    return run_interp_command(
-        InterpRequest(
-            arguments=context.obj, inputs=inputs, out=out, factor=factor, frames=frames, open=open_, steps=steps,
-            samples=samples, seed=seed, engine=engine, consistency=consistency, batch_size=batch_size,
-            format=format_.value, time_axis=time_axis, on_missing=on_missing.value, device=device,
-            backend=backend.value, precision=precision.value, threads=threads, strict_device=strict_device,
-            force=force, shard=shard, report=not no_report, quiet=quiet, verbose=verbose,
-        )
-    )  # fmt: skip
-
-
-@app.command()
-def function(
-    context: typer.Context,
-    inputs: Inputs,
-    out: Out = None,
-    scale: Annotated[
-        str,
-        typer.Option(
-            "--scale", help="Matrix scale: 1, 2, or auto: 2 where pixels are longer than 2.4 mm.", rich_help_panel=MODEL
-        ),
-    ] = "auto",
-    super_resolve: Annotated[
-        bool | None,
-        typer.Option(
-            help="Restore the images before they are measured. Default: where part of k-space is missing.",
-            rich_help_panel=MODEL,
-        ),
-    ] = None,
-    reference: Annotated[
-        Path | None,
-        typer.Option(
-            "--reference",
-            help="Reference to compare with: a folder of label files, or a CSV like function.csv.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
-    steps: Annotated[
-        int,
-        typer.Option(
-            "--steps",
-            help="Diffusion steps. 1: best estimate; 5 with --samples 8: mean and uncertainty.",
-            rich_help_panel=MODEL,
-        ),
-    ] = 1,
-    samples: Samples = 1,
-    seed: Seed = 0,
-    engine: Engine = "causal-s",
-    batch_size: Annotated[
-        int,
-        typer.Option(
-            "--batch-size", help="Images computed at a time. It does not change the result.", rich_help_panel=BATCH
-        ),
-    ] = 8,
-    format_: FormatOption = Format.same,
-    time_axis: TimeAxisOption = None,
-    on_missing: OnMissingOption = OnMissing.fail,
-    device: Device = "auto",
-    backend: BackendOption = Backend.auto,
-    precision: PrecisionOption = Precision.auto,
-    threads: Threads = None,
-    strict_device: Strict = False,
-    force: Force = False,
-    shard: Shard = None,
-    no_report: NoReport = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> int:
-    """Super-resolve short-axis cines and measure the heart: volumes, ejection fraction, masks (causal multitask)."""
-    from cmrsr.cli.function import FunctionRequest, run_function_command
-
-    return run_function_command(
-        FunctionRequest(
-            arguments=context.obj, inputs=inputs, out=out, scale=scale, super_resolve=super_resolve,
-            reference=reference, steps=steps, samples=samples, seed=seed, engine=engine, batch_size=batch_size,
-            format=format_.value, time_axis=time_axis, on_missing=on_missing.value, device=device,
-            backend=backend.value, precision=precision.value, threads=threads, strict_device=strict_device,
-            force=force, shard=shard, report=not no_report, quiet=quiet, verbose=verbose,
-        )
-    )  # fmt: skip
-
-
-@app.command(epilog="For example: cmrsr mie study/ or cmrsr mie cine.nii.gz t1.nii.gz --ti 100,180,1000,1080,1900,...")
-def mie(
-    context: typer.Context,
-    inputs: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="INPUT...",
-            help="CINE T1: a short-axis cine and the T1 images (not the map) of the same slices; or STUDY...: folders "
-            "that hold both.",
-        ),
-    ],
-    out: Out = None,
-    ti: Annotated[
-        str | None,
-        typer.Option(
-            "--ti",
-            help="Inversion times of the T1 images in ms, in their order. Default: from the files.",
-            rich_help_panel=MODEL,
-        ),
-    ] = None,
-    threshold: Annotated[
-        float,
-        typer.Option(
-            "--threshold", help="Probability from which a pixel is classified as scar.", rich_help_panel=MODEL
-        ),
-    ] = 0.5,
-    steps: Annotated[
-        int | None,
-        typer.Option("--steps", help="Diffusion steps. Default: as the engine defines.", rich_help_panel=MODEL),
-    ] = None,
-    samples: Annotated[
-        int | None,
-        typer.Option(
-            "--samples",
-            help="Number of samples. The result is their mean, with their spread. Default: as the engine defines.",
-            rich_help_panel=MODEL,
-        ),
-    ] = None,
-    seed: Seed = 0,
-    engine: Engine = "cpkdm-s",
-    reader: Annotated[
-        str,
-        typer.Option("--reader", help="Engine of `function` that finds the heart in the cine.", rich_help_panel=MODEL),
-    ] = "causal-s",
-    batch_size: Annotated[
-        int,
-        typer.Option(
-            "--batch-size", help="Images computed at a time. It does not change the result.", rich_help_panel=BATCH
-        ),
-    ] = 8,
-    format_: FormatOption = Format.same,
-    time_axis: TimeAxisOption = None,
-    on_missing: OnMissingOption = OnMissing.fail,
-    device: Device = "auto",
-    backend: BackendOption = Backend.auto,
-    precision: PrecisionOption = Precision.auto,
-    threads: Threads = None,
-    strict_device: Strict = False,
-    force: Force = False,
-    shard: Shard = None,
-    no_report: NoReport = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> int:
-    """Synthesise late enhancement and outline scar, from a cine and native T1 images without contrast agent (CPKDM).
-
-    The images are SYNTHETIC, and say so in every file.
-    """
-    from cmrsr.cli.mie import MieRequest, engine_defaults, run_mie_command
-
-    own_steps, own_samples = engine_defaults(engine)
-    return run_mie_command(
-        MieRequest(
-            arguments=context.obj, inputs=inputs, out=out, ti=ti, threshold=threshold,
-            steps=own_steps if steps is None else steps, samples=own_samples if samples is None else samples, seed=seed,
-            engine=engine, reader=reader, batch_size=batch_size, format=format_.value, time_axis=time_axis,
-            on_missing=on_missing.value, device=device, backend=backend.value, precision=precision.value,
-            threads=threads, strict_device=strict_device, force=force, shard=shard, report=not no_report, quiet=quiet,
-            verbose=verbose,
-        )
-    )  # fmt: skip
+app.command("sr", help="Super-resolve first-pass perfusion series (PerfGen).")(command(SrRequest, run_sr_command))
+app.command("interp4d", help="Increase the temporal resolution of 4-D series such as cines (TSSC-Net).")(
+    command(InterpRequest, run_interp_command)
+)
+app.command(
+    "function",
+    help="Super-resolve short-axis cines and measure the heart: volumes, ejection fraction, masks (causal multitask).",
+)(command(FunctionRequest, run_function_command))
+app.command(
+    "mie",
+    help="Synthesise late enhancement and outline scar, from a cine and native T1 images without contrast agent "
+    "(CPKDM).\n\nThe images are SYNTHETIC, and say so in every file.",
+    epilog="For example: cmrsr mie study/ or cmrsr mie cine.nii.gz t1.nii.gz --ti 100,180,1000,1080,1900,...",
+)(command(MieRequest, run_mie_command))
 
 
 @app.command()
@@ -525,17 +102,6 @@ def train(
     run_train_command(recipe, out, start, data, set_ or [], resume, device, cache, quiet)
 
 
-class ExportPrecision(StrEnum):
-    f32 = "f32"
-    f16 = "f16"
-    bf16 = "bf16"
-
-
-class Layout(StrEnum):
-    bundle = "bundle"
-    triton = "triton"
-
-
 @app.command()
 def export(
     source: Annotated[
@@ -550,7 +116,7 @@ def export(
         typer.Option("-o", "--out", help="Bundle folder. Default: engines/NAME here; with --layout triton: triton."),
     ] = None,
     precision: Annotated[
-        ExportPrecision | None,
+        Literal["f32", "f16", "bf16"] | None,
         typer.Option(
             "--precision",
             help="f16 or bf16: in addition to f32, and for plans. Default: the recipe's.",
@@ -569,9 +135,9 @@ def export(
         str, typer.Option("--device", help="Device for --tensorrt and --verify: cuda or cuda:N.")
     ] = "cuda",
     layout: Annotated[
-        Layout,
+        Literal["bundle", "triton"],
         typer.Option("--layout", help="Layout of the output. triton: a model repository for Triton Inference Server."),
-    ] = Layout.bundle,
+    ] = "bundle",
     verify: Annotated[
         bool,
         typer.Option("--verify", help="Compare all backends of this machine. Exit code 5 if an error is too large."),
@@ -585,43 +151,29 @@ def export(
 
     run_export_command(
         ExportRequest(
-            source=source, out=out, precision=precision.value if precision else None, tensorrt=tensorrt,
-            portable=portable, device=device, triton=layout is Layout.triton, verify=verify,
+            source=source, out=out, precision=precision, tensorrt=tensorrt,
+            portable=portable, device=device, triton=layout == "triton", verify=verify,
         )
     )  # fmt: skip
-
-
-class PhantomKind(StrEnum):
-    study = "study"
-    cine = "cine"
-    perfusion = "perfusion"
-    t1 = "t1"
-    lge = "lge"
-
-
-class PhantomGroup(StrEnum):
-    """The groups of the ACDC challenge."""
-
-    mixed = "mixed"
-    normal = "normal"
-    infarct = "infarct"
-    dilated = "dilated"
-    hypertrophic = "hypertrophic"
-    rv = "rv"
 
 
 @app.command()
 def phantom(
     out: Annotated[Path, typer.Argument(help="Output folder.")],
     kind: Annotated[
-        PhantomKind, typer.Option("--kind", help="Scan to simulate. study: all four of the same subject.")
-    ] = PhantomKind.study,
+        Literal["study", "cine", "perfusion", "t1", "lge"],
+        typer.Option("--kind", help="Scan to simulate. study: all four of the same subject."),
+    ] = "study",
     subjects: Annotated[int, typer.Option("--subjects", help="Number of virtual patients.")] = 1,
     seed: Seed = 0,
     format_: Annotated[
-        FileFormat, typer.Option("--format", help="File format of the scans. The ground truth is NIfTI and JSON.")
-    ] = (FileFormat.nifti),
-    group: Annotated[PhantomGroup, typer.Option("--group", help="Disease group, as in ACDC.")] = PhantomGroup.mixed,
+        Literal["nifti", "dicom"],
+        typer.Option("--format", help="File format of the scans. The ground truth is NIfTI and JSON."),
+    ] = ("nifti"),
+    group: Annotated[
+        Literal["mixed", "normal", "infarct", "dilated", "hypertrophic", "rv"],
+        typer.Option("--group", help="Disease group, as in ACDC."),
+    ] = "mixed",
     ef: Annotated[
         float | None, typer.Option("--ef", help="Left-ventricular ejection fraction in percent. Default: random.")
     ] = None,
@@ -653,7 +205,7 @@ def phantom(
 
     run_phantom_command(
         PhantomRequest(
-            out=out, kind=kind.value, subjects=subjects, seed=seed, format=format_.value, group=group.value, ef=ef,
+            out=out, kind=kind, subjects=subjects, seed=seed, format=format_, group=group, ef=ef,
             frames=frames, slices=slices, matrix=matrix, fraction=fraction, long_axis=long_axis, workers=workers,
             picture=not no_picture, quiet=quiet,
         )
@@ -684,8 +236,8 @@ def evaluate_sr(
     batch_size: Annotated[int, typer.Option("--batch-size", help="Images computed at a time.")] = 8,
     time_axis: TimeAxisOption = None,
     device: Device = "auto",
-    backend: BackendOption = Backend.auto,
-    precision: PrecisionOption = Precision.auto,
+    backend: BackendOption = "auto",
+    precision: PrecisionOption = "auto",
     threads: Threads = None,
     quiet: Quiet = False,
 ) -> int:
@@ -696,16 +248,9 @@ def evaluate_sr(
         EvaluateRequest(
             arguments=context.obj, inputs=inputs, out=out, fraction=fraction, axes=axes, crop=crop, every=every,
             engine=engine, settings=settings, seed=seed, batch_size=batch_size, time_axis=time_axis, device=device,
-            backend=backend.value, precision=precision.value, threads=threads, quiet=quiet,
+            backend=backend, precision=precision, threads=threads, quiet=quiet,
         )
     )  # fmt: skip
-
-
-class InterpProtocol(StrEnum):
-    holdout_frames = "holdout-frames"
-    ed_es = "ed-es"
-    uvi = "uvi"
-    tssc = "tssc"
 
 
 @evaluate_app.command("interp4d")
@@ -719,7 +264,7 @@ def evaluate_interp4d(
     ] = None,
     out: Out = None,
     protocol: Annotated[
-        InterpProtocol | None,
+        Literal["holdout-frames", "ed-es", "uvi", "tssc"] | None,
         typer.Option(
             "--protocol",
             help="holdout-frames: every K-th frame is known (default); ed-es: end-diastole and end-systole are "
@@ -755,8 +300,8 @@ def evaluate_interp4d(
     batch_size: Annotated[int, typer.Option("--batch-size", help="Slices computed at a time.")] = 2,
     time_axis: TimeAxisOption = None,
     device: Device = "auto",
-    backend: BackendOption = Backend.auto,
-    precision: PrecisionOption = Precision.auto,
+    backend: BackendOption = "auto",
+    precision: PrecisionOption = "auto",
     threads: Threads = None,
     quiet: Quiet = False,
 ) -> int:
@@ -765,10 +310,10 @@ def evaluate_interp4d(
 
     return run_evaluate_interp_command(
         EvaluateInterpRequest(
-            arguments=context.obj, inputs=data or [], out=out, protocol=protocol and protocol.value, keep=keep,
+            arguments=context.obj, inputs=data or [], out=out, protocol=protocol, keep=keep,
             open=open_, crop=crop, es=es, gaps=gaps, subjects=subjects, speed=speed, engine=engine, settings=settings,
-            seed=seed, batch_size=batch_size, time_axis=time_axis, device=device, backend=backend.value,
-            precision=precision.value, threads=threads, quiet=quiet,
+            seed=seed, batch_size=batch_size, time_axis=time_axis, device=device, backend=backend,
+            precision=precision, threads=threads, quiet=quiet,
         )
     )  # fmt: skip
 
@@ -806,8 +351,8 @@ def evaluate_function(
     batch_size: Annotated[int, typer.Option("--batch-size", help="Images computed at a time.")] = 8,
     time_axis: TimeAxisOption = None,
     device: Device = "auto",
-    backend: BackendOption = Backend.auto,
-    precision: PrecisionOption = Precision.auto,
+    backend: BackendOption = "auto",
+    precision: PrecisionOption = "auto",
     threads: Threads = None,
     quiet: Quiet = False,
 ) -> int:
@@ -818,7 +363,7 @@ def evaluate_function(
         EvaluateFunctionRequest(
             arguments=context.obj, inputs=data or [], labels=labels, out=out, subjects=subjects, scale=scale, crop=crop,
             engines=engine or ["causal-s"], steps=steps, samples=samples, seed=seed, batch_size=batch_size,
-            time_axis=time_axis, device=device, backend=backend.value, precision=precision.value, threads=threads,
+            time_axis=time_axis, device=device, backend=backend, precision=precision, threads=threads,
             quiet=quiet,
         )
     )  # fmt: skip
@@ -880,8 +425,8 @@ def evaluate_mie(
     ] = 0.5,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Images computed at a time.")] = 8,
     device: Device = "auto",
-    backend: BackendOption = Backend.auto,
-    precision: PrecisionOption = Precision.auto,
+    backend: BackendOption = "auto",
+    precision: PrecisionOption = "auto",
     threads: Threads = None,
     quiet: Quiet = False,
 ) -> int:
@@ -893,7 +438,7 @@ def evaluate_mie(
             arguments=context.obj, inputs=studies or [], labels=labels, out=out, subjects=subjects, groups=groups,
             slices=slices, frames=frames, cache=cache, swap=swap, lpips=lpips, engines=engine or ["cpkdm-s"],
             reader=reader, steps=steps, samples=samples, seed=seed, ti=ti, threshold=threshold, batch_size=batch_size,
-            device=device, backend=backend.value, precision=precision.value, threads=threads, quiet=quiet,
+            device=device, backend=backend, precision=precision, threads=threads, quiet=quiet,
         )
     )  # fmt: skip
 
@@ -955,8 +500,9 @@ def info(
     ] = False,
     time_axis: Annotated[str | None, typer.Option("--time-axis", help=TIME_AXIS_HELP, rich_help_panel=PATHS)] = None,
     on_missing: Annotated[
-        OnMissing, typer.Option("--on-missing", help=ON_MISSING_HELP, rich_help_panel=PATHS)
-    ] = OnMissing.fail,
+        Literal["fail", "drop-frame", "drop-slice"],
+        typer.Option("--on-missing", help=ON_MISSING_HELP, rich_help_panel=PATHS),
+    ] = "fail",
     selftest: Annotated[
         bool,
         typer.Option(
@@ -975,7 +521,7 @@ def info(
         ),
     ] = None,
     device: Device = "auto",
-    backend: BackendOption = Backend.auto,
+    backend: BackendOption = "auto",
     threads: Threads = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
@@ -988,18 +534,18 @@ def info(
     if inputs:
         from cmrsr.cli.info_series import SeriesRequest, run_info_series_command
 
-        if selftest or bench or engines or threads or (device, backend) != ("auto", Backend.auto):
+        if selftest or bench or engines or threads or (device, backend) != ("auto", "auto"):
             raise UsageError("--selftest, --bench and their options are about the installation: leave PATH out")
         return run_info_series_command(
-            SeriesRequest(inputs=inputs, time_axis=time_axis, on_missing=on_missing.value, deep=deep, as_json=json_)
+            SeriesRequest(inputs=inputs, time_axis=time_axis, on_missing=on_missing, deep=deep, as_json=json_)
         )
-    if deep or time_axis or on_missing is not OnMissing.fail:
+    if deep or time_axis or on_missing != "fail":
         raise UsageError("--deep, --time-axis and --on-missing are about series: name a file or folder")
     from cmrsr.cli.info import InfoRequest, run_info_command
 
     return run_info_command(
         InfoRequest(
-            selftest=selftest, bench=bench, engines=engines or [], device=device, backend=backend.value,
+            selftest=selftest, bench=bench, engines=engines or [], device=device, backend=backend,
             threads=threads, as_json=json_,
         )
     )  # fmt: skip

@@ -13,6 +13,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from cmrsr.cli.console import BatchConsole, line, searching
+from cmrsr.cli.options import (
+    BackendOption,
+    BatchSize,
+    Device,
+    Engine,
+    Force,
+    FormatOption,
+    Inputs,
+    NoReport,
+    OnMissingOption,
+    Out,
+    PrecisionOption,
+    Quiet,
+    Seed,
+    Shard,
+    Strict,
+    Threads,
+    TimeAxisOption,
+    Verbose,
+)
 from cmrsr.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,25 +57,24 @@ class BatchRequest:
     """What these commands have in common on the command line; ``arguments`` as they were typed."""
 
     arguments: list[str]
-    inputs: list[Path]
-    out: Path | None
-    steps: int
-    seed: int
-    engine: str
-    batch_size: int
-    format: str
-    time_axis: str | None
-    on_missing: str
-    device: str
-    backend: str
-    precision: str
-    threads: int | None
-    strict_device: bool
-    force: bool
-    shard: str | None
-    report: bool
-    quiet: bool
-    verbose: bool
+    inputs: Inputs
+    out: Out = None
+    seed: Seed = 0
+    engine: Engine
+    batch_size: BatchSize = 8
+    format: FormatOption = "same"
+    time_axis: TimeAxisOption = None
+    on_missing: OnMissingOption = "fail"
+    device: Device = "auto"
+    backend: BackendOption = "auto"
+    precision: PrecisionOption = "auto"
+    threads: Threads = None
+    strict_device: Strict = False
+    force: Force = False
+    shard: Shard = None
+    no_report: NoReport = False
+    quiet: Quiet = False
+    verbose: Verbose = False
 
     @property
     def choice(self) -> "DeviceChoice":
@@ -63,7 +82,7 @@ class BatchRequest:
         from cmrsr.runtime.choice import DeviceChoice
 
         return DeviceChoice(
-            device=self.device, backend=cast(Any, self.backend), precision=cast(Any, self.precision),
+            device=self.device, backend=self.backend, precision=self.precision,
             threads=self.threads, strict=self.strict_device,
         )  # fmt: skip
 
@@ -116,9 +135,7 @@ def run_batch_command(request: BatchRequest, task: BatchTask[Any]) -> int:
     time_axis = parse_time_axis(request.time_axis)
     bundle = load(request.engine, task.files.task)
     with searching(quiet=request.quiet) as progress:
-        search = find_series(
-            request.inputs, time_axis=time_axis, on_missing=cast(Any, request.on_missing), progress=progress
-        )
+        search = find_series(request.inputs, time_axis=time_axis, on_missing=request.on_missing, progress=progress)
         log_left_out(search.left_out)
     candidates, refused = list(search.candidates), list(search.refused)
     found: list[Candidate | Refused] = [*candidates, *refused]
@@ -132,7 +149,7 @@ def run_batch_command(request: BatchRequest, task: BatchTask[Any]) -> int:
     command = shlex.join(["cmrsr", *request.arguments])
     with output_folder(request.inputs, request.out) as out:
         files = task.files(
-            bundle=bundle, options=task.options, choice=choice, out=out, format=cast(Any, request.format),
+            bundle=bundle, options=task.options, choice=choice, out=out, format=request.format,
             force=request.force, command=command, **task.settings,
         )  # fmt: skip
         outputs = [path for one in candidates for path in files.planned(one)]
@@ -142,7 +159,7 @@ def run_batch_command(request: BatchRequest, task: BatchTask[Any]) -> int:
             "engine": {"name": bundle.manifest.name, "digest": bundle.digest}, "parameters": files.parameters(),
             "shard": shard, "left_out": [one.record() for one in search.left_out],
         }  # fmt: skip
-        pages = Pages(bundle, task) if request.report else None
+        pages = None if request.no_report else Pages(bundle, task)
         per_image = task.per_image(bundle) if task.per_image else None
         with ReportingConsole(
             n_mine, pages, quiet=request.quiet, verbose=request.verbose, per_image=per_image

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from cmrsr.cli.batch_command import (
     BatchRequest,
@@ -12,6 +14,7 @@ from cmrsr.cli.batch_command import (
     parse_time_axis,
     run_batch_command,
 )
+from cmrsr.cli.options import MODEL, OUTPUT, Engine, Samples, Steps
 from cmrsr.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,10 +27,30 @@ if TYPE_CHECKING:
 class FunctionRequest(BatchRequest):
     """The command line of ``cmrsr function``."""
 
-    samples: int
-    scale: str
-    super_resolve: bool | None
-    reference: Path | None
+    scale: Annotated[
+        str,
+        typer.Option(
+            "--scale", help="Matrix scale: 1, 2, or auto: 2 where pixels are longer than 2.4 mm.", rich_help_panel=MODEL
+        ),
+    ] = "auto"
+    super_resolve: Annotated[
+        bool | None,
+        typer.Option(
+            help="Restore the images before they are measured. Default: where part of k-space is missing.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            "--reference",
+            help="Reference to compare with: a folder of label files, or a CSV like function.csv.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None
+    steps: Steps = 1
+    samples: Samples = 1
+    engine: Engine = "causal-s"
 
 
 def run_function_command(request: FunctionRequest) -> int:

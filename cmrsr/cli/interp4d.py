@@ -1,8 +1,12 @@
 """``cmrsr interp4d``."""
 
 from dataclasses import dataclass
+from typing import Annotated
+
+import typer
 
 from cmrsr.cli.batch_command import BatchRequest, BatchTask, MakeReportCase, run_batch_command
+from cmrsr.cli.options import BATCH, MODEL, Engine, Samples, Steps
 
 DEFAULT_FACTOR = 2
 
@@ -11,11 +15,44 @@ DEFAULT_FACTOR = 2
 class InterpRequest(BatchRequest):
     """The command line of ``cmrsr interp4d``; without ``factor`` and ``frames`` there are twice the frames."""
 
-    samples: int
-    factor: int | None
-    frames: int | None
-    open: bool
-    consistency: bool | None
+    factor: Annotated[
+        int | None,
+        typer.Option(
+            "--factor",
+            help="Multiply the number of frames by K; acquired frames are kept. Default: 2.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None
+    frames: Annotated[
+        int | None,
+        typer.Option(
+            "--frames", help="Instead of --factor: M frames per series, evenly spaced in time.", rich_help_panel=MODEL
+        ),
+    ] = None
+    open: Annotated[
+        bool,
+        typer.Option(
+            "--open",
+            help="The series does not cover a full cardiac cycle: no frames between the last and the first.",
+            rich_help_panel=MODEL,
+        ),
+    ] = False
+    steps: Steps = 1
+    samples: Samples = 1
+    consistency: Annotated[
+        bool | None,
+        typer.Option(
+            help="Correct every new volume across its slices (stage 2). Default: as the engine defines.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None
+    engine: Engine = "tssc-s"
+    batch_size: Annotated[
+        int,
+        typer.Option(
+            "--batch-size", help="Slices computed at a time. It does not change the result.", rich_help_panel=BATCH
+        ),
+    ] = 2
 
 
 def run_interp_command(request: InterpRequest) -> int:

@@ -2,7 +2,10 @@
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from cmrsr.cli.batch_command import (
     BatchRequest,
@@ -12,6 +15,7 @@ from cmrsr.cli.batch_command import (
     parse_time_axis,
     run_batch_command,
 )
+from cmrsr.cli.options import MODEL, Engine, Reader
 from cmrsr.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,10 +30,42 @@ _log = logging.getLogger(__name__)
 class MieRequest(BatchRequest):
     """The command line of ``cmrsr mie``."""
 
-    samples: int
-    reader: str
-    ti: str | None
-    threshold: float
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="INPUT...",
+            help="CINE T1: a short-axis cine and the T1 images (not the map) of the same slices; or STUDY...: folders "
+            "that hold both.",
+        ),
+    ]
+    ti: Annotated[
+        str | None,
+        typer.Option(
+            "--ti",
+            help="Inversion times of the T1 images in ms, in their order. Default: from the files.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None
+    threshold: Annotated[
+        float,
+        typer.Option(
+            "--threshold", help="Probability from which a pixel is classified as scar.", rich_help_panel=MODEL
+        ),
+    ] = 0.5
+    steps: Annotated[
+        int | None,
+        typer.Option("--steps", help="Diffusion steps. Default: as the engine defines.", rich_help_panel=MODEL),
+    ] = None
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            "--samples",
+            help="Number of samples. The result is their mean, with their spread. Default: as the engine defines.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None
+    reader: Reader = "causal-s"
+    engine: Engine = "cpkdm-s"
 
 
 def run_mie_command(request: MieRequest) -> int:
@@ -43,9 +79,11 @@ def run_mie_command(request: MieRequest) -> int:
     from cmrsr.tasks.mie.plan import MieOptions
     from cmrsr.tasks.mie.table import write_table
 
+    own_steps, own_samples = engine_defaults(request.engine)
     options = MieOptions(
-        steps=request.steps, samples=request.samples, seed=request.seed, batch_size=request.batch_size,
-        reader=request.reader, ti=parse_ti(request.ti), threshold=request.threshold,
+        steps=own_steps if request.steps is None else request.steps,
+        samples=own_samples if request.samples is None else request.samples, seed=request.seed,
+        batch_size=request.batch_size, reader=request.reader, ti=parse_ti(request.ti), threshold=request.threshold,
     )  # fmt: skip
     cines: dict[str, Candidate] = {}
     time_axis = parse_time_axis(request.time_axis)

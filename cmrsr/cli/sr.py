@@ -2,9 +2,12 @@
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
 
 from cmrsr.cli.batch_command import BatchRequest, BatchTask, MakeReportCase, run_batch_command
+from cmrsr.cli.options import MODEL, OUTPUT, STREAM, Engine
 from cmrsr.errors import UsageError
 
 if TYPE_CHECKING:
@@ -14,14 +17,84 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SrRequest(BatchRequest):
-    """The command line of ``cmrsr sr``; ``samples`` None takes the default."""
+    """The command line of ``cmrsr sr``."""
 
-    samples: int | None
-    phase_axis: str
-    consistency: str
-    roi: str
-    realism: float
-    save_samples: bool
+    steps: Annotated[
+        int,
+        typer.Option(
+            "--steps",
+            help="Diffusion steps. The image is the best estimate for any number; 2 or more also give its standard "
+            "deviation map (_std).",
+            rich_help_panel=MODEL,
+        ),
+    ] = 1
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            "--samples",
+            help="Samples drawn for the standard deviation map with 2 or more steps. Default: 8.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None
+    realism: Annotated[
+        float,
+        typer.Option(
+            "--realism",
+            help="Move the image from the best estimate (0) towards one sample (1): more texture, up to 3 dB less "
+            "PSNR. Needs 2 or more steps.",
+            rich_help_panel=MODEL,
+        ),
+    ] = 0.0
+    save_samples: Annotated[
+        bool,
+        typer.Option(
+            "--save-samples",
+            help="Write every single sample to files of its own as well (_sample1 and so on).",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False
+    phase_axis: Annotated[
+        Literal["auto", "row", "col", "x", "y"],
+        typer.Option(
+            "--phase-axis",
+            help="Axis of phase encoding. auto: from the spectrum and the header.",
+            rich_help_panel=MODEL,
+        ),
+    ] = "auto"
+    consistency: Annotated[
+        str,
+        typer.Option(
+            "--consistency",
+            help="Weight of the projection on acquired k-space: auto (the engine's), off, or 0 to 1.",
+            rich_help_panel=MODEL,
+        ),
+    ] = "auto"
+    roi: Annotated[
+        str,
+        typer.Option(
+            "--roi",
+            help="Region to restore: full, heart (detected automatically), or X,Y,W,H in pixels.",
+            rich_help_panel=MODEL,
+        ),
+    ] = "full"
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream",
+            help="Follow one folder, or file names on standard input (INPUT -): each file is one frame, each result "
+            "is written at once. No report is made.",
+            rich_help_panel=STREAM,
+        ),
+    ] = False
+    idle: Annotated[
+        float | None,
+        typer.Option(
+            "--idle",
+            help="With --stream: stop after so many seconds without a new file. Default: never.",
+            rich_help_panel=STREAM,
+        ),
+    ] = None
+    engine: Engine = "perfgen-s"
 
 
 def run_sr_command(request: SrRequest) -> int:
@@ -29,6 +102,12 @@ def run_sr_command(request: SrRequest) -> int:
     from cmrsr.tasks.sr.files import SrFiles
     from cmrsr.tasks.sr.run import evaluations_per_image
 
+    if request.stream:
+        from cmrsr.cli.sr_stream import run_sr_stream_command
+
+        return run_sr_stream_command(request)
+    if request.idle is not None:
+        raise UsageError(f"--idle {request.idle:g} without --stream, which it is for")
     options = sr_options(request)
     task = BatchTask(
         title="Perfusion super-resolution", files=SrFiles, options=options, report_case=_report_case,
@@ -61,7 +140,7 @@ def sr_options(request: SrRequest) -> "SrOptions":
     from cmrsr.tasks.sr.sinks import MAX_SAVED
 
     options = SrOptions(
-        steps=request.steps, samples=request.samples, seed=request.seed, phase_axis=cast(Any, request.phase_axis),
+        steps=request.steps, samples=request.samples, seed=request.seed, phase_axis=request.phase_axis,
         consistency=parse_consistency(request.consistency), roi=parse_roi(request.roi), batch_size=request.batch_size,
         realism=request.realism,
     )  # fmt: skip

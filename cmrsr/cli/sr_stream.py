@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from rich.live import Live
 
@@ -26,10 +26,10 @@ STANDARD_INPUT = Path("-")
 REDRAW_S = 0.5
 
 
-def run_sr_stream_command(request: SrRequest, idle_s: float | None) -> int:
+def run_sr_stream_command(request: SrRequest) -> int:
     """Follow a folder, or the names on standard input, until the end; the exit code.
 
-    The end: of standard input, ``idle_s`` seconds without a new file, or SIGINT or SIGTERM, which let the frame in hand
+    The end: of standard input, ``--idle`` seconds without a new file, or SIGINT or SIGTERM, which let the frame in hand
     be finished. To a followed folder that is an end like any other; names that are left unread make it 130.
     """
     from cmrsr.batch.run import output_folder
@@ -40,7 +40,7 @@ def run_sr_stream_command(request: SrRequest, idle_s: float | None) -> int:
     from cmrsr.tasks.sr.stream.run import SrStream
     from cmrsr.version import __version__
 
-    source = _check(request, idle_s)
+    source = _check(request, request.idle)
     options = sr_options(request)
     choice = request.choice
     bundle = load(request.engine, "sr")
@@ -48,7 +48,7 @@ def run_sr_stream_command(request: SrRequest, idle_s: float | None) -> int:
     command = shlex.join(["cmrsr", *request.arguments])
     with output_folder([] if listed else [source], request.out) as out, stopping() as stop:
         files = StreamFiles(
-            bundle=bundle, options=options, choice=choice, out=out, format=cast(Any, request.format),
+            bundle=bundle, options=options, choice=choice, out=out, format=request.format,
             force=request.force, command=command,
         )  # fmt: skip
         record = {
@@ -59,7 +59,7 @@ def run_sr_stream_command(request: SrRequest, idle_s: float | None) -> int:
         arrivals: Arrivals = ListedArrivals(sys.stdin.fileno()) if listed else FolderArrivals(source)
         with StreamConsole(quiet=request.quiet, verbose=request.verbose) as console:
             console.opened(opening(options, bundle))
-            stream = SrStream(files, arrivals, console, record, stop=stop, idle_s=idle_s, endless=not listed)
+            stream = SrStream(files, arrivals, console, record, stop=stop, idle_s=request.idle, endless=not listed)
             code = stream.run()
             console.summary(stream.log, out)
     return code
