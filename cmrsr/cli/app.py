@@ -27,7 +27,8 @@ from cmrsr.cli.options import (
     TimeAxisOption,
     command,
 )
-from cmrsr.cli.sr import SrRequest, run_sr_command
+from cmrsr.cli.sr import run_sr_command
+from cmrsr.cli.sr_request import SrRequest
 
 HELP = """Super-resolution of cardiac MR by few-step diffusion. Research software, not a medical device.
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from rich.live import Live
 
 from cmrsr.cli.console import SIGNS, line, messages
-from cmrsr.cli.sr import SrRequest, opening, sr_options
+from cmrsr.cli.sr_request import SrRequest, opening, sr_options
 from cmrsr.errors import UnreadableError, UsageError
 
 if TYPE_CHECKING:
