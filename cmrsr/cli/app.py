@@ -5,26 +5,23 @@ from typing import Annotated, Literal
 
 import typer
 
+from cmrsr.cli.evaluate import EvaluateRequest, run_evaluate_sr_command
+from cmrsr.cli.evaluate_function import EvaluateFunctionRequest, run_evaluate_function_command
+from cmrsr.cli.evaluate_interp4d import EvaluateInterpRequest, run_evaluate_interp_command
+from cmrsr.cli.evaluate_mie import EvaluateMieRequest, run_evaluate_mie_command
 from cmrsr.cli.function import FunctionRequest, run_function_command
 from cmrsr.cli.interp4d import InterpRequest, run_interp_command
 from cmrsr.cli.mie import MieRequest, run_mie_command
 from cmrsr.cli.options import (
-    MODEL,
     ON_MISSING_HELP,
     PATHS,
     TESTS,
     TIME_AXIS_HELP,
     BackendOption,
     Device,
-    Engine,
-    Inputs,
-    Out,
-    PrecisionOption,
     Quiet,
-    Samples,
     Seed,
     Threads,
-    TimeAxisOption,
     command,
 )
 from cmrsr.cli.sr import run_sr_command
@@ -213,235 +210,21 @@ def phantom(
     )  # fmt: skip
 
 
-@evaluate_app.command("sr")
-def evaluate_sr(
-    context: typer.Context,
-    inputs: Inputs,
-    out: Out = None,
-    fraction: Annotated[
-        float, typer.Option("--fraction", help="Fraction of phase-encoding lines that is kept.")
-    ] = 0.35,
-    axes: Annotated[str, typer.Option("--axes", help="Phase-encoding axes to evaluate: x, y or xy.")] = "xy",
-    crop: Annotated[int, typer.Option("--crop", help="Heart window to score, in pixels. 0: the whole image.")] = 96,
-    every: Annotated[int, typer.Option("--every", help="Evaluate every n-th frame.")] = 1,
-    engine: Engine = "perfgen-s",
-    settings: Annotated[
-        str,
-        typer.Option(
-            "--settings",
-            help="Settings to compare, separated by commas: STEPSxSAMPLES, then rL for --realism L or m for the mean "
-            "of the samples alone, then @CONSISTENCY. 5x1r1 is a single sample.",
-        ),
-    ] = "1x1,5x8,5x1r1",
-    seed: Seed = 0,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Images computed at a time.")] = 8,
-    time_axis: TimeAxisOption = None,
-    device: Device = "auto",
-    backend: BackendOption = "auto",
-    precision: PrecisionOption = "auto",
-    threads: Threads = None,
-    quiet: Quiet = False,
-) -> int:
-    """Degrade full-resolution series, restore them, and compare with the original and the baselines."""
-    from cmrsr.cli.evaluate import EvaluateRequest, run_evaluate_sr_command
-
-    return run_evaluate_sr_command(
-        EvaluateRequest(
-            arguments=context.obj, inputs=inputs, out=out, fraction=fraction, axes=axes, crop=crop, every=every,
-            engine=engine, settings=settings, seed=seed, batch_size=batch_size, time_axis=time_axis, device=device,
-            backend=backend, precision=precision, threads=threads, quiet=quiet,
-        )
-    )  # fmt: skip
-
-
-@evaluate_app.command("interp4d")
-def evaluate_interp4d(
-    context: typer.Context,
-    data: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="[DATA]...", help="4-D series: files, folders (also in the layout of ACDC), or .txt lists."
-        ),
-    ] = None,
-    out: Out = None,
-    protocol: Annotated[
-        Literal["holdout-frames", "ed-es", "uvi", "tssc"] | None,
-        typer.Option(
-            "--protocol",
-            help="holdout-frames: every K-th frame is known (default); ed-es: end-diastole and end-systole are "
-            "(default of virtual patients); uvi, tssc: as published on ACDC.",
-        ),
-    ] = None,
-    keep: Annotated[
-        int | None, typer.Option("--keep", help="For holdout-frames: keep every K-th frame. Default: 4.")
-    ] = None,
-    open_: Annotated[
-        bool, typer.Option("--open", help="The series does not cover a full cardiac cycle (no wrap-around).")
-    ] = False,
-    crop: Annotated[
-        int, typer.Option("--crop", help="Heart window in pixels, scored in addition to the whole image. 0: none.")
-    ] = 0,
-    es: Annotated[
-        int | None, typer.Option("--es", help="Frame of end-systole, counted from 1. Default: detected.")
-    ] = None,
-    gaps: Annotated[
-        str | None, typer.Option("--gaps", help="Also score with every n-th frame kept, for instance 2,4,8.")
-    ] = None,
-    subjects: Annotated[
-        int | None, typer.Option("--subjects", help="Number of virtual patients to score instead of DATA.")
-    ] = None,
-    speed: Annotated[
-        int | None, typer.Option("--speed", help="Factor by which virtual hearts beat faster: 1, 2, 3, 4 or 6.")
-    ] = None,
-    engine: Engine = "tssc-s",
-    settings: Annotated[
-        str, typer.Option("--settings", help="Settings to compare: STEPSxSAMPLES, separated by commas.")
-    ] = "1x1",
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the noise and of the virtual patients.")] = 1,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Slices computed at a time.")] = 2,
-    time_axis: TimeAxisOption = None,
-    device: Device = "auto",
-    backend: BackendOption = "auto",
-    precision: PrecisionOption = "auto",
-    threads: Threads = None,
-    quiet: Quiet = False,
-) -> int:
-    """Hide frames of 4-D series, restore them from the others, and compare with the true ones and the baselines."""
-    from cmrsr.cli.evaluate_interp4d import EvaluateInterpRequest, run_evaluate_interp_command
-
-    return run_evaluate_interp_command(
-        EvaluateInterpRequest(
-            arguments=context.obj, inputs=data or [], out=out, protocol=protocol, keep=keep,
-            open=open_, crop=crop, es=es, gaps=gaps, subjects=subjects, speed=speed, engine=engine, settings=settings,
-            seed=seed, batch_size=batch_size, time_axis=time_axis, device=device, backend=backend,
-            precision=precision, threads=threads, quiet=quiet,
-        )
-    )  # fmt: skip
-
-
-@evaluate_app.command("function")
-def evaluate_function(
-    context: typer.Context,
-    data: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="[DATA]...", help="Short-axis cines: files, folders (also in the layout of ACDC), or .txt lists."
-        ),
-    ] = None,
-    labels: Annotated[
-        Path | None,
-        typer.Option("--labels", help="Folder of label NIfTI files named like the scans, or a CSV table of values."),
-    ] = None,
-    out: Out = None,
-    subjects: Annotated[
-        int | None, typer.Option("--subjects", help="Number of virtual patients to score instead of DATA.")
-    ] = None,
-    scale: Annotated[
-        int, typer.Option("--scale", help="2: also measure at half resolution, and restored. 1: full resolution only.")
-    ] = 2,
-    crop: Annotated[
-        int, typer.Option("--crop", help="Heart window in pixels, scored in addition to the whole image. 0: none.")
-    ] = 96,
-    engine: Annotated[
-        list[str] | None,
-        typer.Option("--engine", help="Name or folder of an engine. Several, or separated by commas: one row each."),
-    ] = None,
-    steps: Annotated[int, typer.Option("--steps", help="Diffusion steps.")] = 1,
-    samples: Samples = 1,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the noise and of the virtual patients.")] = 1,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Images computed at a time.")] = 8,
-    time_axis: TimeAxisOption = None,
-    device: Device = "auto",
-    backend: BackendOption = "auto",
-    precision: PrecisionOption = "auto",
-    threads: Threads = None,
-    quiet: Quiet = False,
-) -> int:
-    """Measure cines at full resolution, at half of it and super-resolved; compare with reference values or labels."""
-    from cmrsr.cli.evaluate_function import EvaluateFunctionRequest, run_evaluate_function_command
-
-    return run_evaluate_function_command(
-        EvaluateFunctionRequest(
-            arguments=context.obj, inputs=data or [], labels=labels, out=out, subjects=subjects, scale=scale, crop=crop,
-            engines=engine or ["causal-s"], steps=steps, samples=samples, seed=seed, batch_size=batch_size,
-            time_axis=time_axis, device=device, backend=backend, precision=precision, threads=threads,
-            quiet=quiet,
-        )
-    )  # fmt: skip
-
-
-@evaluate_app.command("mie")
-def evaluate_mie(
-    context: typer.Context,
-    studies: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="[STUDY]...", help="Folders with cine, T1 images and late enhancement of each patient."),
-    ] = None,
-    labels: Annotated[
-        Path | None,
-        typer.Option("--labels", help="Folder of scar masks named like the late enhancement. Default: next to it."),
-    ] = None,
-    out: Out = None,
-    subjects: Annotated[
-        int | None, typer.Option("--subjects", help="Number of virtual patients to score instead of STUDY.")
-    ] = None,
-    groups: Annotated[
-        str, typer.Option("--groups", help="Disease groups of the virtual patients, in turn, separated by commas.")
-    ] = "normal,infarct",
-    slices: Annotated[int, typer.Option("--slices", help="T1 slices of a virtual patient, 1 to 3.")] = 3,
-    frames: Annotated[int, typer.Option("--frames", help="Cine phases of a virtual patient.")] = 20,
-    cache: Annotated[
-        Path | None, typer.Option("--cache", help="Folder that keeps the scans of virtual patients.")
-    ] = None,
-    swap: Annotated[
-        bool, typer.Option("--swap/--no-swap", help="Also score T1 images of one patient with the cine of the next.")
-    ] = True,
-    lpips: Annotated[
-        Path | None, typer.Option("--lpips", help="ONNX file of LPIPS, from two images (n, 3, y, x) to a distance (n).")
-    ] = None,
-    engine: Annotated[
-        list[str] | None,
-        typer.Option("--engine", help="Name or folder of an engine. Several, or separated by commas: one row each."),
-    ] = None,
-    reader: Annotated[
-        str,
-        typer.Option("--reader", help="Engine of `function` that finds the heart in the cine.", rich_help_panel=MODEL),
-    ] = "causal-s",
-    steps: Annotated[int, typer.Option("--steps", help="Diffusion steps.")] = 5,
-    samples: Samples = 8,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the noise and of the virtual patients.")] = 1000,
-    ti: Annotated[
-        str | None,
-        typer.Option(
-            "--ti",
-            help="Inversion times of the T1 images in ms, in their order. Default: from the files.",
-            rich_help_panel=MODEL,
-        ),
-    ] = None,
-    threshold: Annotated[
-        float,
-        typer.Option(
-            "--threshold", help="Probability from which a pixel is classified as scar.", rich_help_panel=MODEL
-        ),
-    ] = 0.5,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Images computed at a time.")] = 8,
-    device: Device = "auto",
-    backend: BackendOption = "auto",
-    precision: PrecisionOption = "auto",
-    threads: Threads = None,
-    quiet: Quiet = False,
-) -> int:
-    """Synthesise late enhancement; compare it and its scar with acquired enhancement and with simple baselines."""
-    from cmrsr.cli.evaluate_mie import EvaluateMieRequest, run_evaluate_mie_command
-
-    return run_evaluate_mie_command(
-        EvaluateMieRequest(
-            arguments=context.obj, inputs=studies or [], labels=labels, out=out, subjects=subjects, groups=groups,
-            slices=slices, frames=frames, cache=cache, swap=swap, lpips=lpips, engines=engine or ["cpkdm-s"],
-            reader=reader, steps=steps, samples=samples, seed=seed, ti=ti, threshold=threshold, batch_size=batch_size,
-            device=device, backend=backend, precision=precision, threads=threads, quiet=quiet,
-        )
-    )  # fmt: skip
+evaluate_app.command(
+    "sr", help="Degrade full-resolution series, restore them, and compare with the original and the baselines."
+)(command(EvaluateRequest, run_evaluate_sr_command))
+evaluate_app.command(
+    "interp4d",
+    help="Hide frames of 4-D series, restore them from the others, and compare with the true ones and the baselines.",
+)(command(EvaluateInterpRequest, run_evaluate_interp_command))
+evaluate_app.command(
+    "function",
+    help="Measure cines at full resolution, at half of it and super-resolved; compare with reference values or labels.",
+)(command(EvaluateFunctionRequest, run_evaluate_function_command))
+evaluate_app.command(
+    "mie",
+    help="Synthesise late enhancement; compare it and its scar with acquired enhancement and with simple baselines.",
+)(command(EvaluateMieRequest, run_evaluate_mie_command))
 
 
 @evaluate_app.command("phantom")

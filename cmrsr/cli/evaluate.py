@@ -8,15 +8,28 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 import numpy as np
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Column, Table
 
 from cmrsr.cli.batch_command import parse_time_axis
+from cmrsr.cli.options import (
+    BackendOption,
+    Device,
+    Engine,
+    Inputs,
+    Out,
+    PrecisionOption,
+    Quiet,
+    Seed,
+    Threads,
+    TimeAxisOption,
+)
 from cmrsr.errors import CmrsrError, UsageError
 
 if TYPE_CHECKING:
@@ -36,22 +49,29 @@ class EvaluateRequest:
     """The command line of ``cmrsr evaluate sr``; ``arguments`` is what was typed."""
 
     arguments: list[str]
-    inputs: list[Path]
-    out: Path | None
-    fraction: float
-    axes: str
-    crop: int
-    every: int
-    engine: str
-    settings: str
-    seed: int
-    batch_size: int
-    time_axis: str | None
-    device: str
-    backend: str
-    precision: str
-    threads: int | None
-    quiet: bool
+    inputs: Inputs
+    out: Out = None
+    fraction: Annotated[float, typer.Option("--fraction", help="Fraction of phase-encoding lines that is kept.")] = 0.35
+    axes: Annotated[str, typer.Option("--axes", help="Phase-encoding axes to evaluate: x, y or xy.")] = "xy"
+    crop: Annotated[int, typer.Option("--crop", help="Heart window to score, in pixels. 0: the whole image.")] = 96
+    every: Annotated[int, typer.Option("--every", help="Evaluate every n-th frame.")] = 1
+    engine: Engine = "perfgen-s"
+    settings: Annotated[
+        str,
+        typer.Option(
+            "--settings",
+            help="Settings to compare, separated by commas: STEPSxSAMPLES, then rL for --realism L or m for the mean "
+            "of the samples alone, then @CONSISTENCY. 5x1r1 is a single sample.",
+        ),
+    ] = "1x1,5x8,5x1r1"
+    seed: Seed = 0
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Images computed at a time.")] = 8
+    time_axis: TimeAxisOption = None
+    device: Device = "auto"
+    backend: BackendOption = "auto"
+    precision: PrecisionOption = "auto"
+    threads: Threads = None
+    quiet: Quiet = False
 
 
 def run_evaluate_sr_command(request: EvaluateRequest) -> int:

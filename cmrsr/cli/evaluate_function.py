@@ -3,15 +3,18 @@
 import shlex
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from cmrsr.cli.batch_command import parse_time_axis
 from cmrsr.cli.console import messages, searching
 from cmrsr.cli.evaluate import device_choice, load_engines, score_all
+from cmrsr.cli.options import BackendOption, Device, Out, PrecisionOption, Quiet, Samples, Threads, TimeAxisOption
 from cmrsr.errors import CmrsrError, UnusableError, UsageError
 
 if TYPE_CHECKING:
@@ -34,23 +37,40 @@ class EvaluateFunctionRequest:
     """The command line of ``cmrsr evaluate function``; ``arguments`` is what was typed, None what was not."""
 
     arguments: list[str]
-    inputs: list[Path]
-    labels: Path | None
-    out: Path | None
-    subjects: int | None
-    scale: int
-    crop: int
-    engines: list[str]
-    steps: int
-    samples: int
-    seed: int
-    batch_size: int
-    time_axis: str | None
-    device: str
-    backend: str
-    precision: str
-    threads: int | None
-    quiet: bool
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="[DATA]...", help="Short-axis cines: files, folders (also in the layout of ACDC), or .txt lists."
+        ),
+    ] = field(default_factory=list)
+    labels: Annotated[
+        Path | None,
+        typer.Option("--labels", help="Folder of label NIfTI files named like the scans, or a CSV table of values."),
+    ] = None
+    out: Out = None
+    subjects: Annotated[
+        int | None, typer.Option("--subjects", help="Number of virtual patients to score instead of DATA.")
+    ] = None
+    scale: Annotated[
+        int, typer.Option("--scale", help="2: also measure at half resolution, and restored. 1: full resolution only.")
+    ] = 2
+    crop: Annotated[
+        int, typer.Option("--crop", help="Heart window in pixels, scored in addition to the whole image. 0: none.")
+    ] = 96
+    engines: Annotated[
+        list[str],
+        typer.Option("--engine", help="Name or folder of an engine. Several, or separated by commas: one row each."),
+    ] = field(default_factory=lambda: ["causal-s"])
+    steps: Annotated[int, typer.Option("--steps", help="Diffusion steps.")] = 1
+    samples: Samples = 1
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the noise and of the virtual patients.")] = 1
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Images computed at a time.")] = 8
+    time_axis: TimeAxisOption = None
+    device: Device = "auto"
+    backend: BackendOption = "auto"
+    precision: PrecisionOption = "auto"
+    threads: Threads = None
+    quiet: Quiet = False
 
 
 def run_evaluate_function_command(request: EvaluateFunctionRequest) -> int:

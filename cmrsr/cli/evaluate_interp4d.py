@@ -3,15 +3,18 @@
 import shlex
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+import typer
 
 from cmrsr.cli.batch_command import parse_time_axis
 from cmrsr.cli.console import messages, searching
 from cmrsr.cli.evaluate import device_choice, print_methods, score_all, write_evaluation
+from cmrsr.cli.options import BackendOption, Device, Engine, Out, PrecisionOption, Quiet, Threads, TimeAxisOption
 from cmrsr.errors import CmrsrError, UsageError
 
 if TYPE_CHECKING:
@@ -28,26 +31,54 @@ class EvaluateInterpRequest:
     """The command line of ``cmrsr evaluate interp4d``; ``arguments`` is what was typed, None what was not."""
 
     arguments: list[str]
-    inputs: list[Path]
-    out: Path | None
-    protocol: str | None
-    keep: int | None
-    open: bool
-    crop: int
-    es: int | None
-    gaps: str | None
-    subjects: int | None
-    speed: int | None
-    engine: str
-    settings: str
-    seed: int
-    batch_size: int
-    time_axis: str | None
-    device: str
-    backend: str
-    precision: str
-    threads: int | None
-    quiet: bool
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="[DATA]...", help="4-D series: files, folders (also in the layout of ACDC), or .txt lists."
+        ),
+    ] = field(default_factory=list)
+    out: Out = None
+    protocol: Annotated[
+        Literal["holdout-frames", "ed-es", "uvi", "tssc"] | None,
+        typer.Option(
+            "--protocol",
+            help="holdout-frames: every K-th frame is known (default); ed-es: end-diastole and end-systole are "
+            "(default of virtual patients); uvi, tssc: as published on ACDC.",
+        ),
+    ] = None
+    keep: Annotated[
+        int | None, typer.Option("--keep", help="For holdout-frames: keep every K-th frame. Default: 4.")
+    ] = None
+    open: Annotated[
+        bool, typer.Option("--open", help="The series does not cover a full cardiac cycle (no wrap-around).")
+    ] = False
+    crop: Annotated[
+        int, typer.Option("--crop", help="Heart window in pixels, scored in addition to the whole image. 0: none.")
+    ] = 0
+    es: Annotated[int | None, typer.Option("--es", help="Frame of end-systole, counted from 1. Default: detected.")] = (
+        None
+    )
+    gaps: Annotated[
+        str | None, typer.Option("--gaps", help="Also score with every n-th frame kept, for instance 2,4,8.")
+    ] = None
+    subjects: Annotated[
+        int | None, typer.Option("--subjects", help="Number of virtual patients to score instead of DATA.")
+    ] = None
+    speed: Annotated[
+        int | None, typer.Option("--speed", help="Factor by which virtual hearts beat faster: 1, 2, 3, 4 or 6.")
+    ] = None
+    engine: Engine = "tssc-s"
+    settings: Annotated[
+        str, typer.Option("--settings", help="Settings to compare: STEPSxSAMPLES, separated by commas.")
+    ] = "1x1"
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the noise and of the virtual patients.")] = 1
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Slices computed at a time.")] = 2
+    time_axis: TimeAxisOption = None
+    device: Device = "auto"
+    backend: BackendOption = "auto"
+    precision: PrecisionOption = "auto"
+    threads: Threads = None
+    quiet: Quiet = False
 
 
 def run_evaluate_interp_command(request: EvaluateInterpRequest) -> int:

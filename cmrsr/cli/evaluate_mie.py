@@ -4,15 +4,18 @@ import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from cmrsr.cli.console import messages, searching
 from cmrsr.cli.evaluate import OnMethod, device_choice, load_engines, score_all
 from cmrsr.cli.mie import parse_ti
+from cmrsr.cli.options import MODEL, BackendOption, Device, Out, PrecisionOption, Quiet, Reader, Samples, Threads
 from cmrsr.errors import CmrsrError, UnusableError, UsageError
 
 if TYPE_CHECKING:
@@ -35,29 +38,60 @@ class EvaluateMieRequest:
     """The command line of ``cmrsr evaluate mie``; ``arguments`` is what was typed, None what was not."""
 
     arguments: list[str]
-    inputs: list[Path]
-    labels: Path | None
-    out: Path | None
-    subjects: int | None
-    groups: str
-    slices: int
-    frames: int
-    cache: Path | None
-    swap: bool
-    lpips: Path | None
-    engines: list[str]
-    reader: str
-    steps: int
-    samples: int
-    seed: int
-    ti: str | None
-    threshold: float
-    batch_size: int
-    device: str
-    backend: str
-    precision: str
-    threads: int | None
-    quiet: bool
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(metavar="[STUDY]...", help="Folders with cine, T1 images and late enhancement of each patient."),
+    ] = field(default_factory=list)
+    labels: Annotated[
+        Path | None,
+        typer.Option("--labels", help="Folder of scar masks named like the late enhancement. Default: next to it."),
+    ] = None
+    out: Out = None
+    subjects: Annotated[
+        int | None, typer.Option("--subjects", help="Number of virtual patients to score instead of STUDY.")
+    ] = None
+    groups: Annotated[
+        str, typer.Option("--groups", help="Disease groups of the virtual patients, in turn, separated by commas.")
+    ] = "normal,infarct"
+    slices: Annotated[int, typer.Option("--slices", help="T1 slices of a virtual patient, 1 to 3.")] = 3
+    frames: Annotated[int, typer.Option("--frames", help="Cine phases of a virtual patient.")] = 20
+    cache: Annotated[Path | None, typer.Option("--cache", help="Folder that keeps the scans of virtual patients.")] = (
+        None
+    )
+    swap: Annotated[
+        bool, typer.Option("--swap/--no-swap", help="Also score T1 images of one patient with the cine of the next.")
+    ] = True
+    lpips: Annotated[
+        Path | None, typer.Option("--lpips", help="ONNX file of LPIPS, from two images (n, 3, y, x) to a distance (n).")
+    ] = None
+    engines: Annotated[
+        list[str],
+        typer.Option("--engine", help="Name or folder of an engine. Several, or separated by commas: one row each."),
+    ] = field(default_factory=lambda: ["cpkdm-s"])
+    reader: Reader = "causal-s"
+    steps: Annotated[int, typer.Option("--steps", help="Diffusion steps.")] = 5
+    samples: Samples = 8
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the noise and of the virtual patients.")] = 1000
+    ti: Annotated[
+        str | None,
+        typer.Option(
+            "--ti",
+            help="Inversion times of the T1 images in ms, in their order. Default: from the files.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None
+    threshold: Annotated[
+        float,
+        typer.Option(
+            "--threshold", help="Probability from which a pixel is classified as scar.", rich_help_panel=MODEL
+        ),
+    ] = 0.5
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Images computed at a time.")] = 8
+    device: Device = "auto"
+    backend: BackendOption = "auto"
+    precision: PrecisionOption = "auto"
+    threads: Threads = None
+    quiet: Quiet = False
 
 
 def run_evaluate_mie_command(request: EvaluateMieRequest) -> int:

@@ -116,6 +116,8 @@ def command(request: type[R], run: Callable[[R], int]) -> Callable[..., int]:
     for field in (known[name] for name in order if name in known):
         if field.name != "arguments":
             default = Parameter.empty if field.default is MISSING else field.default
+            if field.default_factory is not MISSING:
+                default = field.default_factory()
             parameters.append(
                 Parameter(field.name, Parameter.KEYWORD_ONLY, default=default, annotation=hints[field.name])
             )
