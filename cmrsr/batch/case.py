@@ -193,6 +193,8 @@ class CaseFiles(ABC, Generic[Options]):
 
 
 class Closable(Protocol):
+    """Something that holds a device or memory until it is closed."""
+
     def close(self) -> None: ...
 
 

@@ -112,6 +112,7 @@ def gpu_ceilings(found: "Sequence[Contender]") -> "list[Ceiling]":
 
 
 def print_comparisons(results: "Sequence[Comparison]", threads: int) -> None:
+    """One table for each graph: times, share of the ceiling, errors."""
     console = tables()
     for one in results:
         size = "x".join(map(str, next(iter(one.shapes.values()), ())))

@@ -60,6 +60,7 @@ def run_info_command(request: InfoRequest) -> int:
 
 
 def print_machine(record: dict[str, Any], console: Console) -> None:
+    """Version, processors, GPUs."""
     processor = next((b["processor"] for b in record["backends"] if "processor" in b), "")
     console.print(f"[bold]cmrsr {record['version']}[/]  Python {record['python']}")
     console.print("Research software, not a medical device.")
@@ -80,6 +81,7 @@ def print_machine(record: dict[str, Any], console: Console) -> None:
 
 
 def print_installed(record: dict[str, Any], console: Console) -> None:
+    """Backends and engines, a table each."""
     backends = _plain("backend", "version", "devices", "precision")
     for b in record["backends"]:
         backends.add_row(*map(escape, (b["name"], b["version"], ", ".join(b["devices"]), b["precision"])))

@@ -63,6 +63,7 @@ def table_of(checks: "Iterable[Check]") -> Table:
 
 
 def last_line(checks: "list[Check]", failed: "list[Check]", seconds: float) -> str:
+    """What the self-test found, in one line."""
     if not checks:
         return "No engine is installed: nothing was tested."
     if not failed:

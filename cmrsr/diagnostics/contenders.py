@@ -50,6 +50,7 @@ def oracle(threads: int | None) -> Contender:
 
 
 def installed(backend: BackendName) -> bool:
+    """Whether the library of a backend can be imported."""
     return any(map(importlib.util.find_spec, TENSORRT if backend == "tensorrt" else (backend,)))
 
 

@@ -80,6 +80,7 @@ def run_sr(engine: str, patient: VirtualScans, choice: DeviceChoice) -> Outcome:
 
 
 def judge_sr(found: NDArray[np.float32], lr: NDArray[np.float32], truth: NDArray[np.float32]) -> Outcome:
+    """Super-resolved images (n, y, x) against the truth and the zero-filled ones."""
     if problem := _broken(found, truth.shape):
         return Outcome(False, problem, {}, (found,))
     gain = float((psnr(found, truth) - psnr(lr, truth)).mean())
@@ -124,6 +125,7 @@ def run_function(engine: str, patient: VirtualScans, choice: DeviceChoice) -> Ou
 
 
 def judge_function(frames: NDArray[np.float32], shape: tuple[int, ...], ef: float, true: float) -> Outcome:
+    """An ejection fraction (percent) against the true one, and whether the restored frames are whole."""
     if problem := _broken(frames, shape):
         return Outcome(False, problem, {}, (frames,))
     said = f"EF {ef:.1f} %, true {true:.1f} %, expected within {MOST_EF_POINTS:g} points"
@@ -140,6 +142,7 @@ def run_mie(engine: str, patient: VirtualScans, choice: DeviceChoice) -> Outcome
 
 
 def judge_mie(image: NDArray[np.float32], scar: NDArray[np.bool_], true: NDArray[np.bool_]) -> Outcome:
+    """A scar mask against the true one, and whether the synthetic image is whole."""
     if problem := _broken(image, true.shape):
         return Outcome(False, problem, {}, (image,))
     dice = float(2 * (scar & true).sum() / max(scar.sum() + true.sum(), 1))

@@ -83,4 +83,5 @@ NOISE = ("x_t", "latent", "morphology", "motion", "bend", "nodes", "context", "w
 
 
 def usual(bundle: Bundle, graph_name: str = "step") -> Workload:
+    """A graph at the size that it usually runs at."""
     return Workload(bundle, graph_name, USUAL[bundle.manifest.task][graph_name])

@@ -112,6 +112,7 @@ def torch_graph(specs: Iterable[GraphSpec], graph: Graph, choice: DeviceChoice) 
 
 
 def sees_gpu() -> bool:
+    """Whether PyTorch can use a GPU here."""
     return torch.cuda.is_available()
 
 

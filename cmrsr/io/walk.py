@@ -114,7 +114,7 @@ def is_nifti(path: Path) -> bool:
 
 
 def file_kind(path: Path, *, explicit: bool) -> str:
-    """ "nifti", "dicom" (possibly), or in words what it is that is no image. ``explicit``: named by the user."""
+    """Whether nifti, possibly dicom, or in words what it is that is no image. ``explicit``: named by the user."""
     if is_nifti(path):
         return "nifti"
     suffix = path.suffix.lower()

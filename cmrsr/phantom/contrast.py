@@ -46,6 +46,7 @@ class Passage:
 
 
 def draw_sequence(rng: Generator) -> SaturationRecovery:
+    """A saturation-recovery sequence as first-pass protocols have them."""
     return SaturationRecovery(
         delay_ms=float(rng.uniform(95, 155)),
         tr_ms=float(rng.uniform(1.9, 2.6)),
@@ -72,7 +73,8 @@ def draw_passage(rng: Generator, patient: VirtualPatient, n_beats: int, stress: 
 
 def curves(passage: Passage) -> tuple[NDArray[np.float64], dict[Supply, NDArray[np.float64]]]:
     """Contrast agent in mmol/L on the even time grid (n,) in s of the model, by supply; of the myocardium for a flow of
-    1 mL/g/min, to which it is proportional."""
+    1 mL/g/min, to which it is proportional.
+    """
     t = np.arange(0.0, passage.times_s[-1] + 1.0, TIME_STEP_S)
     b = GAMMA_B_S * passage.sharpness
     lv = arterial_input(t, passage.onset_s + passage.transit_s, passage.peak, 1.15 * b)

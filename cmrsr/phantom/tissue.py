@@ -28,7 +28,8 @@ Kind = Literal[
 @dataclass(frozen=True, slots=True)
 class Tissue:
     """Ranges a region is drawn from: relative proton density, native T1 and T2 in ms at 1.5 T and 3 T, T1 15 minutes
-    after contrast relative to native (about 0.2 mmol/kg left), texture (share of rho)."""
+    after contrast relative to native (about 0.2 mmol/kg left), texture (share of rho).
+    """
 
     rho: tuple[float, float]
     t1_ms: tuple[tuple[float, float], tuple[float, float]]

@@ -196,7 +196,8 @@ def unsampled(
     timeline: Timeline, change: NDArray[Any], refinement: NDArray[Any], acquired: NDArray[np.bool_]
 ) -> "Figure":
     """What can be said without an uncertainty, in percent, over time: the difference between the acquired neighbours
-    of every new frame, and what the network changed in it. (n_out,) each; dots are acquired frames."""
+    of every new frame, and what the network changed in it. (n_out,) each; dots are acquired frames.
+    """
     figure, (top, bottom) = style.chart(SHEET_WIDTH, 4.0, n_rows=2)
     bounds = np.append(timeline.acquired, timeline.end)
     interval = np.searchsorted(timeline.acquired, timeline.frames, side="right") - 1

@@ -293,6 +293,7 @@ def _test_cells(test: Paired, digits: int) -> list[str]:
 
 
 def page_head(run: ReportRun, tiles: Sequence[tuple[str, str, str]]) -> str:
+    """HTML from the first line to the tiles with the headline numbers."""
     started = run.started.strftime("%Y-%m-%d %H:%M:%S %Z").strip()
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{escape(run.title)}</title>
@@ -315,6 +316,7 @@ def _tiles(tiles: Iterable[tuple[str, str, str]]) -> str:
 
 
 def page_foot(run: ReportRun) -> str:
+    """HTML from the end of the content to the last line: command, engine, notice."""
     return (
         f"</main><footer><p>Command</p><pre>{escape(run.command)}</pre>"
         f"<p>cmrsr {escape(run.version)} · engine {escape(run.engine)} · sha256 {escape(run.engine_digest)}</p>"

@@ -80,6 +80,8 @@ class Graph(_Strict):
 
 
 class Diffusion(_Strict):
+    """How the network was trained to predict, see ``cmrsr.diffusion``."""
+
     schedule: Literal["cosine", "linear"]
     prediction: Literal["v", "x0", "eps"]
     n_train: int
@@ -91,6 +93,8 @@ class Diffusion(_Strict):
 
 
 class Defaults(_Strict):
+    """How the engine is meant to be run."""
+
     steps: int = Field(ge=1)
     samples: int = Field(ge=1)
     consistency: float = Field(

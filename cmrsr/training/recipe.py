@@ -13,6 +13,8 @@ RECIPES = Path(__file__).with_name("recipes")
 
 
 class Strict(BaseModel):
+    """A part of a recipe: fixed, and without keys that nobody knows."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -107,6 +109,7 @@ def merged(tree: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
 
 
 def override_key(tree: dict[str, Any], override: str) -> None:
+    """Put ``key.sub=value`` into a tree; the value is read as TOML, or as a word. UsageError: no such form."""
     key, separator, text = override.partition("=")
     if not separator:
         raise UsageError(f"--set {override!r}: expected key=value, for instance --set optimiser.steps=1000")

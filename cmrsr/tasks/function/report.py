@@ -144,6 +144,7 @@ def _pictures(details: FunctionDetails, timeline: Timeline) -> Iterator[Picture]
 
 
 def named_phases(measured: Measured) -> dict[str, int]:
+    """Frames of end diastole and end systole by name; one name where they are the same."""
     return {"ED = ES": measured.ed} if measured.ed == measured.es else {"ED": measured.ed, "ES": measured.es}
 
 

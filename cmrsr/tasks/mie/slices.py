@@ -264,6 +264,7 @@ def outline(axes: "Axes", labels: NDArray[np.uint8], *, width: float) -> None:
 
 
 def outline_scar(axes: "Axes", scar: NDArray[np.bool_], *, width: float) -> None:
+    """Draw the border of a scar mask (y, x)."""
     _contour(axes, scar.astype(np.uint8), (1,), SCAR_COLOUR, width)
 
 

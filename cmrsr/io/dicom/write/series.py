@@ -187,6 +187,7 @@ def _range(ranges: Iterable[Range]) -> Range:
 
 
 def put_pixels(ds: Dataset, pixels: NDArray[np.float32], scale: Scale, window: list[float]) -> None:
+    """Pixels (y, x) as 16-bit integers, with the scale that leads back and the display window."""
     low, high = window
     put(ds, "SamplesPerPixel", 1)
     put(ds, "Rows", pixels.shape[0])
@@ -207,6 +208,7 @@ def put_pixels(ds: Dataset, pixels: NDArray[np.float32], scale: Scale, window: l
 
 
 def save_dicom(ds: Dataset, path: Path) -> None:
+    """Write a dataset as a DICOM file in explicit little endian."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = MRImageStorage
     meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID

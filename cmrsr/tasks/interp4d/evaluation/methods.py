@@ -45,6 +45,7 @@ def other_way(setting: Setting, with_stage_2: bool) -> str:
 
 
 def ours(setting: Setting) -> str:
+    """The name of a setting in tables."""
     return f"ours, {setting.name}"
 
 

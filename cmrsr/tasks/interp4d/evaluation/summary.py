@@ -24,6 +24,7 @@ def metrics_of(results: Sequence[SeriesResult]) -> list[str]:
 
 
 def methods_of(results: Sequence[SeriesResult]) -> list[str]:
+    """In the order of the tables."""
     return list(results[0].metrics)
 
 

@@ -164,6 +164,7 @@ class VolumeSystem:
 
 
 def clip_config(data: ClipData) -> ClipConfig:
+    """How clips are drawn for a recipe."""
     return ClipConfig(crop=data.crop, n_frames=data.n_frames, gap=data.gap)
 
 

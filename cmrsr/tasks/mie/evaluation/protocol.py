@@ -267,7 +267,8 @@ def _reading(case: Case, beside: Sequence[_Beside], whole: MieMeasured, gap_mm: 
 
 def _as_drawn(beside: _Beside) -> MieSlice:
     """The slice with the reference's scar, in the reference's wall where it was drawn; segments stay where they "
-    "were."""
+    "were.
+    """
     one, truth = beside.one, beside.moved
     assert truth.scar is not None
     return replace(one, scar=truth.scar, labels=one.labels if truth.labels is None else truth.labels)

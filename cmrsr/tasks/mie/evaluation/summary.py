@@ -1,5 +1,6 @@
 """What an evaluation of ``mie`` found: detection and extent of scar by method, images, segments, strain, swapped "
-"inputs."""
+"inputs.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,10 +31,12 @@ def scar_methods(results: Sequence[CaseScore], engines: Sequence[str]) -> list[s
 
 
 def image_methods(results: Sequence[CaseScore], engines: Sequence[str]) -> list[str]:
+    """Methods that made images, engines first."""
     return [m for m in (*engines, *IMAGES) if any((m, MOVED) in r.images for r in results)]
 
 
 def read_by(results: Sequence[CaseScore], method: str) -> list[tuple[CaseScore, Reading]]:
+    """The cases that a method read, with its readings."""
     return [(r, r.readings[method]) for r in results if method in r.readings]
 
 
@@ -238,6 +241,7 @@ class Shifts:
 
 
 def shifts_of(results: Sequence[CaseScore], engine: str) -> Shifts:
+    """How far an engine had to move the cine onto the T1 images."""
     mm = np.concatenate([one.shift_mm for _, one in read_by(results, engine)] or [np.zeros(0)])
     found = mm[np.isfinite(mm)]
     return Shifts(
@@ -269,6 +273,7 @@ class SwapRow:
 
 
 def is_told(one: Swapped) -> bool:
+    """Whether a swapped pair was refused or flagged as two different hearts."""
     return bool(one.refused) or any(code in DIFFERENT_HEARTS for code in one.flags)
 
 

@@ -80,6 +80,7 @@ def _digest(who: VirtualPatients, subject: int) -> str:
 
 
 def draw(who: VirtualPatients, subject: int) -> VirtualPatient:
+    """A virtual patient (subject from 1) of the group whose turn it is; infarcts with any ejection fraction."""
     group = who.group(subject)
     if group != "infarct":
         return draw_patient(who.seed, subject, group)

@@ -82,6 +82,7 @@ def as_csv(results: Sequence[SeriesResult], methods: Sequence[str]) -> str:
 
 
 def protocol_words(protocol: Protocol, results: Sequence[SeriesResult], record: dict[str, Any]) -> list[str]:
+    """What was done and what the figures mean, in sentences."""
     region = (
         "the whole image"
         if not protocol.crop
@@ -115,6 +116,7 @@ def protocol_words(protocol: Protocol, results: Sequence[SeriesResult], record: 
 
 
 def pictures(results: Sequence[SeriesResult], methods: Sequence[str]) -> list[Picture]:
+    """Box plots, and frames and curves of a few series."""
     found = []
     per_series = {
         k: {m: np.array([r.metrics[m][k].mean() for r in results]) for m in methods}
