@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (
@@ -20,10 +21,12 @@ from rich.progress import (
 from rich.text import Text
 
 from cmrsr.batch.failures import summary_line
-from cmrsr.batch.run import CaseResult, Status
 from cmrsr.io.printable import printable
 
-SIGNS: dict[Status, tuple[str, str]] = {"ok": ("✓", "green"), "skipped": ("–", "dim"), "failed": ("✕", "red")}
+if TYPE_CHECKING:
+    from cmrsr.batch.run import CaseResult, Status
+
+SIGNS: "dict[Status, tuple[str, str]]" = {"ok": ("✓", "green"), "skipped": ("–", "dim"), "failed": ("✕", "red")}
 
 
 def messages() -> Console:
@@ -64,7 +67,7 @@ class AlikeFailures:
         self._first: dict[str, CaseResult] = {}
         self._more: dict[str, int] = {}
 
-    def add(self, result: CaseResult) -> None:
+    def add(self, result: "CaseResult") -> None:
         """Hold a failure until another kind of result comes."""
         if self._held and _pattern(self._held[0]) != _pattern(result):
             self.flush()
@@ -91,7 +94,7 @@ class AlikeFailures:
         self._more = {}
 
 
-def _pattern(result: CaseResult) -> str:
+def _pattern(result: "CaseResult") -> str:
     return result.pattern or result.message
 
 
@@ -144,7 +147,7 @@ class BatchConsole:
         if self._task is not None:
             self.progress.advance(self._task, n)
 
-    def case_ended(self, result: CaseResult) -> None:
+    def case_ended(self, result: "CaseResult") -> None:
         self.n_done += 1
         if self._task is not None:
             self.progress.remove_task(self._task)

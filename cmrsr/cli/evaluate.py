@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
-import numpy as np
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -76,6 +75,8 @@ class EvaluateRequest:
 
 def run_evaluate_sr_command(request: EvaluateRequest) -> int:
     """Score every series, write ``evaluation.json``, ``evaluation.csv`` and ``evaluation.html``, print the table."""
+    import numpy as np
+
     from cmrsr.io.discover import Candidate, discover
     from cmrsr.io.outputs import resolve_output
     from cmrsr.metrics.statistics import compare_methods

@@ -30,6 +30,7 @@ SHARES = (0.3, 0.3, 0.15, 0.15, 0.1)  # of the groups, where none is asked for
 NORMAL_EDV = {"M": (160.0, 27.0), "F": (132.0, 23.0)}
 NORMAL_MASS = {"M": (134.0, 21.0), "F": (98.0, 21.0)}
 NORMAL_EF = (0.67, 0.05)
+MOST_TRIES = 1000  # of what is drawn until it fits: seldom more than a few
 LARGEST_NORMAL = {"M": 90.0, "F": 80.0}  # mL/m2: larger ventricles are not normal in ACDC
 EF_LIMITS = (0.05, 0.85)
 _SHAPE, _TARGET, _SCAN = range(3)  # streams of random numbers that do not disturb each other
@@ -115,8 +116,12 @@ def _draw_ventricle(
         return mean + sd * float(np.clip(0.85 * size + 0.53 * target.normal(), -2.6, 2.6))
 
     edv, mass = normal(*NORMAL_EDV[sex]), normal(*NORMAL_MASS[sex])
-    while group == "normal" and edv / bsa > LARGEST_NORMAL[sex]:
+    for _ in range(MOST_TRIES):
+        if group != "normal" or edv / bsa <= LARGEST_NORMAL[sex]:
+            break
         edv = normal(*NORMAL_EDV[sex])
+    else:
+        raise RuntimeError(f"no normal volume below {LARGEST_NORMAL[sex]} mL/m2 was drawn")
     ef = NORMAL_EF[0] + NORMAL_EF[1] * float(np.clip(target.normal(), -2.2, 2.2))
     roundness = rng.uniform(1.65, 2.0)  # inner length / diameter
     septum = 0.0
@@ -146,8 +151,12 @@ def _draw_ventricle(
         mass = quadrature(thin).wall_ml * DENSITY_G_ML
     lv = shape_to(lv, edv, mass)
     if group == "hypertrophic":  # by definition a segment of more than 15 mm
-        while _thickest(lv) < 16.5:
+        for _ in range(MOST_TRIES):
+            if _thickest(lv) >= 16.5:
+                break
             lv = shape_to(lv, edv, 1.05 * quadrature(lv).wall_ml * DENSITY_G_ML)
+        else:
+            raise RuntimeError("no mass makes a wall of 16.5 mm")
     return lv, ef
 
 
@@ -178,7 +187,7 @@ def _draw_motion(rng: Generator, lv: LeftVentricle, group: Group, ef: float) -> 
         weak.append(draw_hibernation(rng, lv, ischaemic))
     scars = [scar for scar, _ in infarcts]
     q = quadrature(lv)
-    while True:
+    for _ in range(MOST_TRIES):
         disease = Disease(scars=tuple(scars), weak=tuple(weak), ischaemic=ischaemic)
         contraction = contraction_for(
             ef, q, disease.loss, shortening=shortening, apex_twist=float(apex), base_twist=float(base)
@@ -188,6 +197,7 @@ def _draw_motion(rng: Generator, lv: LeftVentricle, group: Group, ef: float) -> 
         # too little healthy wall for this ejection fraction: the disease must be smaller
         scars = [replace(scar, patch=scar.patch.scaled(0.85)) for scar in scars]
         weak = [replace(weakness, patch=weakness.patch.scaled(0.85)) for weakness in weak]
+    raise RuntimeError(f"no contraction gives an ejection fraction of {ef:.0%}, not even with hardly any disease")
 
 
 def _draw_rv(

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cmrsr.errors import UsageError
-
 Array = NDArray[np.floating[Any]]
 
 
@@ -58,14 +56,14 @@ def bssfp(
     S = rho sin(a) / ((T1/T2 + 1) - cos(a) (T1/T2 - 1)) exp(-TE/T2).
     With it the full steady state of one isochromat at ``off_resonance_hz`` (0 where not given), the sign of the pulses
     alternating: 0 Hz lies in the middle of the pass band, the dark bands at odd multiples of 1 / (2 TR).
-    UsageError: an off-resonance without ``tr_ms``.
+    ValueError: an off-resonance without ``tr_ms``.
     Source: Freeman and Hill 1971; Hargreaves et al. 2001; Wissmann et al. 2014 (MRXCAT) for the limit.
     """
     t1, t2, angle = np.asarray(t1_ms), np.asarray(t2_ms), np.deg2rad(flip_deg)
     echo = np.exp(-te_ms / t2)
     if tr_ms is None:
         if off_resonance_hz is not None:
-            raise UsageError("found an off-resonance without tr_ms: the phase between pulses needs the repetition time")
+            raise ValueError("found an off-resonance without tr_ms: the phase between pulses needs the repetition time")
         return np.asarray(rho * np.sin(angle) / ((t1 / t2 + 1) - np.cos(angle) * (t1 / t2 - 1)) * echo)
     hertz = 0.0 if off_resonance_hz is None else np.asarray(off_resonance_hz)
     # with alternating pulses the frame turns by half a cycle a TR: without it 0 Hz would be the dark band

@@ -9,8 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cmrsr.errors import UsageError
-
 Array = NDArray[np.float64]
 
 ROUNDING_MM = 1e-9  # what the projection leaves of a radius on the axis
@@ -39,16 +37,16 @@ def deformation_gradient(displacement: NDArray[Any], spacing_mm: Sequence[float]
 
     displacement: (z, y, x, 3) or (y, x, 2) in mm, of the material point that rests at that voxel (Lagrangian).
     spacing_mm: of the same axes. Second order in the spacing inside, exact for a linear displacement.
-    UsageError: shapes that do not fit, or an axis of one voxel, along which nothing can be derived.
+    ValueError: shapes that do not fit, or an axis of one voxel, along which nothing can be derived.
     """
     n = displacement.shape[-1] if displacement.ndim else 0
     if n not in (2, 3) or displacement.ndim != n + 1 or len(spacing_mm) != n:
-        raise UsageError(
+        raise ValueError(
             f"found a displacement {displacement.shape} with {len(spacing_mm)} spacings: "
             "expected (z, y, x, 3) with 3 or (y, x, 2) with 2"
         )
     if min(displacement.shape[:n]) < 2:
-        raise UsageError(
+        raise ValueError(
             f"found a displacement {displacement.shape}: expected 2 voxels or more along each axis; "
             "give a single slice as (y, x, 2)"
         )
@@ -64,7 +62,7 @@ def green_lagrange(deformation: NDArray[Any]) -> Array:
     """
     f = np.asarray(deformation, np.float64)
     if f.ndim < 2 or f.shape[-2:] not in ((2, 2), (3, 3)):
-        raise UsageError(f"found deformation gradients {f.shape}: expected (..., 2, 2) or (..., 3, 3)")
+        raise ValueError(f"found deformation gradients {f.shape}: expected (..., 2, 2) or (..., 3, 3)")
     return np.asarray((np.swapaxes(f, -1, -2) @ f - np.eye(f.shape[-1])) / 2)
 
 
@@ -75,12 +73,12 @@ def cylindrical_components(
 
     All in mm and in the order (z, y, x); the points are where the material rests, as the Green-Lagrange tensor is.
     The direction need not be of unit length, and its sign does not matter. On the axis, where no radius is defined,
-    radial and circumferential are NaN. UsageError: a direction of no length.
+    radial and circumferential are NaN. ValueError: a direction of no length.
     """
     along = np.asarray(axis_direction, np.float64)
     length = float(np.linalg.norm(along))
     if length == 0:
-        raise UsageError("found a long axis of no length: expected a direction (z, y, x)")
+        raise ValueError("found a long axis of no length: expected a direction (z, y, x)")
     along = along / length
     offset = np.asarray(points, np.float64) - np.asarray(axis_point, np.float64)
     radial = _unit(offset - (offset @ along)[..., None] * along)

@@ -54,12 +54,28 @@ def train(
     UsageError: data, crop, optimiser and model do not go together, or the checkpoint is another run's.
     CmrsrError: the loss is not finite.
     """
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        return _train(recipe, build, out, resume, device, on_step)
+    if device == "cuda":
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    try:
+        return _train(recipe, build, out, resume, device, on_step)
+    finally:
+        dist.destroy_process_group()
+
+
+def _train(
+    recipe: Run,
+    build: Callable[[], System],
+    out: Path,
+    resume: bool,
+    device: str,
+    on_step: Callable[[Progress], None] | None,
+) -> Path:
+    """In one process, or as one of a group."""
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    if world > 1:
-        if device == "cuda":
-            device = f"cuda:{os.environ['LOCAL_RANK']}"
-            torch.cuda.set_device(device)
-        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     with output_errors(out):
         out.mkdir(parents=True, exist_ok=True)
     began = _began(recipe, out)
@@ -135,8 +151,6 @@ def train(
             stopping = stop.agreed(device, world) or exhausted(recipe, state)
             if rank == 0 and (state.step % recipe.checkpoint_every == 0 or state.step == o.steps or stopping):
                 _save_checkpoint(checkpoint, model, optimisers, average, state)
-    if world > 1:
-        dist.destroy_process_group()
     return out
 
 

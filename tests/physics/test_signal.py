@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from cmrsr.errors import UsageError
 from cmrsr.physics.signal import (
     bssfp,
     inversion_recovery,
@@ -117,7 +116,7 @@ def test_blood_is_brighter_than_muscle_in_bssfp() -> None:
 
 
 def test_off_resonance_needs_a_repetition_time() -> None:
-    with pytest.raises(UsageError, match="tr_ms"):
+    with pytest.raises(ValueError, match="tr_ms"):
         bssfp(1.0, 950.0, 46.0, te_ms=1.5, flip_deg=60.0, off_resonance_hz=50.0)
 
 

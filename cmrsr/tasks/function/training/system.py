@@ -1,5 +1,6 @@
 """Training of ``function``: super-resolution, then function on what it restores, then both together."""
 
+import os
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -50,6 +51,8 @@ class FunctionSystem:
     baseline = f"zero-filling; {SCORE_PER_DICE:g} x Dice added"
 
     def __init__(self, recipe: FunctionRecipe, beats: Beats) -> None:
+        if int(os.environ.get("WORLD_SIZE", 1)) > 1:  # several losses a step do not go through DDP's one call
+            raise UsageError("function is trained in one process: start it without torchrun")
         self.recipe, self.beats = recipe, beats
         self.schedule = recipe.diffusion.build()
         self.description = beats.description
@@ -120,8 +123,6 @@ class FunctionSystem:
         self, model: nn.Module, batch: BeatBatch, stage: Stage, generator: torch.Generator, device: str
     ) -> Losses:
         """The losses of a batch in a stage."""
-        if isinstance(model, nn.parallel.DistributedDataParallel):  # whose gradients follow its own call alone
-            raise UsageError("function is trained in one process: start it without torchrun")
         assert isinstance(model, Causal)
         lr, hr, labels = batch.lr.to(device), batch.hr.to(device), batch.labels.to(device)
         zero = lr.new_zeros(())
