@@ -136,7 +136,7 @@ def run_mie(engine: str, patient: VirtualScans, choice: DeviceChoice) -> Outcome
     """Late enhancement of the slice that holds the infarct, from its T1 images and the cine."""
     options = cmrsr.MieOptions(steps=5, samples=2, batch_size=2)
     t1 = patient.t1
-    frame = cmrsr.enhance(t1.series(), patient.cine.series(), engine=engine, options=options, choice=choice).frame
+    frame = cmrsr.enhance(patient.cine.series(), t1.series(), engine=engine, options=options, choice=choice).frame
     outcome = judge_mie(frame.output, frame.scar > 0, t1.labels[0] == LABELS["scar"])
     return Outcome(outcome.passed, outcome.found, outcome.figures, (frame.output, frame.scar_probability))
 

@@ -117,7 +117,7 @@ def mie(seed: int, subject: int) -> Run:
     case = mie_virtual.virtual_case(mie_virtual.VirtualPatients(n=subject, seed=seed, groups=("infarct",)), subject)
 
     def run(engine: str, choice: DeviceChoice) -> Result:
-        found = enhance(case.t1, case.cine, engine=engine, choice=choice)
+        found = enhance(case.cine, case.t1, engine=engine, choice=choice)
         return Result(np.stack([one.image for one in found.slices]), None, found.measured.scar_g, "scar, g")
 
     return run

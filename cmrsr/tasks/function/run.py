@@ -187,13 +187,24 @@ def n_evaluations(series: Series, plan: FunctionPlan, options: FunctionOptions) 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionResult:
-    """A series measured in memory: frames (t, z, y, x), labels on their matrix, numbers; alpha: causal graph (t, t)."""
+    """A series measured in memory.
+
+    frames: restored images (t, z, y, x), and the spread of their samples, None for a single one. labels: on their
+    matrix. alpha: causal graph (t, t).
+    """
 
     frames: Array
     labels: NDArray[np.uint8]
     affine: NDArray[np.float64]
     measured: Measured
     alpha: Array
+    std: Array | None = None
+    times_ms: NDArray[np.float64] | None = None
+
+    @property
+    def series(self) -> Series:
+        """The restored images with their geometry and times."""
+        return Series.from_array(self.frames, affine=self.affine, times_ms=self.times_ms, kind="cine")
 
 
 def run_function(
@@ -215,9 +226,10 @@ def run_function(
     finally:
         engines.close()
     assert run.measured is not None
+    spread = [f.std for f in frames if f.std is not None]
     return FunctionResult(
         frames=np.stack([f.output for f in frames]), labels=np.stack([f.labels for f in frames]), affine=plan.affine,
-        measured=run.measured, alpha=run.alpha,
+        measured=run.measured, alpha=run.alpha, std=np.stack(spread) if spread else None, times_ms=series.times_ms,
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -267,14 +268,21 @@ def _finish(volume: Array, plan: InterpPlan) -> Array:
     return np.asarray(np.maximum(volume * np.float32(plan.scale), np.float32(plan.minimum)), dtype=np.float32)
 
 
+class InterpResult(NamedTuple):
+    """A series with more frames, and the standard deviation of its error (t, z, y, x); None without samples."""
+
+    series: Series
+    std: Array | None
+
+
 def interpolate(
     series: Series,
     *,
     engine: str = "tssc-s",
     options: InterpOptions | None = None,
     choice: DeviceChoice | None = None,
-) -> tuple[Series, Array | None]:
-    """More frames for a series in memory: the result, and the uncertainty (t, z, y, x) where ``samples`` > 1.
+) -> InterpResult:
+    """More frames for a series in memory, with their uncertainty where ``samples`` > 1.
 
     The call behind ``cmrsr interp4d``; by default twice the frames. Raises the errors of ``cmrsr.errors``.
     """
@@ -290,4 +298,4 @@ def interpolate(
         frames = list(run_interp(series, plan, engines, options))
     result = series.with_frames(np.stack([f.output for f in frames]), times_ms=plan.times_ms)
     std = None if frames[0].std is None else np.stack([f.std for f in frames if f.std is not None])
-    return result, std
+    return InterpResult(result, std)

@@ -289,13 +289,24 @@ def n_evaluations(plan: MiePlan, options: MieOptions) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MieResult:
-    """A T1 series enhanced in memory."""
+    """A T1 series enhanced in memory; ``affine`` is that of the T1 images, whose grid ``frame`` is on."""
 
     frame: MieFrame
+    affine: NDArray[np.float64]
     slices: tuple[MieSlice, ...]
     grids: tuple[SliceGrid, ...]
     measured: MieMeasured
     plan: MiePlan
+
+    @property
+    def series(self) -> Series:
+        """The synthetic enhancement (1, z, y, x), in thousandths of its bright signal."""
+        return Series.from_array(self.frame.output[None], affine=self.affine, kind="lge")
+
+    @property
+    def std(self) -> Array | None:
+        """Over the samples (1, z, y, x), None for one."""
+        return None if self.frame.std is None else self.frame.std[None]
 
 
 def run_mie(
@@ -307,12 +318,14 @@ def run_mie(
     plan = plan_mie(t1, cine, found.digest, options)
     run = MieRun(t1, cine, cine_found, plan, engines, options)
     frame = run.run(on_evaluation)
-    return MieResult(frame=frame, slices=run.slices, grids=run.grids, measured=run.measured, plan=plan)
+    return MieResult(
+        frame=frame, affine=t1.affine, slices=run.slices, grids=run.grids, measured=run.measured, plan=plan
+    )
 
 
 def enhance(
-    t1: Series,
     cine: Series,
+    t1: Series,
     *,
     engine: str = "cpkdm-s",
     options: MieOptions | None = None,

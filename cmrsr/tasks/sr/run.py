@@ -8,6 +8,7 @@ an estimate of the mean.
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -271,16 +272,21 @@ def _restored(image: NDArray[np.floating], plan: SrPlan) -> Array:
     return np.maximum(image * np.float64(plan.scale), 0).astype(np.float32)
 
 
+class SrResult(NamedTuple):
+    """A super-resolved series, and the standard deviation of its error (t, z, y, x); None without samples."""
+
+    series: Series
+    std: Array | None
+
+
 def super_resolve(
     series: Series,
     *,
     engine: str = "perfgen-s",
     options: SrOptions | None = None,
     choice: DeviceChoice | None = None,
-) -> tuple[Series, Array | None]:
-    """Super-resolve a series in memory: the posterior mean, and the uncertainty (t, z, y, x) for more than one step.
-
-    ``options.steps`` = 1 gives no uncertainty, None, and neither does ``options.samples`` = 1.
+) -> SrResult:
+    """Super-resolve a series in memory: the posterior mean, with its uncertainty for more than one step and sample.
 
     The call behind ``cmrsr sr``. Raises the errors of ``cmrsr.errors``.
     """
@@ -297,4 +303,4 @@ def super_resolve(
     step.close()
     result = series.with_frames(np.stack([f.output for f in frames]), affine=plan.affine)
     std = None if frames[0].std is None else np.stack([f.std for f in frames if f.std is not None])
-    return result, std
+    return SrResult(result, std)
