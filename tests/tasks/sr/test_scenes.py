@@ -62,7 +62,7 @@ def test_sharp_images_of_a_folder_beside_them(tmp_path: Path) -> None:
         save_nifti(tmp_path / "more" / f"p{i}.nii.gz", beating_frames(2, 2, 64, 64))
     recipe = _recipe(f"data.also={tmp_path / 'more'}", "data.n_validation=1", "data.also_band=0.75")
     images = _images(recipe, tmp_path)
-    assert [pool.share for pool in images.training] == pytest.approx([0.35, 0.4, 0.25])
+    assert [pool.share for pool in images.training] == pytest.approx([0.1, 0.4, 0.5])
     training, held_out = images.training[-1], images.validation[-1]
     assert training.sharp
     assert training.recoloured
@@ -87,6 +87,6 @@ def test_too_few_sharp_images(tmp_path: Path) -> None:
 
 
 def test_shares_leave_some_for_the_chests() -> None:
-    with pytest.raises(UsageError, match=r"leaves_share 0\.9 and also_share 0\.25: expected less than 1 together"):
+    with pytest.raises(UsageError, match=r"leaves_share 0\.9 and also_share 0\.5: expected less than 1 together"):
         _recipe("data.leaves_share=0.9", "data.also=more")
     _recipe("data.leaves_share=0.9")  # without a folder its share counts for nothing
