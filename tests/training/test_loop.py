@@ -161,7 +161,7 @@ def test_it_learns(tmp_path: Path) -> None:
 
 
 def test_the_best_weights_are_kept_not_the_last(tmp_path: Path) -> None:
-    worse = ("optimiser.learning_rate=0.1", "optimiser.decay=none", "validate_every=1")
+    worse = ("optimiser.learning_rate=0.2", "optimiser.decay=none", "validate_every=1")
     gains: list[float] = []
     train(_recipe(*worse), _images(), tmp_path / "all", on_step=lambda p: gains.append(p.gain_db or 0.0))
     best = int(np.argmax(gains)) + 1
