@@ -1,6 +1,7 @@
 """What several rooms' tests start from: the real scans where they are at hand, and small synthetic series."""
 
 import os
+from collections.abc import Generator
 from pathlib import Path
 
 import nibabel as nib
@@ -10,14 +11,17 @@ from hypothesis import settings
 from numpy.typing import NDArray
 
 from cmrsr.io.series import Series
+from cmrsr.runtime.signal_stack import kept_signal_stack
 
 settings.register_profile("cmrsr", derandomize=True, deadline=None, database=None)
 settings.load_profile("cmrsr")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Training first: torch crashed in it after hundreds of tests of the inference engines in the same process."""
-    items.sort(key=lambda item: "tests/training/" not in item.nodeid)
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    """Tests that use OpenVINO themselves leave a signal stack that is not there any more, see ``signal_stack``."""
+    with kept_signal_stack():
+        return (yield)
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import openvino as ov
 from openvino import opset13 as ops
 
 from cmrsr.runtime.choice import default_threads
+from cmrsr.runtime.open_vino import cpu_core
 
 Arithmetic = Literal["bf16", "f16", "f32"]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -122,5 +123,5 @@ def _runs(model: ov.Model, precision: Arithmetic, threads: int | None, values: l
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads or default_threads(),
     }
-    request = ov.Core().compile_model(model, "CPU", hints).create_infer_request()
+    request = cpu_core().compile_model(model, "CPU", hints).create_infer_request()
     return lambda: request.infer(values, share_inputs=True)

@@ -13,6 +13,7 @@ from cmrsr.errors import DeviceError, EngineError, OutOfMemoryError
 from cmrsr.runtime.bundle import Graph
 from cmrsr.runtime.choice import OnStep, Precision, default_threads, described, first_line
 from cmrsr.runtime.host_loop import HostLoop
+from cmrsr.runtime.signal_stack import kept_signal_stack
 
 Array = NDArray[np.float32]
 
@@ -27,7 +28,7 @@ class OpenVinoGraph:
         self, path: Path, graph: Graph, shapes: Mapping[str, tuple[int, ...]], *, threads: int | None,
         precision: Precision,
     ) -> None:  # fmt: skip
-        core = ov.Core()
+        core = cpu_core()
         settings = {
             "INFERENCE_PRECISION_HINT": best_precision(core) if precision == "auto" else precision,
             "PERFORMANCE_HINT": "LATENCY",
@@ -69,6 +70,14 @@ class OpenVinoGraph:
         del self._request
 
 
+def cpu_core() -> ov.Core:
+    """A core whose plugin for the CPU is loaded."""
+    with kept_signal_stack():
+        core = ov.Core()
+        core.get_property("CPU", "FULL_DEVICE_NAME")  # loads it
+    return core
+
+
 def best_precision(core: ov.Core) -> Precision:
     """bf16 where the processor has instructions for it (AMX, AVX-512 BF16): several times faster, errors near 4e-3."""
     return "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
@@ -76,7 +85,7 @@ def best_precision(core: ov.Core) -> Precision:
 
 def describe() -> dict[str, Any]:
     """Version, devices, processor and fastest precision, for ``cmrsr info``."""
-    core = ov.Core()
+    core = cpu_core()
     return {
         "name": "openvino",
         "version": _version(),
