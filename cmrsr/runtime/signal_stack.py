@@ -1,7 +1,7 @@
 """The stack that signals are handled on, kept as it was by libraries that put their own in its place.
 
-OpenVINO (2026.4) leaves a stack of its own on the thread that loads its plugin for the CPU, and frees it with the plugin:
-the next signal, such as the one that ends a job, then has no stack, and the process dies without a word.
+OpenVINO (2026.4) leaves a stack of its own on the thread that loads its plugin for the CPU, and frees it with that
+plugin: the next signal, such as the one that ends a job, then has no stack, and the process dies without a word.
 """
 
 import ctypes
