@@ -58,9 +58,12 @@ TASKS = ("sr", "interp4d", "function", "mie")
 WITH_TORCH = ("networks", "training", "exporting")  # rooms, and folders in a task's room
 
 
-def imported(path: Path) -> set[str]:
-    """Modules that a file imports, inside functions too."""
+def imported(path: Path, *, at_start_only: bool = False) -> set[str]:
+    """Modules that a file imports; ``at_start_only`` leaves out those inside functions."""
     nodes = list(ast.walk(ast.parse(path.read_text())))
+    if at_start_only:
+        inside = {n for f in nodes if isinstance(f, ast.FunctionDef) for n in ast.walk(f)}
+        nodes = [node for node in nodes if node not in inside]
     names: set[str] = set()
     for node in nodes:
         if isinstance(node, ast.Import):
