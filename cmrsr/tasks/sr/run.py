@@ -28,9 +28,9 @@ from cmrsr.tasks.sr.uncertainty import expected_error
 Array = NDArray[np.float32]
 
 # Share of the mean of the samples in the image, the rest being the one-step estimate. The two err differently: 0.2 with
-# eight samples of five steps gains 0.02 dB over one step alone on real series and 0.04 dB on virtual ones, and loses in
-# none. Fewer samples, and those of more steps, are noisier and count in proportion: at 50 steps 0.2 lost 0.035 dB
-# in one of 12 series and axes.
+# eight samples of five steps gains 0.01 to 0.02 dB over one step alone on real series and 0.04 dB on virtual ones.
+# Fewer samples, and those of more steps, are noisier and count in proportion: at 50 steps 0.2 lost 0.035 dB in one of
+# 12 series and axes.
 SAMPLES_SHARE = 0.2
 FULL_SHARE_FROM = 8  # samples
 FULL_SHARE_UP_TO = 5  # steps
