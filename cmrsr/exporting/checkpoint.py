@@ -16,8 +16,6 @@ from cmrsr.exporting.spec import GraphSpec
 from cmrsr.runtime.bundle import Task
 from cmrsr.training.recipe import Diffusion, first_problem
 
-SUMMARY, WEIGHTS = "training.json", "weights.safetensors"
-VOLUME_SUMMARY, VOLUME_WEIGHTS = "volume.json", "volume.safetensors"  # of stage 2 in a bundle of interp4d
 SMALL = 1024  # tensors with fewer entries stay float32
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cmrsr.errors import EngineError
-from cmrsr.exporting.checkpoint import SUMMARY, VOLUME_SUMMARY, VOLUME_WEIGHTS, WEIGHTS, Source
+from cmrsr.exporting.checkpoint import Source
 from cmrsr.exporting.measured import count_flops, measure_parity
 from cmrsr.exporting.recipe import ExportRecipe, Precision
 from cmrsr.exporting.sample import write_sample
@@ -18,6 +18,7 @@ from cmrsr.exporting.typed import OPSET, typed
 from cmrsr.io.outputs import sha256_file, write_json_atomic
 from cmrsr.runtime.bundle import MANIFEST, Diffusion, Graph, Manifest, Port, Variant
 from cmrsr.runtime.sample import SAMPLE
+from cmrsr.training.start import SUMMARY, VOLUME_SUMMARY, VOLUME_WEIGHTS, WEIGHTS
 
 
 def export(recipe: ExportRecipe, source: Source, out: Path) -> Manifest:

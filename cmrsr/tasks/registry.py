@@ -20,6 +20,7 @@ from cmrsr.tasks.mie.training.data import Infarcts
 from cmrsr.tasks.mie.training.recipe import MieRecipe
 from cmrsr.tasks.sr.training.data import Images
 from cmrsr.tasks.sr.training.recipe import SrRecipe
+from cmrsr.training.cache import OnItem
 from cmrsr.training.recipe import RECIPES, first_problem, merged, override_key
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
 Recipe = SrRecipe | ClipRecipe | VolumeRecipe | FunctionRecipe | MieRecipe
 Data = Images | Stacks | Beats | Infarcts
-OnItem = Callable[[int, int], None] | None
 NORMALISATION: "dict[Task, str]" = {
     "sr": "lr and result are divided by the 0.995 quantile of the positive values of the whole series",
     "function": "lr and result are divided by the 0.995 quantile of the positive values of the whole series",
@@ -170,7 +170,8 @@ def read_source(folder: Path, volume_folder: Path | None, *, half: bool) -> "Sou
 
     half: weights are rounded to float16, as they are stored. UsageError: not such a folder, or not of the right stage.
     """
-    from cmrsr.exporting.checkpoint import SUMMARY, WEIGHTS, Source, read
+    from cmrsr.exporting.checkpoint import Source, read
+    from cmrsr.training.start import SUMMARY, WEIGHTS
 
     first = read(folder, SUMMARY, WEIGHTS, half, parse_recipe, build_model)
     trained, model, residual = first.recipe, first.model, first.summary["residual_std"] is not None
@@ -210,8 +211,8 @@ def export(recipe: "ExportRecipe", out: Path) -> "Manifest":
 
 def load_torch(bundle: "Bundle", graph: "Graph", shapes: Any, choice: "DeviceChoice") -> "Engine":
     """As ``cmrsr.runtime.engine.load_graph``, with torch; it takes any shapes. UsageError: weights are not there."""
-    from cmrsr.exporting.checkpoint import VOLUME_SUMMARY
     from cmrsr.exporting.torch_engine import torch_graph
+    from cmrsr.training.start import VOLUME_SUMMARY
 
     stage_two = bundle.path if (bundle.path / VOLUME_SUMMARY).is_file() else None
     return torch_graph(read_source(bundle.path, stage_two, half=False).specs.values(), graph, choice)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+OnItem = Callable[[int, int], None] | None  # told (done, total) as data are rendered or read
 FULL_SCALE = 65535  # images are stored as uint16 of their own maximum
 
 

@@ -1,13 +1,12 @@
 """Virtual patients to train on, all of one size, the first of them held out."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
 from cmrsr.errors import UsageError
-from cmrsr.training.cache import VirtualData, load
+from cmrsr.training.cache import OnItem, VirtualData, load
 
 
 class VirtualPatients(VirtualData, Protocol):
@@ -23,9 +22,7 @@ class VirtualPatients(VirtualData, Protocol):
     def crop(self) -> int: ...
 
 
-def rendered(
-    virtual: VirtualPatients, n_validation: int, cache: Path, on_item: Callable[[int, int], None] | None
-) -> NDArray[Any]:
+def rendered(virtual: VirtualPatients, n_validation: int, cache: Path, on_item: OnItem) -> NDArray[Any]:
     """The arrays of all virtual patients, of which the first ``n_validation`` are held out.
 
     UsageError: that would be all of them.

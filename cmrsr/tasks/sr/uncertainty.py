@@ -18,6 +18,7 @@ from scipy.ndimage import convolve1d, gaussian_filter
 
 from cmrsr.runtime.bundle import Uncertainty
 
+COVERED, INTERVAL = 0.9, 1.6449  # of normal errors within so many standard deviations
 NEAR = 2.0  # pixels, sd of the means
 TAPS = 16  # of the filters to either side
 INNERMOST, OUTERMOST = 0.5, 1.0  # of the acquired band
@@ -33,9 +34,13 @@ def expected_error(shown: Array, variance: Array, fraction: float, model: Uncert
     shown: what the network is given, phase encoding along y; ``fraction`` of its lines were acquired. variance: of the
     posterior samples, unbiased.
     """
-    spread, detail, edge = np.log(signs(shown, variance, fraction))
-    log_error = (1 - model.detail - model.edge) * spread + model.detail * detail + model.edge * edge
+    log_error = unscaled(np.log(signs(shown, variance, fraction)), model.detail, model.edge)
     return np.asarray(np.sqrt(model.scale * np.exp(log_error)))
+
+
+def unscaled(logs: NDArray[np.float64], detail: float, edge: float) -> NDArray[np.float64]:
+    """Logarithm of the expected squared error but for the scale; logs: of the three signs, along the first axis."""
+    return np.asarray((1 - detail - edge) * logs[0] + detail * logs[1] + edge * logs[2])
 
 
 def signs(shown: Array, variance: Array, fraction: float) -> NDArray[np.float64]:

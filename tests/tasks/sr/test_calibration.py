@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from cmrsr.runtime.bundle import Uncertainty
-from cmrsr.tasks.sr.training.calibration import QUANTILE, fitted
+from cmrsr.tasks.sr.training.calibration import fitted
 from cmrsr.tasks.sr.training.pairs import Batch
-from cmrsr.tasks.sr.uncertainty import expected_error
+from cmrsr.tasks.sr.uncertainty import INTERVAL, expected_error
 
 N, SIZE = 40, 48
 LAW = Uncertainty(scale=3.0, detail=0.4, edge=0.2)
@@ -41,4 +41,4 @@ def test_nine_of_ten_new_errors_lie_within_the_interval(outliers: float) -> None
     pairs, result, variance, _ = _drawn(2, outliers)
     drawn = zip(result, variance, pairs.fraction, strict=True)
     expected = np.stack([expected_error(lr, spread, float(f), model) for lr, spread, f in drawn])
-    assert (np.abs(pairs.hr - result) <= QUANTILE * expected).mean() == pytest.approx(0.9, abs=0.02)
+    assert (np.abs(pairs.hr - result) <= INTERVAL * expected).mean() == pytest.approx(0.9, abs=0.02)

@@ -1,6 +1,5 @@
 """Where labelled beats come from: virtual patients, a folder of labelled series split by patient, or both."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +8,9 @@ from cmrsr.tasks.function.training.data import Beat, Beats
 from cmrsr.tasks.function.training.labelled import read_labelled
 from cmrsr.tasks.function.training.recipe import BeatData
 from cmrsr.tasks.function.training.virtual import FunctionSet
+from cmrsr.training.cache import OnItem
 from cmrsr.training.folds import split_patients
 from cmrsr.training.virtual import described, rendered
-
-OnItem = Callable[[int, int], None] | None
 
 
 def load_beats(data: BeatData, source: str, cache: Path, on_item: OnItem = None) -> Beats:

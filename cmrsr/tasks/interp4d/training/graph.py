@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from cmrsr.errors import UsageError
-from cmrsr.exporting.checkpoint import SUMMARY, VOLUME_SUMMARY, VOLUME_WEIGHTS, WEIGHTS, Checkpoint, read
+from cmrsr.exporting.checkpoint import Checkpoint, read
 from cmrsr.exporting.spec import N_COEFFICIENTS, GraphSpec, Sizes, example_coefficients
 from cmrsr.tasks.interp4d.training.mamba_volume import MambaVolume
 from cmrsr.tasks.interp4d.training.recipe import VolumeRecipe
 from cmrsr.tasks.interp4d.training.vdt import Vdt
+from cmrsr.training.start import SUMMARY, VOLUME_SUMMARY, VOLUME_WEIGHTS, WEIGHTS
 
 
 class ClipStep(nn.Module):

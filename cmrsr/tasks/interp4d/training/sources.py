@@ -1,6 +1,5 @@
 """Where beats come from: virtual patients, or a folder of 4-D series split by patient."""
 
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,10 +11,9 @@ from cmrsr.io.patient import patient_of
 from cmrsr.tasks.interp4d.training.data import Stack, Stacks
 from cmrsr.tasks.interp4d.training.recipe import ClipData
 from cmrsr.tasks.interp4d.training.virtual import CineSet
+from cmrsr.training.cache import OnItem
 from cmrsr.training.folds import split_patients
 from cmrsr.training.virtual import described, rendered
-
-OnItem = Callable[[int, int], None] | None
 
 
 def load_stacks(data: ClipData, n_slices: int, source: str, cache: Path, on_item: OnItem = None) -> Stacks:

@@ -1,6 +1,5 @@
 """Where infarcts come from: virtual patients, split into folds."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from cmrsr.errors import UsageError
@@ -8,11 +7,10 @@ from cmrsr.tasks.mie.training.data import Infarcts
 from cmrsr.tasks.mie.training.infarcts import virtual_infarcts
 from cmrsr.tasks.mie.training.recipe import MieData
 from cmrsr.tasks.mie.training.virtual import InfarctSet
+from cmrsr.training.cache import OnItem
 
 
-def load_infarcts(
-    data: MieData, source: str, cache: Path, on_item: Callable[[int, int], None] | None = None
-) -> Infarcts:
+def load_infarcts(data: MieData, source: str, cache: Path, on_item: OnItem = None) -> Infarcts:
     """The first patients are held out; of several folds, those whose turn it is."""
     if source != "phantom":
         raise UsageError(

@@ -27,6 +27,7 @@ from cmrsr.runtime.bundle import Bundle
 from cmrsr.runtime.choice import DeviceChoice, Engine
 from cmrsr.tasks.sr.plan import SrOptions, SrPlan, load_sr_engine, plan_sr
 from cmrsr.tasks.sr.run import run_sr
+from cmrsr.tasks.sr.uncertainty import INTERVAL
 
 Frames = NDArray[np.float32]
 ZERO_FILLING = "zero-filling"
@@ -40,7 +41,6 @@ METRICS: dict[str, Metric] = {
     HF_POWER: high_frequency_power,
     EDGE_SLOPE: lambda sr, hr, axis, fraction: edge_slope(sr, hr, axis),
 }
-INTERVAL = 1.6449  # standard deviations: 90 % of a normal distribution
 LOWER_IS_BETTER = ("nRMSE (%)",)
 BEST_AT_ONE = (HF_POWER, EDGE_SLOPE)  # more than 1 is no better than less
 LABEL_NAMES = {1: "myocardium", 2: "LV blood", 3: "RV blood"}

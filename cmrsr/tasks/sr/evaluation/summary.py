@@ -9,7 +9,8 @@ import numpy as np
 
 from cmrsr.report import figures, style
 from cmrsr.report.page import Picture
-from cmrsr.tasks.sr.evaluation.protocol import EDGE_SLOPE, HF_POWER, INTERVAL, ZERO_FILLING, Protocol, SeriesResult
+from cmrsr.tasks.sr.evaluation.protocol import EDGE_SLOPE, HF_POWER, ZERO_FILLING, Protocol, SeriesResult
+from cmrsr.tasks.sr.uncertainty import INTERVAL
 
 
 def summary(results: Sequence[SeriesResult], methods: Sequence[str], digest: str, protocol: Protocol) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from safetensors.torch import load_file
 from scipy.optimize import minimize
 from torch import Tensor
 
-from cmrsr.diffusion.ddim import ddim
 from cmrsr.io.outputs import write_json_atomic
 from cmrsr.runtime.bundle import Uncertainty
 from cmrsr.tasks.sr.plan import SAMPLES, SrOptions
@@ -20,19 +19,19 @@ from cmrsr.tasks.sr.training.data import Images
 from cmrsr.tasks.sr.training.network import build_network
 from cmrsr.tasks.sr.training.pairs import Batch, PairConfig, draw_batch
 from cmrsr.tasks.sr.training.recipe import SrRecipe
-from cmrsr.tasks.sr.uncertainty import signs
+from cmrsr.tasks.sr.training.system import restore
+from cmrsr.tasks.sr.uncertainty import COVERED, INTERVAL, signs, unscaled
 from cmrsr.training.start import SUMMARY, WEIGHTS
 
 PAIRS = {2: 64, 5: 64, 10: 64, 50: 16}  # by number of steps
 BATCH = 16
 EVERY = 3  # of the pixels along either axis: neighbours err alike
-COVERED, QUANTILE = 0.9, 1.6449  # of errors within so many standard deviations
 
 
 def calibrate(recipe: SrRecipe, images: Images, folder: Path, device: str = "cpu") -> dict[int, Uncertainty]:
     """Fit the uncertainty of a run's weights for several numbers of steps, and keep it in its ``training.json``.
 
-    The network has to give the posterior mean in one step (``sr_sampling.one_step_is_mean``).
+    The network has to give the posterior mean in one step (``run.one_step_is_mean``).
     """
     summary = json.loads((folder / SUMMARY).read_text())
     model = build_network(recipe.model).to(device).eval()
@@ -41,15 +40,7 @@ def calibrate(recipe: SrRecipe, images: Images, folder: Path, device: str = "cpu
     bf16 = torch.autocast(device.split(":")[0], torch.bfloat16, enabled=recipe.optimiser.bf16)
 
     def restored(lr: Tensor, n_steps: int, noise: torch.Generator) -> Tensor:
-        shown = (lr * 2 - 1 if residual_std is None else lr).to(device)
-
-        def denoise(x_t: Tensor, condition: float) -> Tensor:
-            out: Tensor = model(x_t, shown, torch.full((len(shown),), condition, device=device)).float()
-            return out
-
-        x0 = ddim(denoise, torch.randn(lr.shape, generator=noise).to(device), recipe.diffusion.build(), n_steps).cpu()
-        image: Tensor = (x0 + 1) / 2 if residual_std is None else lr + residual_std * x0
-        return image
+        return restore(model, lr, recipe.diffusion.build(), n_steps, residual_std, noise, device)
 
     with torch.inference_mode(), bf16:
         found = {n: _calibrated(recipe, images, restored, n) for n in PAIRS}
@@ -81,18 +72,13 @@ def fitted(pairs: Batch, mean: NDArray[np.float32], variance: NDArray[np.float32
         cut = np.s_[0, EVERY // 2 :: EVERY, EVERY // 2 :: EVERY]
         logs.append([sign[cut] for sign in np.log(signs(lr, spread, float(fraction)))])
         errors.append(np.square(image - hr, dtype=np.float64)[cut])
-    spread, detail, edge = np.stack(logs, 1)
-    error = np.stack(errors)
-
-    def log_error(exponents: NDArray[np.float64]) -> NDArray[np.float64]:
-        a, b = exponents
-        return np.asarray((1 - a - b) * spread + a * detail + b * edge)
+    found, error = np.stack(logs, 1), np.stack(errors)
 
     def cost(x: NDArray[np.float64]) -> float:
-        log = x[0] + log_error(x[1:])
+        log = x[0] + unscaled(found, *x[1:])
         return float((log + error * np.exp(-log)).mean())
 
     best = minimize(cost, [0.0, 0.3, 0.1], method="L-BFGS-B", bounds=[(None, None), (0.0, 0.8), (0.0, 0.8)]).x
-    ratio = np.sqrt(error * np.exp(-log_error(best[1:])))
-    within = float(np.quantile(ratio, COVERED)) / QUANTILE
+    ratio = np.sqrt(error * np.exp(-unscaled(found, *best[1:])))
+    within = float(np.quantile(ratio, COVERED)) / INTERVAL
     return Uncertainty(scale=max(within**2, 1e-12), detail=float(best[1]), edge=float(best[2]))

@@ -1,6 +1,5 @@
 """What super-resolution is trained on: virtual scenes and sharp images to be scanned anew, or a folder's own images."""
 
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,9 @@ from cmrsr.physics.fourier import centre_crop, fftnc, ifftnc
 from cmrsr.tasks.sr.training.data import Images, Pool
 from cmrsr.tasks.sr.training.recipe import PairData
 from cmrsr.tasks.sr.training.virtual import LeavesSet, VirtualSet
-from cmrsr.training.cache import load
+from cmrsr.training.cache import OnItem, load
 from cmrsr.training.folds import split_patients
 
-OnItem = Callable[[int, int], None] | None
 ByPatient = dict[str, list[NDArray[Any]]]
 
 

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cmrsr.diffusion.ddim import ddim
+from cmrsr.diffusion.schedule import Schedule
 from cmrsr.tasks.sr.training.data import Images
 from cmrsr.tasks.sr.training.network import build_network
 from cmrsr.tasks.sr.training.pairs import Batch, PairConfig, draw_batch, smallest_image
@@ -55,7 +56,8 @@ class SrSystem:
         batch = draw_batch(self.images.training, self.pairs, self.recipe.optimiser.batch_size, rng)
         lr, hr, expected = (torch.from_numpy(part) for part in (batch.lr, batch.hr, batch.expected))
         return diffusion_loss(
-            model, self.schedule, to_target(hr, lr, self.residual_std).to(device), (self._input(lr).to(device),),
+            model, self.schedule, to_target(hr, lr, self.residual_std).to(device),
+            (as_input(lr, self.residual_std).to(device),),
             torch.from_numpy(error_weight(batch, self.residual_std)) if self.residual_std else None,
             loss=self.recipe.diffusion.loss, share_at_noise=self.recipe.diffusion.share_at_noise, generator=generator,
             expected=to_target(expected, lr, self.residual_std).to(device),
@@ -78,23 +80,10 @@ class SrSystem:
                 torch.split(torch.from_numpy(self.validation.hr), 16),
                 strict=True,
             ):
-                shown = self._input(lr.to(device))
-
-                def denoise(x_t: Tensor, condition: float, shown: Tensor = shown) -> Tensor:
-                    level = torch.full((len(shown),), condition, device=device)
-                    out: Tensor = model(x_t, shown, level).float()
-                    return out
-
-                start = torch.randn(lr.shape, generator=noise).to(device)
-                x0 = ddim(denoise, start, self.schedule, n_steps).cpu()
-                sr = (x0 + 1) / 2 if self.residual_std is None else lr + self.residual_std * x0
+                sr = restore(model, lr, self.schedule, n_steps, self.residual_std, noise, device)
                 before, after = ((image - hr).square().mean((1, 2, 3)) + ERROR_FLOOR for image in (lr, sr))
                 gains.append(10 * (before / after).log10())
         return float(torch.cat(gains).mean())
-
-    def _input(self, lr: Tensor) -> Tensor:
-        """The conditioning image as the network sees it: in [-1, 1] for the paper's system, else unchanged."""
-        return lr * 2 - 1 if self.residual_std is None else lr
 
     def _residual_std(self) -> float | None:
         if not self.recipe.diffusion.residual:
@@ -103,6 +92,27 @@ class SrSystem:
             return start_residual_std(self.recipe.start)
         batch = draw_batch(self.images.training, self.pairs, 256, np.random.default_rng((self.recipe.seed, 998)))
         return float((batch.hr - batch.lr).std())
+
+
+def as_input(lr: Tensor, residual_std: float | None) -> Tensor:
+    """The conditioning image as the network sees it: in [-1, 1] for the paper's system, else unchanged."""
+    return lr * 2 - 1 if residual_std is None else lr
+
+
+def restore(
+    model: nn.Module, lr: Tensor, schedule: Schedule, n_steps: int, residual_std: float | None, noise: torch.Generator,
+    device: str,
+) -> Tensor:  # fmt: skip
+    """One DDIM run on images lr (batch, 1, y, x) from new noise: the restored images, on the CPU."""
+    shown = as_input(lr, residual_std).to(device)
+
+    def denoise(x_t: Tensor, condition: float) -> Tensor:
+        out: Tensor = model(x_t, shown, torch.full((len(shown),), condition, device=device)).float()
+        return out
+
+    x0 = ddim(denoise, torch.randn(lr.shape, generator=noise).to(device), schedule, n_steps).cpu()
+    image: Tensor = (x0 + 1) / 2 if residual_std is None else lr + residual_std * x0
+    return image
 
 
 WEIGHT_FLOOR = 0.15  # of the usual missing power: keeps the weight of images that miss next to nothing bounded
