@@ -33,9 +33,11 @@ def write_interp_engine(folder: Path, **changes: Any) -> Path:
     volume: list[int | str] = ["batch", 3, "slices", "rows", "columns"]
     corrected: list[int | str] = ["batch", 1, "slices", "rows", "columns"]
     manifest = {
-        "format": 1, "name": "tiny", "version": "1", "task": "interp4d",
-        "step": graph_record("step.onnx", STRIDE, shapes, {"x_next": frames, "x0": frames}),
-        "volume": graph_record("volume.onnx", 4, {"volume": volume}, {"corrected": corrected}),
+        "format": 2, "name": "tiny", "version": "1", "task": "interp4d",
+        "graphs": {
+            "step": graph_record("step.onnx", STRIDE, shapes, {"x_next": frames, "x0": frames}),
+            "volume": graph_record("volume.onnx", 4, {"volume": volume}, {"corrected": corrected}),
+        },
         "normalisation": "the 0.995 quantile of the positive values of the series",
         "diffusion": {"schedule": "cosine", "prediction": "v", "n_train": 1000, "residual_std": RESIDUAL_STD},
         "defaults": {"steps": 1, "samples": 1, "consistency": 1.0},

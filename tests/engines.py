@@ -34,13 +34,13 @@ def manifest_of(folder: Path) -> dict[str, Any]:
     image = ["batch", 1, "rows", "columns"]
     shapes: dict[str, list[int | str]] = {"x_t": image, "lr": image, "coefficients": [5], "low_pass": ["rows", "rows"]}
     return {
-        "format": 1, "name": "tiny", "version": "1", "task": "sr",
-        "step": {
+        "format": 2, "name": "tiny", "version": "1", "task": "sr",
+        "graphs": {"step": {
             "file": "step.onnx", "stride": STRIDE, "opset": 20, "parameters": 18, "gflop_96": 0.0003,
             "inputs": [{"name": k, "dtype": "float32", "shape": v} for k, v in shapes.items()],
             "outputs": [{"name": k, "dtype": "float32", "shape": image} for k in ("x_next", "x0")],
             "parity": 1e-7, "tolerance": 1e-5, "tolerance_low_precision": 0.05,
-        },
+        }},
         "normalisation": "the 0.995 quantile of the positive values of the series",
         "diffusion": {"schedule": "cosine", "prediction": "v", "n_train": 1000, "residual_std": RESIDUAL_STD},
         "defaults": {"steps": 1, "samples": 1, "consistency": 0.0},

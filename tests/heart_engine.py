@@ -55,8 +55,8 @@ def write_heart_engine(folder: Path, **changes: Any) -> Path:
         )
         onnx.save(model, str(folder / f"{name}.onnx"))
     manifest = {
-        "format": 1, "name": "tiny", "version": "1", "task": "function",
-        **{
+        "format": 2, "name": "tiny", "version": "1", "task": "function",
+        "graphs": {
             name: graph_record(f"{name}.onnx", 1 if name in ("graph", "verdict") else STRIDE, *PORTS[name])
             for name in makers
         },

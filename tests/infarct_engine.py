@@ -67,8 +67,8 @@ def write_infarct_engine(folder: Path, **changes: Any) -> Path:
         )
         onnx.save(model, str(folder / f"{name}.onnx"))
     manifest = {
-        "format": 1, "name": "tiny", "version": "1", "task": "mie",
-        **{name: graph_record(f"{name}.onnx", STRIDE, *PORTS[name]) for name in makers},
+        "format": 2, "name": "tiny", "version": "1", "task": "mie",
+        "graphs": {name: graph_record(f"{name}.onnx", STRIDE, *PORTS[name]) for name in makers},
         "normalisation": "the 0.98 quantile of the window around the heart",
         "diffusion": {"schedule": "cosine", "prediction": "v", "n_train": 1000},
         "defaults": {"steps": 5, "samples": 4},

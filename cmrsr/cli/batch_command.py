@@ -126,14 +126,14 @@ def run_batch_command(request: BatchRequest, task: BatchTask[Any]) -> int:
     from cmrsr.batch.run import exit_code, mine, output_folder, parse_shard, run_batch, shard_file
     from cmrsr.io.discover import Candidate, Refused, find_series, log_left_out
     from cmrsr.io.outputs import refuse_overwriting
-    from cmrsr.runtime.bundle import load
+    from cmrsr.tasks.rooms import load_engine
     from cmrsr.version import __version__
 
     started, clock = datetime.now(UTC), time.monotonic()
     choice = request.choice
     shard = parse_shard(request.shard, os.environ)
     time_axis = parse_time_axis(request.time_axis)
-    bundle = load(request.engine, task.files.task)
+    bundle = load_engine(request.engine, task.files.task)
     with searching(quiet=request.quiet) as progress:
         search = find_series(request.inputs, time_axis=time_axis, on_missing=request.on_missing, progress=progress)
         log_left_out(search.left_out)

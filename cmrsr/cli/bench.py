@@ -62,9 +62,10 @@ def run_bench(engines: list[str], device: str, backend: str, threads: int | None
 
 def chosen(names: list[str]) -> "list[Bundle]":
     """The bundles of ``--engine``, else all shipped ones."""
-    from cmrsr.runtime.bundle import load, shipped
+    from cmrsr.runtime.bundle import shipped
+    from cmrsr.tasks.rooms import load_engine
 
-    return [load(name) for name in names or [str(folder) for folder in shipped()]]
+    return [load_engine(name) for name in names or [str(folder) for folder in shipped()]]
 
 
 def everything(device: str, backend: str, threads: int | None) -> "list[Contender]":

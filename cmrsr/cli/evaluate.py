@@ -81,7 +81,7 @@ def run_evaluate_sr_command(request: EvaluateRequest) -> int:
     from cmrsr.io.outputs import resolve_output
     from cmrsr.metrics.statistics import compare_methods
     from cmrsr.report.report import ReportRun
-    from cmrsr.runtime.bundle import load
+    from cmrsr.tasks.rooms import load_engine
     from cmrsr.tasks.sr.evaluation.protocol import (
         BEST_AT_ONE,
         LOWER_IS_BETTER,
@@ -103,7 +103,7 @@ def run_evaluate_sr_command(request: EvaluateRequest) -> int:
         fraction=request.fraction, axes=cast(Any, tuple(request.axes)), crop=request.crop, every=request.every
     )
     settings = parse_sr_settings(request.settings)
-    bundle = load(request.engine, "sr")
+    bundle = load_engine(request.engine, "sr")
     candidates, refused, _ = discover(request.inputs, time_axis=parse_time_axis(request.time_axis))
     console = Console(stderr=True, highlight=False)
     choice = device_choice(request.device, request.backend, request.precision, request.threads)
@@ -239,12 +239,12 @@ def print_methods(
 
 def load_engines(names: list[str], task: "Task") -> "dict[str, Bundle]":
     """The engines of a task in ``--engine``, given several times or with commas, by the names of their folders."""
-    from cmrsr.runtime.bundle import load
+    from cmrsr.tasks.rooms import load_engine
 
     found: dict[str, Bundle] = {}
     for text in names:
         for one in filter(None, (part.strip() for part in text.split(","))):
-            bundle = load(one, task)
+            bundle = load_engine(one, task)
             if bundle.path.name in found:
                 raise UsageError(f"--engine {one}: there is another engine {bundle.path.name}; rename one's folder")
             found[bundle.path.name] = bundle

@@ -85,7 +85,6 @@ def run_evaluate_interp_command(request: EvaluateInterpRequest) -> int:
     """Score every series or virtual patient, write ``evaluation.json``, ``.csv`` and ``.html``, print the table."""
     from cmrsr.batch.run import output_folder
     from cmrsr.report.report import ReportRun
-    from cmrsr.runtime.bundle import load
     from cmrsr.tasks.interp4d.evaluation.charts import pictures
     from cmrsr.tasks.interp4d.evaluation.methods import parse_interp_settings
     from cmrsr.tasks.interp4d.evaluation.protocol import evaluate_case
@@ -93,6 +92,7 @@ def run_evaluate_interp_command(request: EvaluateInterpRequest) -> int:
     from cmrsr.tasks.interp4d.evaluation.summary import as_csv, compare, protocol_words, summary
     from cmrsr.tasks.interp4d.plan import InterpOptions
     from cmrsr.tasks.interp4d.run import Engines
+    from cmrsr.tasks.rooms import load_engine
     from cmrsr.version import __version__
 
     started, clock = datetime.now(UTC), time.monotonic()
@@ -101,7 +101,7 @@ def run_evaluate_interp_command(request: EvaluateInterpRequest) -> int:
     gaps = parse_gaps(VIRTUAL_GAPS if request.gaps is None and request.subjects else request.gaps)
     settings = parse_interp_settings(request.settings)
     InterpOptions(factor=2, batch_size=request.batch_size)  # checks the range
-    bundle = load(request.engine, "interp4d")
+    bundle = load_engine(request.engine, "interp4d")
     console = messages()
     cases, failures = _virtual(request) if request.subjects else _real(request)
     engines = Engines(bundle, device_choice(request.device, request.backend, request.precision, request.threads))

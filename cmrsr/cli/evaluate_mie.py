@@ -193,10 +193,10 @@ def _write(
 @contextmanager
 def enhancers(bundles: "dict[str, Bundle]", options: Any, choice: Any) -> "Iterator[dict[str, Enhance]]":
     """``mie`` with every engine, compiled when it is first needed and closed in the end."""
-    from cmrsr.runtime.bundle import load
     from cmrsr.tasks.mie.run import MieEngines, run_mie
+    from cmrsr.tasks.rooms import load_engine
 
-    reader = load(options.reader, "function")
+    reader = load_engine(options.reader, "function")
     opened: dict[str, MieEngines] = {}
 
     def enhance(name: str, t1: "Series", cine: "Series") -> "Run":

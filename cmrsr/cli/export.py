@@ -86,7 +86,8 @@ def _check(request: ExportRequest) -> None:
 
 def _existing(request: ExportRequest) -> "Bundle | None":
     """The bundle that is named; None where the source is a recipe or a trained folder."""
-    from cmrsr.runtime.bundle import MANIFEST, load, shipped
+    from cmrsr.runtime.bundle import MANIFEST, shipped
+    from cmrsr.tasks.rooms import load_engine
 
     path = Path(request.source)
     if path.is_file() or (path.is_dir() and not (path / MANIFEST).is_file()):
@@ -94,7 +95,7 @@ def _existing(request: ExportRequest) -> "Bundle | None":
     names = [folder.name for folder in shipped()]
     if not path.exists() and request.source not in names:
         raise UsageError(f"no such recipe or folder: {path}, nor an engine of that name ({', '.join(names)})")
-    bundle = load(request.source)
+    bundle = load_engine(request.source)
     name = bundle.manifest.name
     if not (request.tensorrt or request.verify or request.triton):
         raise UsageError(
@@ -112,15 +113,15 @@ def _exported(request: ExportRequest, folder: Path | None) -> "Bundle":
     need("train", "torch", "onnx", "onnxscript", "safetensors")
     need("onnxruntime", "onnxruntime")
     from cmrsr.exporting.recipe import load_export_recipe
-    from cmrsr.runtime.bundle import load
     from cmrsr.tasks.registry import export
+    from cmrsr.tasks.rooms import load_engine
 
     recipe = _in_precision(load_export_recipe(Path(request.source)), request)
     folder = folder or request.out or Path("engines") / recipe.name
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports every absent optional package
     manifest = export(recipe, folder)
     console = Console(highlight=False, soft_wrap=True)
-    for graph in manifest.graphs:
+    for graph in manifest.graphs.values():
         for file, parity, limit in (
             (graph.file, graph.parity, graph.tolerance),
             *((v.file, v.parity, graph.tolerance_low_precision) for v in graph.variants.values()),
@@ -130,7 +131,7 @@ def _exported(request: ExportRequest, folder: Path | None) -> "Bundle":
                 f"parity with torch float32 {parity:.1e} (tolerance {limit:g})"
             )
     console.print(f"{folder}: {_megabytes(*(folder / file for file in manifest.sha256))}")
-    return load(str(folder))
+    return load_engine(str(folder))
 
 
 def _in_precision(recipe: "ExportRecipe", request: ExportRequest) -> "ExportRecipe":
@@ -148,11 +149,13 @@ def _plans(bundle: "Bundle", request: ExportRequest) -> "list[PlanRecord]":
     """Build what TensorRT plans are not there yet, and print all."""
     from cmrsr.runtime.gpu.cuda import find_gpu
     from cmrsr.runtime.gpu.plan import build_plans
+    from cmrsr.tasks.rooms import kind_of
 
     gpu = find_gpu(request.gpu)
     log = messages()
     plans = build_plans(
         bundle,
+        kind_of(bundle.manifest.task),
         gpu=gpu,
         precision=request.plan_precision,
         portable=request.portable,
@@ -193,6 +196,7 @@ def _verify(bundle: "Bundle", request: ExportRequest) -> None:
 def _repository(bundle: "Bundle", plans: "list[PlanRecord]", out: Path) -> None:
     """Models for Triton; of several plans of a graph, the one for the widest range of sizes."""
     from cmrsr.exporting.triton import write_repository
+    from cmrsr.tasks.rooms import kind_of
 
     widest: dict[str, Path] = {}
     for plan in sorted(plans, key=lambda plan: plan.profile.width):
@@ -200,7 +204,7 @@ def _repository(bundle: "Bundle", plans: "list[PlanRecord]", out: Path) -> None:
             raise OutputError(f"the plan of {plan.graph} could not be stored: free the cache folder, see CMRSR_CACHE")
         widest[plan.graph] = plan.path
     console = Console(highlight=False, soft_wrap=True)
-    for model in write_repository(bundle, out, widest):
+    for model in write_repository(bundle, kind_of(bundle.manifest.task), out, widest):
         console.print(f"{model}: {_megabytes(next((model / '1').iterdir()))}")
 
 

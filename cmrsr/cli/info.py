@@ -108,26 +108,27 @@ def gather() -> dict[str, Any]:
     from dataclasses import asdict
 
     from cmrsr.errors import EngineError
-    from cmrsr.runtime.bundle import load, shipped
+    from cmrsr.runtime.bundle import shipped
     from cmrsr.runtime.choice import default_threads
     from cmrsr.runtime.engine import backends
     from cmrsr.runtime.gpu.cache_folder import cache_folder
     from cmrsr.runtime.gpu.cuda import gpus, why_no_gpu
+    from cmrsr.tasks.rooms import load_engine
     from cmrsr.version import __version__
 
     engines: list[dict[str, Any]] = []
     for folder in shipped():
         try:
-            bundle = load(str(folder))
+            bundle = load_engine(str(folder))
         except EngineError as error:
             engines.append({"name": folder.name, "state": str(error)})
             continue
         m = bundle.manifest
-        variants = {name: [k for k, g in _graphs(m) if name in g.variants] for name in ("f16", "bf16")}
+        variants = {name: [k for k, g in m.graphs.items() if name in g.variants] for name in ("f16", "bf16")}
         engines.append(
             {
                 "name": m.name, "task": m.task, "version": m.version,
-                "parameters": sum(graph.parameters for graph in m.graphs), "gflop_96": m.step.gflop_96,
+                "parameters": sum(graph.parameters for graph in m.graphs.values()), "gflop_96": m.step.gflop_96,
                 "precisions": [m.step.precision, *(name for name, graphs in variants.items() if graphs)],
                 "variants": {name: graphs for name, graphs in variants.items() if graphs},
                 "digest": bundle.digest, "licence": m.licence, "state": "ok",
@@ -139,9 +140,3 @@ def gather() -> dict[str, Any]:
         "gpus": [asdict(gpu) for gpu in gpus()], "no_gpu": why_no_gpu(), "cache": str(cache) if cache else None,
         "backends": backends(), "engines": engines,
     }  # fmt: skip
-
-
-def _graphs(manifest: Any) -> list[tuple[str, Any]]:
-    from cmrsr.runtime.bundle import PORTS
-
-    return [(name, manifest.named(name)) for name in PORTS[manifest.task]]

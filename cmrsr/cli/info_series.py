@@ -39,8 +39,9 @@ def run_info_series_command(request: SeriesRequest) -> int:
     nothing to read at all.
     """
     from cmrsr.batch.run import EXIT_PARTLY
+    from cmrsr.batch.verdict import Look
     from cmrsr.cli.batch_command import parse_time_axis
-    from cmrsr.diagnostics.verdicts import Judge, load_bundles
+    from cmrsr.diagnostics.verdicts import judge_all, load_bundles
     from cmrsr.io.discover import find_series
 
     time_axis = parse_time_axis(request.time_axis)
@@ -51,8 +52,8 @@ def run_info_series_command(request: SeriesRequest) -> int:
     with _bar(len(found.candidates)) as advance:
         opened = [_open(one, advance) for one in found.candidates]
     with _bar(len(found.candidates) if request.deep else 0) as advance:
-        judge = Judge(bundles=load_bundles(), deep=request.deep, on_survey=advance)
-        verdicts = judge.judge(found.candidates, inputs=request.inputs, time_axis=time_axis)
+        look = Look(inputs=request.inputs, time_axis=time_axis, deep=request.deep, on_survey=advance)
+        verdicts = judge_all(found.candidates, load_bundles(), look)
     seen = [replace(one, verdicts=verdicts[one.name]) for one in opened] + [_refused(one) for one in found.refused]
     if request.as_json:
         print(json.dumps(_record(seen, found.left_out, found.root, request), indent=2))

@@ -15,8 +15,8 @@ from cmrsr.cli.console import line
 from cmrsr.io.printable import one_line
 
 if TYPE_CHECKING:
+    from cmrsr.batch.verdict import Verdict
     from cmrsr.diagnostics.series_facts import SeriesFacts, Times
-    from cmrsr.diagnostics.verdicts import Verdict
     from cmrsr.io.left_out import LeftOut
     from cmrsr.runtime.bundle import Task
 

@@ -73,11 +73,11 @@ def run_mie_command(request: MieRequest) -> int:
 
     The exit code is the batch's.
     """
-    from cmrsr.runtime.bundle import load
     from cmrsr.tasks.mie.files import MieFiles
     from cmrsr.tasks.mie.inputs.pairing import pair_studies
     from cmrsr.tasks.mie.plan import MieOptions
     from cmrsr.tasks.mie.table import write_table
+    from cmrsr.tasks.rooms import load_engine
 
     own_steps, own_samples = engine_defaults(request.engine)
     options = MieOptions(
@@ -99,7 +99,7 @@ def run_mie_command(request: MieRequest) -> int:
 
     task = BatchTask(
         title="Synthetic late enhancement", files=MieFiles, options=options, report_case=_report_case, arrange=paired,
-        settings={"cines": cines, "reader": load(request.reader, "function")}, write_table=write_table,
+        settings={"cines": cines, "reader": load_engine(request.reader, "function")}, write_table=write_table,
         draw_batch=_draw_batch,
     )  # fmt: skip
     return run_batch_command(request, task)
@@ -107,9 +107,9 @@ def run_mie_command(request: MieRequest) -> int:
 
 def engine_defaults(engine: str) -> tuple[int, int]:
     """Steps and samples that an engine of ``mie`` is meant to be run with."""
-    from cmrsr.runtime.bundle import load
+    from cmrsr.tasks.rooms import load_engine
 
-    defaults = load(engine, "mie").manifest.defaults
+    defaults = load_engine(engine, "mie").manifest.defaults
     return defaults.steps, defaults.samples
 
 

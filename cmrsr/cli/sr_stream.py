@@ -33,7 +33,7 @@ def run_sr_stream_command(request: SrRequest) -> int:
     be finished. To a followed folder that is an end like any other; names that are left unread make it 130.
     """
     from cmrsr.batch.run import output_folder
-    from cmrsr.runtime.bundle import load
+    from cmrsr.tasks.rooms import load_engine
     from cmrsr.tasks.sr.stream.arrivals import Arrivals, FolderArrivals
     from cmrsr.tasks.sr.stream.arrivals_listed import ListedArrivals
     from cmrsr.tasks.sr.stream.files import StreamFiles
@@ -43,7 +43,7 @@ def run_sr_stream_command(request: SrRequest) -> int:
     source = _check(request, request.idle)
     options = sr_options(request)
     choice = request.choice
-    bundle = load(request.engine, "sr")
+    bundle = load_engine(request.engine, "sr")
     listed = source == STANDARD_INPUT
     command = shlex.join(["cmrsr", *request.arguments])
     with output_folder([] if listed else [source], request.out) as out, stopping() as stop:

@@ -8,13 +8,16 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cmrsr.diagnostics.contenders import Contender, contenders, installed, runtime_contender
-from cmrsr.diagnostics.selftest_runs import Outcome, VirtualScans, run_task
+from cmrsr.diagnostics.selftest_runs import run_task
 from cmrsr.errors import CmrsrError, DeviceError, EngineError
-from cmrsr.runtime.bundle import Bundle, Graph, load
+from cmrsr.metrics.outcome import Outcome
+from cmrsr.phantom.one_patient import VirtualScans
+from cmrsr.runtime.bundle import Bundle, Graph
 from cmrsr.runtime.choice import BackendName, DeviceChoice, Engine
 from cmrsr.runtime.engine import cuda_provider
 from cmrsr.runtime.gpu.cuda import find_gpu
 from cmrsr.runtime.sample import GraphSample, read_sample
+from cmrsr.tasks.rooms import load_engine, selftest_of
 
 Say = Callable[[str], None]
 FILES, SAMPLE, REPEAT = "files", "stored sample", "same seed, same bits"
@@ -73,7 +76,8 @@ def run_checks(test: SelfTest, say: Say = lambda what: None) -> Iterator[Check]:
         if bundle:
             yield from check_graphs(bundle, ways, test, say)
             say("making a virtual patient")
-            patient.make(bundle.manifest.task)
+            scans, _ = selftest_of(bundle.manifest.task)
+            patient.make(*scans)
             yield from check_task(bundle, patient, test.choice, say)
 
 
@@ -97,7 +101,7 @@ def check_files(name: str) -> tuple[Check, Bundle | None]:
     """The bundle with all its digests."""
     start = time.perf_counter()
     try:
-        bundle = load(name)
+        bundle = load_engine(name)
     except EngineError as error:
         return _failed(name, FILES, error, start), None
     m = bundle.manifest
@@ -119,9 +123,9 @@ def check_graphs(bundle: Bundle, ways: Sequence[Contender], test: SelfTest, say:
         start = time.perf_counter()
         try:
             errors = {
-                one: _error(bundle, bundle.manifest.named(one), kept, way)
+                one: _error(bundle, bundle.manifest.graphs[one], kept, way)
                 for one, kept in sample.items()
-                if way.choice.precision != "f16" or "f16" in bundle.manifest.named(one).variants
+                if way.choice.precision != "f16" or "f16" in bundle.manifest.graphs[one].variants
             }
         except CmrsrError as error:
             yield _failed(name, way.name, error, start)
@@ -138,7 +142,7 @@ def check_graphs(bundle: Bundle, ways: Sequence[Contender], test: SelfTest, say:
 
 def _half_precision(bundle: Bundle, ways: Sequence[Contender], test: SelfTest) -> list[Contender]:
     """The f16 graphs of a bundle that has some, on ONNX Runtime; a GPU with TensorRT takes them by itself."""
-    there = any("f16" in graph.variants for graph in bundle.manifest.graphs)
+    there = any("f16" in graph.variants for graph in bundle.manifest.graphs.values())
     portable = any((way.choice.backend, way.choice.device) == ("onnxruntime", "cpu") for way in ways)
     return [runtime_contender("onnxruntime", "cpu", "f16", test.threads)] if there and portable else []
 

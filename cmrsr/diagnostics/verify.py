@@ -12,11 +12,12 @@ from cmrsr.diagnostics.bench import relative_error
 from cmrsr.diagnostics.contenders import Contender, any_gpu, cpu_precisions, installed, runtime_contender
 from cmrsr.diagnostics.selftest import allowed
 from cmrsr.diffusion.ddim import ddim_coefficients
-from cmrsr.runtime.bundle import PORTS, Bundle, Graph
+from cmrsr.runtime.bundle import Bundle, Graph
 from cmrsr.runtime.choice import Precision
 from cmrsr.runtime.engine import cuda_provider
 from cmrsr.runtime.gpu.profiles import default_profiles
 from cmrsr.runtime.host_loop import COEFFICIENTS
+from cmrsr.tasks.rooms import kind_of
 
 Array = NDArray[np.float32]
 SMOOTH_PIXELS = 1.5  # as images are
@@ -46,8 +47,7 @@ def verify(
     """
     results = []
     oracle = runtime_contender("onnxruntime", "cpu", "f32")
-    for name in PORTS[bundle.manifest.task]:
-        graph = bundle.manifest.named(name)
+    for name, graph in bundle.manifest.graphs.items():
         given = example(bundle, name)
         wanted, _ = _run(oracle, bundle, graph, given)
         for way in (*others, *_ways(graph, device, precision)):
@@ -77,8 +77,9 @@ def example(bundle: Bundle, name: str) -> dict[str, Array]:
 
     Noise, smooth images and features from 0 to 1, a time in the middle of a run, a projection of half weight.
     """
-    graph = bundle.manifest.named(name)
-    usual = {port: shape for port, (_, shape, _) in default_profiles(bundle, name)[0].shapes.items()}
+    graph = bundle.manifest.graphs[name]
+    profile = default_profiles(bundle, kind_of(bundle.manifest.task), name)[0]
+    usual = {port: shape for port, (_, shape, _) in profile.shapes.items()}
     rng = np.random.default_rng(0)
     values = {}
     for port in graph.inputs:

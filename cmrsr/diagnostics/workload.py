@@ -7,28 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmrsr.diffusion.ddim import ddim_coefficients
-from cmrsr.runtime.bundle import Bundle, Graph, Task
+from cmrsr.runtime.bundle import STEP, Bundle, Graph
+from cmrsr.tasks.rooms import kind_of
 
 Array = NDArray[np.float32]
 Sizes = Mapping[str, int]
 IMAGES = ("batch", "frames", "slices")  # dimensions that count images
-MANY = 8  # images at a time: the default --batch-size of most tasks
-# A whole slice of each task at its usual matrix; the networks on windows see 128 pixels (see cmrsr.tasks).
-USUAL: dict[Task, dict[str, Sizes]] = {
-    "sr": {"step": {"batch": MANY, "rows": 96, "columns": 96}},
-    "interp4d": {
-        "step": {"batch": 2, "frames": 3, "rows": 192, "columns": 192},
-        "volume": {"batch": 1, "slices": 10, "rows": 192, "columns": 192},
-    },
-    "mie": {name: {"batch": MANY} for name in ("step", "kinematics", "morphology", "decoder")},
-    "function": {
-        "step": {"batch": 1, "rows": 256, "columns": 256},
-        "encoder": {"batch": MANY, "rows": 128, "columns": 128},
-        "graph": {"frames": 25},
-        "decoder": {"batch": MANY, "rows": 128, "columns": 128},
-        "verdict": {},
-    },
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +25,7 @@ class Workload:
 
     @property
     def graph(self) -> Graph:
-        return self.bundle.manifest.named(self.graph_name)
+        return self.bundle.manifest.graphs[self.graph_name]
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -61,10 +45,11 @@ class Workload:
     def inputs(self, seed: int = 0) -> dict[str, Array]:
         """Images in 0..1 and noise; a time in the middle of a run, a projection of half weight."""
         rng = np.random.default_rng(seed)
+        signed = kind_of(self.bundle.manifest.task).graphs[self.graph_name].signed
         found = {}
         for port in self.graph.inputs:
             shape = self._sized(port.shape)
-            draw = rng.standard_normal if port.name in NOISE else rng.random
+            draw = rng.standard_normal if port.name in signed else rng.random
             found[port.name] = draw(shape).astype(np.float32)
         if "low_pass" in found:
             found["low_pass"] = 0.5 * np.eye(*found["low_pass"].shape, dtype=np.float32)
@@ -79,9 +64,6 @@ class Workload:
         return tuple(d if isinstance(d, int) else self.sizes[d] for d in shape)
 
 
-NOISE = ("x_t", "latent", "morphology", "motion", "bend", "nodes", "context", "whole")  # inputs of either sign
-
-
-def usual(bundle: Bundle, graph_name: str = "step") -> Workload:
+def usual(bundle: Bundle, graph_name: str = STEP) -> Workload:
     """A graph at the size that it usually runs at."""
-    return Workload(bundle, graph_name, USUAL[bundle.manifest.task][graph_name])
+    return Workload(bundle, graph_name, kind_of(bundle.manifest.task).graphs[graph_name].usual)

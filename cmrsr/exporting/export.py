@@ -33,18 +33,16 @@ def export(recipe: ExportRecipe, source: Source, out: Path) -> Manifest:
         if second:
             second.save(folder, VOLUME_SUMMARY, VOLUME_WEIGHTS)
         where = places(*sorted(folder.glob("*.safetensors"))) if recipe.shared_weights else {}
-        graphs: dict[str, Any] = {  # keywords of a manifest, which are not all of them graphs
-            name: _export_graph(spec, folder, recipe, where) for name, spec in source.specs.items()
-        }
+        graphs = {name: _export_graph(spec, folder, recipe, where) for name, spec in source.specs.items()}
         if recipe.shared_weights:
             gather(folder)
         write_sample(source.specs, folder / SAMPLE)
         manifest = Manifest(
-            format=1,
+            format=2,
             name=recipe.name,
             version=recipe.version,
             task=source.task,
-            **graphs,
+            graphs=graphs,
             normalisation=source.normalisation,
             diffusion=Diffusion(
                 schedule=source.diffusion.schedule, prediction=source.diffusion.prediction,

@@ -10,40 +10,24 @@ from pathlib import Path
 import onnx
 
 from cmrsr.diffusion.ddim import ddim_coefficients
-from cmrsr.diffusion.residual import Residual
 from cmrsr.io.outputs import output_errors, replacing, write_text_atomic
-from cmrsr.runtime.bundle import PORTS, Bundle, Graph, Manifest, Port, Task
+from cmrsr.runtime.bundle import Bundle, Graph, Manifest, Port
+from cmrsr.runtime.kind import EngineKind
 
 ON_GPU = "instance_group [ { kind: KIND_GPU count: 1 } ]\n"
 
-# What is called in which order; `step` is the loop.
-ORDER: dict[Task, str] = {
-    "sr": (
-        "Phase encoding runs along the rows of the image (axis y). low_pass of zeros switches the projection on the "
-        "acquired k-space off."
-    ),
-    "interp4d": (
-        "known: the two frames around a gap, base: the guess of each frame between them, bend: its curvature part, "
-        "tau: their times from 0 to 1 (cmrsr.tasks.interp4d makes them); volume corrects a new volume: channels are "
-        "the new one and both known ones."
-    ),
-    "mie": "kinematics and morphology first, step on their features, decoder on the last x_next.",
-    "function": (
-        "encoder on every frame, graph on the features of the beat, step with each frame's row of its context, decoder "
-        "on the restored image with the same row, verdict on graph's `whole` and the ejection fraction (0 to 1)."
-    ),
-}
 
-
-def write_repository(bundle: Bundle, out: Path, plans: Mapping[str, Path] | None = None) -> list[Path]:
+def write_repository(
+    bundle: Bundle, kind: EngineKind, out: Path, plans: Mapping[str, Path] | None = None
+) -> list[Path]:
     """Write ``<bundle>_<graph>`` for every graph below ``out``, other models there stay; returns the models' folders.
 
     A graph that has an f16 variant is there twice: in float32 for any processor, and ``.._f16`` for a GPU alone.
     plans: TensorRT plans by the name of the graph, which take the place of its ONNX models.
     """
     manifest, models = bundle.manifest, []
-    for name in PORTS[manifest.task]:
-        graph, folder = manifest.named(name), out / f"{manifest.name}_{name}"
+    for name, graph in manifest.graphs.items():
+        folder = out / f"{manifest.name}_{name}"
         if plans:
             models.append(_write_plan(folder, graph, plans[name]))
             continue
@@ -51,7 +35,7 @@ def write_repository(bundle: Bundle, out: Path, plans: Mapping[str, Path] | None
         if "f16" in graph.variants:
             half = folder.with_name(f"{folder.name}_f16")
             models.append(_write_onnx(half, graph, bundle.graph_path(graph, "f16"), gpu=True))
-    write_text_atomic(out / f"README-{manifest.name}.md", readme(manifest, [model.name for model in models]))
+    write_text_atomic(out / f"README-{manifest.name}.md", readme(manifest, kind, [model.name for model in models]))
     return models
 
 
@@ -86,7 +70,7 @@ def _ports(kind: str, ports: Sequence[Port]) -> str:
     return f"{kind} [\n" + ",\n".join(lines) + "\n]\n"
 
 
-def readme(manifest: Manifest, models: Sequence[str]) -> str:
+def readme(manifest: Manifest, kind: EngineKind, models: Sequence[str]) -> str:
     """How a client calls the models."""
     n = manifest.defaults.steps
     rows = [
@@ -98,10 +82,10 @@ def readme(manifest: Manifest, models: Sequence[str]) -> str:
 Models: {", ".join(f"`{model}`" for model in models)}. {manifest.intended_use}
 
 - Normalisation: {manifest.normalisation}.{_padding(manifest)}
-- Order: {ORDER[manifest.task]}
+- Order: {kind.calls}
 - The loop: x_t starts as Gaussian noise of variance 1; call `{manifest.name}_step` once for every row of coefficients
   and hand its x_next back as x_t; the other inputs stay. x0 is what the step believes the end to be.
-- {_result(manifest)}
+- {kind.result(manifest.diffusion)}
 - coefficients: x0 = read_x x_t + read_f f, x_next = next_x0 x0 + next_x x_t with the network's output f at `condition`.
   `cmrsr.diffusion.ddim.ddim_coefficients` gives them for any number of steps; for {n}:
 
@@ -112,19 +96,6 @@ Models: {", ".join(f"`{model}`" for model in models)}. {manifest.intended_use}
 A model `_f16` computes in half precision and loads on a GPU only. A `model.plan` belongs to the GPU and the TensorRT
 version that it was built with.
 """
-
-
-def _result(manifest: Manifest) -> str:
-    """What the last x_next is."""
-    std, weight = manifest.diffusion.residual_std, manifest.diffusion.residual_weight
-    if manifest.task == "mie":
-        return "The last x_next is the latent that decoder takes."
-    if std is None:
-        return "The image is (x_next + 1) / 2."
-    if manifest.task == "interp4d":
-        gain = Residual(std, 1.0 if weight is None else weight).gain(0.5)
-        return f"A new frame is base + {4 * gain:.6g} tau (1 - tau) x_next."
-    return f"The image is lr + {std:.6g} x_next."
 
 
 def _padding(manifest: Manifest) -> str:

@@ -38,11 +38,11 @@ class HeartReader:
     @property
     def n_told(self) -> int:
         """Numbers that every frame is told of its beat."""
-        return int(self.bundle.manifest.named("decoder").inputs[1].shape[1])
+        return int(self.bundle.manifest.graphs["decoder"].inputs[1].shape[1])
 
     @property
     def n_features(self) -> int:
-        return int(self.bundle.manifest.named("encoder").outputs[0].shape[1])
+        return int(self.bundle.manifest.graphs["encoder"].outputs[0].shape[1])
 
     def node(self, windows: Array) -> Array:
         """Features (f,) of a time step: the mean over its slices (z, WINDOW, WINDOW)."""
@@ -76,7 +76,7 @@ class HeartReader:
     def _load(self, name: str, *, precise: bool = False, **shapes: tuple[int, ...]) -> Engine:
         """A graph compiled; precise: in full precision, where that costs nothing."""
         choice = replace(self._choice, precision="f32") if precise else self._choice
-        return load_graph(self.bundle, self.bundle.manifest.named(name), shapes, choice)
+        return load_graph(self.bundle, self.bundle.manifest.graphs[name], shapes, choice)
 
     def close(self) -> None:
         for engine in {id(e): e for e in self._open()}.values():

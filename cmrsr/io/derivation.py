@@ -3,14 +3,13 @@
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Derivation:
     """One processing of one series. Equal derivations of equal inputs get equal identifiers: a re-run is idempotent."""
 
-    task: Literal["sr", "interp4d", "mie", "function", "phantom"]
+    task: str
     engine: str
     engine_version: str
     engine_digest: str

@@ -12,32 +12,12 @@ from cmrsr.diffusion.schedule import Schedule
 from cmrsr.errors import EngineError
 from cmrsr.io.outputs import sha256_file
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "bundle.json"
-Task = Literal["sr", "interp4d", "mie", "function"]
+STEP = "step"  # the graph of one DDIM step, which every engine has
+Task = str  # its name is that of its command; see cmrsr.runtime.kind for what it expects of an engine
 T = TypeVar("T")
 Steps = Annotated[str, Field(pattern="^[1-9][0-9]*$")]  # a number of them, as a key of JSON
-# Of each task's graphs: inputs and outputs, see cmrsr.exporting.
-PORTS: dict[Task, dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
-    "sr": {"step": (("x_t", "lr", "coefficients", "low_pass"), ("x_next", "x0"))},
-    "interp4d": {
-        "step": (("x_t", "known", "base", "bend", "tau", "coefficients"), ("x_next", "x0")),
-        "volume": (("volume",), ("corrected",)),
-    },
-    "mie": {
-        "step": (("x_t", "morphology", "motion", "coefficients"), ("x_next", "x0")),
-        "kinematics": (("cine", "motion"), ("features",)),
-        "morphology": (("inversions", "timing", "t1", "clusters"), ("features", "tissues")),
-        "decoder": (("latent", "morphology"), ("image", "probability")),
-    },
-    "function": {
-        "step": (("x_t", "lr", "context", "coefficients"), ("x_next", "x0")),
-        "encoder": (("lr",), ("features",)),
-        "graph": (("nodes", "position"), ("alpha", "context", "whole")),
-        "decoder": (("image", "context"), ("probabilities", "areas")),
-        "verdict": (("whole", "ef"), ("probability",)),
-    },
-}
 
 
 class _Strict(BaseModel):
@@ -70,8 +50,8 @@ class Graph(_Strict):
     opset: int
     parameters: int
     gflop_96: float = Field(
-        description="arithmetic of one evaluation at 96x96, batch 1 (of interp4d 1 frame, 8 slices; of mie at its one "
-        "size), two a multiply-add"
+        description="arithmetic of one evaluation at 96x96, batch 1, 1 frame, 8 slices (a graph of one size at that), "
+        "two a multiply-add"
     )
     parity: float = Field(description="max relative error against torch float32, measured at export (ONNX Runtime)")
     tolerance: float = Field(description="max relative error that a full-precision backend may have")
@@ -86,7 +66,7 @@ class Diffusion(_Strict):
     prediction: Literal["v", "x0", "eps"]
     n_train: int
     residual_std: float | None = None
-    residual_weight: float | None = Field(default=None, description="of interp4d, see cmrsr.diffusion.residual")
+    residual_weight: float | None = Field(default=None, description="see cmrsr.diffusion.residual")
 
     def build(self) -> Schedule:
         return Schedule(name=self.schedule, prediction=self.prediction, n_train=self.n_train)
@@ -99,8 +79,8 @@ class Defaults(_Strict):
     samples: int = Field(ge=1)
     consistency: float = Field(
         default=0.0, ge=0, le=1,
-        description="what won on validation data: sr, weight of the projection on the acquired band; interp4d, 1 if "
-        "stage 2 corrects the volumes",
+        description="what won on validation data: weight of the projection on the acquired band; 1 if a second stage "
+        "corrects new volumes",
     )  # fmt: skip
     taper: float = 0.2
 
@@ -108,7 +88,7 @@ class Defaults(_Strict):
 class Trained(_Strict):
     """What the network has seen: an input outside is processed with a warning.
 
-    fraction: of the acquired phase lines (sr). gap_ms: between two known frames (interp4d).
+    fraction: of the acquired phase lines. gap_ms: between two known frames. None where a task has no such thing.
     """
 
     fraction: tuple[float, float] | None = None
@@ -120,7 +100,7 @@ class Trained(_Strict):
 class ExpectedError(_Strict):
     """Of an interpolated frame, in units of the series' scale: floor, and share of the change between the known frames.
 
-    See ``cmrsr.tasks.interp4d.expected_error``; fitted on virtual patients.
+    Fitted on virtual patients.
     """
 
     floor: float = Field(ge=0)
@@ -128,7 +108,7 @@ class ExpectedError(_Strict):
 
 
 class Uncertainty(_Strict):
-    """From the spread of samples of ``sr`` to the error to expect, see ``cmrsr.tasks.sr.uncertainty``."""
+    """From the spread of samples of a super-resolved image to the error to expect."""
 
     scale: float = Field(gt=0)
     detail: float = Field(ge=0, le=1)
@@ -138,18 +118,11 @@ class Uncertainty(_Strict):
 class Manifest(_Strict):
     """``bundle.json``."""
 
-    format: Literal[1]
+    format: Literal[2]
     name: str
     version: str
     task: Task
-    step: Graph
-    volume: Graph | None = None
-    kinematics: Graph | None = None
-    morphology: Graph | None = None
-    encoder: Graph | None = None
-    graph: Graph | None = None
-    decoder: Graph | None = None
-    verdict: Graph | None = None
+    graphs: dict[str, Graph] = Field(description="by name, in the order that the task lists them")
     normalisation: str
     diffusion: Diffusion
     defaults: Defaults
@@ -158,7 +131,7 @@ class Manifest(_Strict):
         description="by number of steps: factor from the spread of samples to the error, found on virtual patients"
     )
     uncertainty: dict[Steps, Uncertainty] | None = Field(
-        default=None, description="of sr, by number of steps; takes the place of a spread factor"
+        default=None, description="by number of steps; takes the place of a spread factor"
     )
     expected_error: ExpectedError | None = None
     training: dict[str, Any]
@@ -168,14 +141,8 @@ class Manifest(_Strict):
     sha256: dict[str, str]
 
     @property
-    def graphs(self) -> tuple[Graph, ...]:
-        return tuple(self.named(name) for name in PORTS[self.task])
-
-    def named(self, name: str) -> Graph:
-        """A graph that the task has, see ``PORTS``."""
-        graph = getattr(self, name)
-        assert isinstance(graph, Graph), name
-        return graph
+    def step(self) -> Graph:
+        return self.graphs[STEP]
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +167,7 @@ class Bundle:
         return _nearest(self.manifest.spread, n_steps)
 
     def uncertainty(self, n_steps: int) -> Uncertainty | None:
-        """How samples of ``sr`` become an expected error, for the nearest number of steps that has it."""
+        """How samples become an expected error, for the nearest number of steps that has it."""
         return _nearest(self.manifest.uncertainty or {}, n_steps)
 
 
@@ -233,7 +200,7 @@ def find(name_or_path: str) -> Path:
 def load(name_or_path: str, task: Task | None = None) -> Bundle:
     """Read a bundle and check every file against its sha256; EngineError where anything is not as it should be.
 
-    task: what it has to be for; None takes any.
+    task: what it has to be for; None takes any. ``EngineKind.load`` checks the graphs as well.
     """
     folder = find(name_or_path)
     path = folder / MANIFEST
@@ -253,21 +220,23 @@ def load(name_or_path: str, task: Task | None = None) -> Bundle:
 
 
 def _parse(record: Any) -> Manifest:
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
+    if not isinstance(record, dict) or record.get("format") not in (1, FORMAT):
         found = record.get("format") if isinstance(record, dict) else type(record).__name__
-        raise ValueError(f"format {found!r}, this version of cmrsr reads format {FORMAT}")
-    manifest = Manifest.model_validate(record)
-    for name, (inputs, outputs) in PORTS[manifest.task].items():
-        graph: Graph | None = getattr(manifest, name)
-        if graph is None:
-            raise ValueError(f"no graph {name}, which an engine for {manifest.task} needs")
+        raise ValueError(f"format {found!r}, this version of cmrsr reads formats 1 and {FORMAT}")
+    manifest = Manifest.model_validate(_from_format_1(record) if record["format"] == 1 else record)
+    if STEP not in manifest.graphs:
+        raise ValueError(f"no graph {STEP}, which every engine needs")
+    for graph in manifest.graphs.values():
         for file in (graph.file, *(variant.file for variant in graph.variants.values())):
             if file not in manifest.sha256:
                 raise ValueError(f"no sha256 for {file}")
-        for kind, ports, names in (("inputs", graph.inputs, inputs), ("outputs", graph.outputs, outputs)):
-            if tuple(port.name for port in ports) != names:
-                raise ValueError(f"{kind} {', '.join(port.name for port in ports)}, expected {', '.join(names)}")
     return manifest
+
+
+def _from_format_1(record: dict[str, Any]) -> dict[str, Any]:
+    """Format 1 had every graph as a key of the manifest itself; they are what has inputs and outputs."""
+    graphs = {k: v for k, v in record.items() if isinstance(v, dict) and {"inputs", "outputs"} <= v.keys()}
+    return {k: v for k, v in record.items() if k not in graphs} | {"format": FORMAT, "graphs": graphs}
 
 
 def _reason(error: OSError | ValueError) -> str:

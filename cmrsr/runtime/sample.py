@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmrsr.errors import EngineError
-from cmrsr.runtime.bundle import PORTS, Bundle, Graph
+from cmrsr.runtime.bundle import Bundle, Graph
 
 Array = NDArray[np.float32]
 SAMPLE = "sample.npz"
@@ -70,11 +70,11 @@ def read_sample(bundle: Bundle) -> dict[str, GraphSample]:
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise EngineError(f"{path} cannot be read: {error}; export or install engine {name} anew") from error
     found = {}
-    for graph in PORTS[bundle.manifest.task]:
+    for part, graph in bundle.manifest.graphs.items():
         try:
-            found[graph] = _graph_sample(arrays, graph, bundle.manifest.named(graph))
+            found[part] = _graph_sample(arrays, part, graph)
         except (KeyError, TypeError, ValueError) as error:
-            raise EngineError(f"{path} does not fit graph {graph}: {error}; export engine {name} anew") from error
+            raise EngineError(f"{path} does not fit graph {part}: {error}; export engine {name} anew") from error
     return found
 
 

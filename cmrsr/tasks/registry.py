@@ -1,7 +1,7 @@
-"""The tasks that there are: what a recipe trains, on what data, with which network, and which graphs that exports.
+"""How each task is trained and exported: its recipes, data, networks and graphs.
 
-With the command line this is the one place that names all tasks; a fifth one is a folder beside it and a line in each
-table and function here. Nothing of torch is imported before a function that needs it is called.
+With ``rooms`` and the command line this is the one place that names all tasks; a fifth one is a folder beside it and a
+line in each table and function here. Nothing of torch is imported before a function that needs it is called.
 """
 
 import tomllib
@@ -18,6 +18,7 @@ from cmrsr.tasks.interp4d.training.data import Stacks
 from cmrsr.tasks.interp4d.training.recipe import ClipRecipe, VolumeRecipe
 from cmrsr.tasks.mie.training.data import Infarcts
 from cmrsr.tasks.mie.training.recipe import MieRecipe
+from cmrsr.tasks.rooms import kind_of
 from cmrsr.tasks.sr.training.data import Images
 from cmrsr.tasks.sr.training.recipe import SrRecipe
 from cmrsr.training.cache import OnItem
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from cmrsr.exporting.recipe import ExportRecipe
     from cmrsr.networks.perfgen import PerfGen
     from cmrsr.networks.sr3 import SR3
-    from cmrsr.runtime.bundle import Bundle, Graph, Manifest, Task
+    from cmrsr.runtime.bundle import Bundle, Graph, Manifest
     from cmrsr.runtime.choice import DeviceChoice, Engine
     from cmrsr.tasks.function.training.causal import Causal
     from cmrsr.tasks.interp4d.training.mamba_volume import MambaVolume
@@ -41,12 +42,6 @@ if TYPE_CHECKING:
 
 Recipe = SrRecipe | ClipRecipe | VolumeRecipe | FunctionRecipe | MieRecipe
 Data = Images | Stacks | Beats | Infarcts
-NORMALISATION: "dict[Task, str]" = {
-    "sr": "lr and result are divided by the 0.995 quantile of the positive values of the whole series",
-    "function": "lr and result are divided by the 0.995 quantile of the positive values of the whole series",
-    "interp4d": "all frames are divided by the 0.995 quantile of the positive values of the whole series",
-    "mie": "cine and T1 images are divided by the 0.98 quantiles of their windows about the heart; T1 is in s",
-}
 _RECIPE: TypeAdapter[Recipe] = TypeAdapter(Annotated[Recipe, Field(discriminator="system")])
 
 
@@ -199,7 +194,8 @@ def read_source(folder: Path, volume_folder: Path | None, *, half: bool) -> "Sou
         second = read_second(folder, volume_folder, half, parse_recipe, build_model)
         specs = interp4d_graphs(model, second.model)
     weight = trained.residual_weight if isinstance(trained, ClipRecipe) else None
-    return Source(trained.system, NORMALISATION[trained.system], trained.diffusion, weight, first, second, specs)
+    words = kind_of(trained.system).normalisation
+    return Source(trained.system, words, trained.diffusion, weight, first, second, specs)
 
 
 def export(recipe: "ExportRecipe", out: Path) -> "Manifest":

@@ -194,7 +194,7 @@ def float16(name: str, folder: Path) -> Path:
     bundle = load(name)
     shutil.copytree(bundle.path, folder)
     digests = dict(bundle.manifest.sha256)
-    for graph in bundle.manifest.graphs:
+    for graph in bundle.manifest.graphs.values():
         if "f16" in graph.variants:
             path = folder / graph.file
             onnx.save(rounded(onnx.load(str(folder / graph.variants["f16"].file))), str(path))

@@ -38,7 +38,7 @@ ARROWS = {
         "physics",
         "io",
     },
-    "diagnostics": {"tasks", "metrics", "phantom", "runtime", "diffusion", "physics", "io"},
+    "diagnostics": {"tasks", "batch", "metrics", "phantom", "runtime", "diffusion", "physics", "io"},
     "cli": {
         "tasks",
         "report",

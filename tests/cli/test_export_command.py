@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from cmrsr.cli import run
+from cmrsr.tasks.sr.engine import ENGINE
 from tests.cli.test_architecture import in_a_new_process
 from tests.engines import manifest_of, write_engine
 from tests.fake_gpu import FakeGpu, fake_gpu
@@ -79,7 +80,7 @@ def test_triton_gets_the_plan_for_the_widest_range(
     models = tmp_path / "models"
     assert run(["export", str(engine), "--tensorrt", "--layout", "triton", "-o", str(models)]) == 0
     assert str(models / "tiny_step") in capfd.readouterr().out
-    plans = build_plans(load(str(engine)), gpu=find_gpu(0))
+    plans = build_plans(load(str(engine)), ENGINE, gpu=find_gpu(0))
     widest = max(plans, key=lambda plan: plan.profile.width)
     assert widest.path is not None
     assert (models / "tiny_step" / "1" / "model.plan").read_bytes() == widest.path.read_bytes()
@@ -89,7 +90,7 @@ def test_triton_gets_the_plan_for_the_widest_range(
 def test_a_backend_out_of_tolerance(tmp_path: Path, capfd: Capture) -> None:
     folder = write_engine(tmp_path / "tiny")
     manifest = manifest_of(folder)
-    manifest["step"]["tolerance"] = -1.0
+    manifest["graphs"]["step"]["tolerance"] = -1.0
     (folder / "bundle.json").write_text(json.dumps(manifest))
     assert run(["export", str(folder), "--verify"]) == 5
     captured = capfd.readouterr()

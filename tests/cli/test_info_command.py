@@ -10,8 +10,8 @@ import pytest
 
 from cmrsr.cli import run
 from cmrsr.diagnostics import selftest
-from cmrsr.diagnostics.selftest_runs import Outcome
 from cmrsr.errors import DeviceError
+from cmrsr.metrics.outcome import Outcome
 from cmrsr.runtime import bundle
 from cmrsr.runtime.gpu.cuda import Gpu
 from tests.sampled_engine import write_sampled_engine

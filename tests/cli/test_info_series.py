@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from cmrsr.batch.verdict import Verdict
 from cmrsr.cli import run
 from cmrsr.cli.info_table import Seen, print_series, size_in_words
 from cmrsr.diagnostics import verdicts
@@ -102,7 +103,7 @@ def test_the_terminal_says_the_same(study: Path, capfd: Capture) -> None:
 @pytest.mark.parametrize("width", [60, 80, 100, 140])
 def test_it_fits_the_terminal(width: int) -> None:
     series = Series.from_array(perfusion_frames(20, 10), affine=oblique_affine(), times_ms=np.arange(20) * 38.25)
-    verdict = {"sr": verdicts.Verdict(works=False, message="word " * 60), "mie": verdicts.Verdict(works=True)}
+    verdict = {"sr": Verdict(works=False, message="word " * 60), "mie": Verdict(works=True)}
     rows = [
         Seen(
             name=f"folder/name_{n}" * (1 + 3 * n), format="nifti", n_files=1, n_bytes=10**7, paths=(Path("x.nii"),),

@@ -6,14 +6,12 @@ import numpy as np
 import pytest
 
 from cmrsr.diagnostics.ceilings import SIDE, LayersAlone, count_flop, matrix_product
-from cmrsr.diagnostics.workload import USUAL, Workload, usual
+from cmrsr.diagnostics.workload import Workload, usual
 from cmrsr.runtime.bundle import Bundle, load, shipped
 
 BUNDLES = [load(str(folder)) for folder in shipped()]
 AT_96 = {"batch": 1, "rows": 96, "columns": 96, "frames": 1, "slices": 8}  # what gflop_96 is counted at
-CASES = [
-    (bundle, name) for bundle in BUNDLES for name in USUAL[bundle.manifest.task] if name not in ("graph", "verdict")
-]
+CASES = [(bundle, name) for bundle in BUNDLES for name in bundle.manifest.graphs if name not in ("graph", "verdict")]
 IDS = [f"{bundle.manifest.name}-{name}" for bundle, name in CASES]
 COUNTED = 0.005  # torch counts attention a little differently
 
@@ -62,8 +60,7 @@ def test_a_ceiling_is_a_product_of_two_matrices() -> None:
 
 @pytest.mark.parametrize("bundle", BUNDLES, ids=lambda bundle: bundle.manifest.name)
 def test_every_graph_has_a_usual_size(bundle: Bundle) -> None:
-    for graph in bundle.manifest.graphs:
-        name = next(n for n in USUAL[bundle.manifest.task] if bundle.manifest.named(n) == graph)
+    for name, graph in bundle.manifest.graphs.items():
         one = usual(bundle, name)
         inputs = one.inputs()
         assert list(inputs) == [port.name for port in graph.inputs]

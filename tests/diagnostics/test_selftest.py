@@ -12,19 +12,17 @@ from numpy.typing import NDArray
 
 from cmrsr.diagnostics import selftest
 from cmrsr.diagnostics.selftest import Check, SelfTest, allowed, run_checks
-from cmrsr.diagnostics.selftest_runs import (
-    Outcome,
-    VirtualScans,
-    judge_function,
-    judge_interp4d,
-    judge_mie,
-    judge_sr,
-    run_task,
-)
+from cmrsr.diagnostics.selftest_runs import run_task
 from cmrsr.errors import DeviceError, EngineError, UnusableError, UsageError
+from cmrsr.metrics.outcome import Outcome
+from cmrsr.phantom.one_patient import VirtualScans
 from cmrsr.runtime.bundle import shipped
 from cmrsr.runtime.choice import DeviceChoice
 from cmrsr.runtime.sample import key
+from cmrsr.tasks.function.selftest import judge as judge_function
+from cmrsr.tasks.interp4d.selftest import judge as judge_interp4d
+from cmrsr.tasks.mie.selftest import judge as judge_mie
+from cmrsr.tasks.sr.selftest import judge as judge_sr
 from tests.engines import write_engine
 from tests.fake_gpu import fake_gpu
 from tests.sampled_engine import sample_of, write_sampled_engine
@@ -51,7 +49,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         return found
 
     monkeypatch.setattr(selftest, "run_task", run)
-    monkeypatch.setattr(selftest, "VirtualScans", lambda: SimpleNamespace(make=lambda task: None))
+    monkeypatch.setattr(selftest, "VirtualScans", lambda: SimpleNamespace(make=lambda *scans: None))
     return given
 
 
@@ -196,7 +194,7 @@ def test_only_float32_on_a_processor_is_exact() -> None:
 def test_the_f16_graphs_run_where_there_are_some() -> None:
     ways = selftest.contenders("cpu", "auto", None)
     for variants, expected in (([{}], []), ([{"f16": 1}, {}], ["onnxruntime cpu f16"])):
-        graphs = [SimpleNamespace(variants=one) for one in variants]
+        graphs = {str(i): SimpleNamespace(variants=one) for i, one in enumerate(variants)}
         bundle: Any = SimpleNamespace(manifest=SimpleNamespace(graphs=graphs))
         found = selftest._half_precision(bundle, ways, SelfTest(engines=[]))
         assert [" ".join((w.choice.backend, w.choice.device, w.choice.precision)) for w in found] == expected

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from cmrsr.diagnostics.contenders import Contender
 from cmrsr.diagnostics.verify import example, verify
-from cmrsr.runtime.bundle import PORTS, Bundle, Graph, load, shipped
+from cmrsr.runtime.bundle import Bundle, Graph, load, shipped
 from cmrsr.runtime.choice import DeviceChoice
 from cmrsr.runtime.gpu.profiles import default_profiles
+from cmrsr.tasks.rooms import kind_of
 from tests.engines import engine, manifest_of, write_engine
 
 Array = NDArray[np.float32]
@@ -67,7 +68,7 @@ def test_the_last_number_of_the_last_output_counts(engine: Path, change: float, 
 def test_variants_are_looked_at_too(tmp_path: Path) -> None:
     folder = write_engine(tmp_path / "tiny")
     manifest = manifest_of(folder)
-    manifest["step"]["variants"] = {"f16": {"file": "step.onnx", "parity": 0.0}}
+    manifest["graphs"]["step"]["variants"] = {"f16": {"file": "step.onnx", "parity": 0.0}}
     (folder / "bundle.json").write_text(json.dumps(manifest))
     assert "onnxruntime f16" in [one.backend for one in verify(load(str(folder)))]
 
@@ -75,8 +76,8 @@ def test_variants_are_looked_at_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize("folder", shipped(), ids=lambda folder: folder.name)
 def test_examples_fit_the_ports_and_a_plan(folder: Path) -> None:
     bundle = load(str(folder))
-    for name in PORTS[bundle.manifest.task]:
-        graph, given = bundle.manifest.named(name), example(bundle, name)
+    for name, graph in bundle.manifest.graphs.items():
+        given = example(bundle, name)
         sizes: dict[str, int] = {}
         assert list(given) == [port.name for port in graph.inputs]
         for port in graph.inputs:
@@ -86,6 +87,6 @@ def test_examples_fit_the_ports_and_a_plan(folder: Path) -> None:
                 assert sizes.setdefault(stated, size) == size if isinstance(stated, str) else stated == size
         assert all(sizes[side] % graph.stride == 0 for side in ("rows", "columns") if side in sizes)
         shapes = {port: value.shape for port, value in given.items()}
-        assert any(profile.covers(shapes) for profile in default_profiles(bundle, name))
+        assert any(profile.covers(shapes) for profile in default_profiles(bundle, kind_of(bundle.manifest.task), name))
         tau = given.get("tau", np.array(0.5))
         assert ((tau > 0) & (tau < 1)).all()

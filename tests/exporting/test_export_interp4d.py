@@ -65,12 +65,11 @@ def test_the_runtime_reads_both_graphs(bundle: Path) -> None:
     manifest = load(str(bundle), "interp4d").manifest
     assert manifest.task == "interp4d"
     assert manifest.diffusion.residual_std == 0.04
-    assert manifest.volume is not None
-    assert [graph.stride for graph in (manifest.step, manifest.volume)] == [8, 4]
+    assert [graph.stride for graph in manifest.graphs.values()] == [8, 4]
     assert manifest.training["recipe"]["system"] == "interp4d"
     assert manifest.training["volume"]["recipe"]["system"] == "interp4d-volume"
     assert manifest.sha256 == {p.name: sha256_file(p) for p in bundle.iterdir() if p.name != "bundle.json"}
-    for graph in (manifest.step, manifest.volume):
+    for graph in manifest.graphs.values():
         assert 0 <= graph.parity < 1e-5
         proto = onnx.load(bundle / graph.file)
         assert [p.name for p in graph.inputs] == [v.name for v in proto.graph.input]

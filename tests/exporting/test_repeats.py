@@ -10,7 +10,7 @@ from cmrsr.cli import run
 from cmrsr.diagnostics.verify import example
 from cmrsr.errors import UsageError
 from cmrsr.exporting.recipe import load_export_recipe
-from cmrsr.runtime.bundle import MANIFEST, PORTS, Bundle, load, shipped
+from cmrsr.runtime.bundle import MANIFEST, Bundle, load, shipped
 from cmrsr.runtime.onnx_runtime import OnnxRuntimeGraph
 from cmrsr.runtime.sample import SAMPLE, read_sample
 from cmrsr.tasks.registry import load_recipe, read_source
@@ -38,7 +38,7 @@ def test_an_engine_says_what_its_recipe_says(bundle: Bundle) -> None:
     assert recipe.checkpoint == bundle.path.resolve()
     for field in ("version", "defaults", "trained", "spread", "expected_error", "metrics", "licence", "intended_use"):
         assert getattr(manifest, field) == getattr(recipe, field), field
-    assert {tuple(graph.variants) for graph in manifest.graphs} - {()} == {recipe.variants}
+    assert {tuple(graph.variants) for graph in manifest.graphs.values()} - {()} == {recipe.variants}
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -48,8 +48,9 @@ def test_an_engine_repeats_itself_from_what_it_ships(name: str, tmp_path: Path) 
     assert set(new.manifest.sha256) == set(old.manifest.sha256)
     wrong = {file for file, sha in old.manifest.sha256.items() if new.manifest.sha256[file] != sha}
     assert not {file for file in wrong - {SAMPLE} if not file.endswith(".onnx")}
-    for part in PORTS[old.manifest.task]:
-        if old.manifest.named(part).file in wrong:
+    assert list(new.manifest.graphs) == list(old.manifest.graphs)
+    for part, graph in old.manifest.graphs.items():
+        if graph.file in wrong:
             assert _difference(part, old, new) < SAME
     for one, other in zip(read_sample(old).values(), read_sample(new).values(), strict=True):
         for port, kept in one.expected.items():
@@ -61,7 +62,7 @@ def test_an_engine_repeats_itself_from_what_it_ships(name: str, tmp_path: Path) 
 
 def _difference(name: str, old: Bundle, new: Bundle) -> float:
     """Largest of all outputs of a graph on the same inputs, relative to the largest value."""
-    graph, given = old.manifest.named(name), example(old, name).values()
+    graph, given = old.manifest.graphs[name], example(old, name).values()
     engines = [OnnxRuntimeGraph(bundle.path / graph.file, graph, threads=1, cuda_device=None) for bundle in (old, new)]
     pairs = zip(*(engine(*given) for engine in engines), strict=True)
     return max(float(np.abs(a - b).max() / np.abs(a).max()) for a, b in pairs)

@@ -20,7 +20,7 @@ from tests.exporting.untrained import untrained
 FILES = [
     folder / file
     for folder in shipped()
-    for graph in load(str(folder)).manifest.graphs
+    for graph in load(str(folder)).manifest.graphs.values()
     for file in (graph.file, *(variant.file for variant in graph.variants.values()))
 ]
 # The networks of the publications, narrow: all their kinds of layers.

@@ -13,7 +13,9 @@ import pytest
 from cmrsr.diffusion.ddim import ddim_coefficients
 from cmrsr.exporting.triton import config, readme, write_repository
 from cmrsr.io.outputs import sha256_file
-from cmrsr.runtime.bundle import PORTS, Bundle, load, shipped
+from cmrsr.runtime.bundle import Bundle, load, shipped
+from cmrsr.tasks.rooms import kind_of
+from cmrsr.tasks.sr.engine import ENGINE
 from tests.engines import manifest_of, write_engine
 
 BUNDLES = [load(str(folder)) for folder in shipped()]
@@ -30,7 +32,7 @@ def tiny(tmp_path: Path) -> Bundle:
     )  # fmt: skip
     onnx.save(onnx.load(folder / "step.onnx"), folder / "step.f16.onnx")
     manifest = manifest_of(folder)
-    manifest["step"]["variants"] = {"f16": {"file": "step.f16.onnx", "parity": 1e-3}}
+    manifest["graphs"]["step"]["variants"] = {"f16": {"file": "step.f16.onnx", "parity": 1e-3}}
     manifest["sha256"] = {p.name: sha256_file(p) for p in folder.iterdir() if p.name != "bundle.json"}
     (folder / "bundle.json").write_text(json.dumps(manifest))
     return load(str(folder))
@@ -45,7 +47,7 @@ def parsed(text: str) -> Any:
 
 
 def test_every_graph_becomes_a_model_that_needs_no_other_file(tiny: Bundle, tmp_path: Path) -> None:
-    models = write_repository(tiny, tmp_path / "models")
+    models = write_repository(tiny, ENGINE, tmp_path / "models")
     assert [m.name for m in models] == ["tiny_step", "tiny_step_f16"]
     found = {str(p.relative_to(tmp_path / "models")) for p in (tmp_path / "models").rglob("*") if p.is_file()}
     files = {f"{m.name}/{name}" for m in models for name in ("config.pbtxt", "1/model.onnx")}
@@ -66,7 +68,7 @@ def test_every_graph_becomes_a_model_that_needs_no_other_file(tiny: Bundle, tmp_
 
 
 def test_the_f16_variant_is_for_a_gpu(tiny: Bundle, tmp_path: Path) -> None:
-    portable, half = ((m / "config.pbtxt").read_text() for m in write_repository(tiny, tmp_path / "models"))
+    portable, half = ((m / "config.pbtxt").read_text() for m in write_repository(tiny, ENGINE, tmp_path / "models"))
     assert "instance_group" not in portable
     assert "kind: KIND_GPU" in half
 
@@ -74,7 +76,7 @@ def test_the_f16_variant_is_for_a_gpu(tiny: Bundle, tmp_path: Path) -> None:
 def test_plans_take_the_place_of_the_graphs(tiny: Bundle, tmp_path: Path) -> None:
     plan = tmp_path / "some.plan"
     plan.write_bytes(b"a plan")
-    (model,) = write_repository(tiny, tmp_path / "models", {"step": plan})
+    (model,) = write_repository(tiny, ENGINE, tmp_path / "models", {"step": plan})
     assert (model / "1" / "model.plan").read_bytes() == b"a plan"
     assert [p.name for p in (model / "1").iterdir()] == ["model.plan"]
     text = (model / "config.pbtxt").read_text()
@@ -87,14 +89,13 @@ def test_other_models_of_the_repository_stay(tiny: Bundle, tmp_path: Path) -> No
     other.parent.mkdir(parents=True)
     other.write_text("as it was")
     for _ in range(2):
-        write_repository(tiny, tmp_path / "models")
+        write_repository(tiny, ENGINE, tmp_path / "models")
     assert other.read_text() == "as it was"
 
 
 @each_bundle
 def test_triton_reads_the_ports_of_the_manifest(bundle: Bundle) -> None:
-    for name in PORTS[bundle.manifest.task]:
-        graph = bundle.manifest.named(name)
+    for name, graph in bundle.manifest.graphs.items():
         read = parsed(config(name, "onnxruntime_onnx", graph, gpu=True))
         kinds = read.DESCRIPTOR.file.enum_types_by_name["DataType"]
         assert (read.name, read.platform, read.max_batch_size) == (name, "onnxruntime_onnx", 0)
@@ -109,8 +110,8 @@ def test_triton_reads_the_ports_of_the_manifest(bundle: Bundle) -> None:
 @each_bundle
 def test_the_readme_names_the_models_and_gives_the_coefficients(bundle: Bundle) -> None:
     manifest = bundle.manifest
-    text = readme(manifest, [f"{manifest.name}_{name}" for name in PORTS[manifest.task]])
-    assert all(f"`{manifest.name}_{name}`" in text for name in PORTS[manifest.task])
+    text = readme(manifest, kind_of(manifest.task), [f"{manifest.name}_{name}" for name in manifest.graphs])
+    assert all(f"`{manifest.name}_{name}`" in text for name in manifest.graphs)
     assert manifest.normalisation in text
     rows = [
         [float(v) for v in line.strip("| ").split(" | ")[1:]]

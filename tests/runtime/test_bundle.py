@@ -1,16 +1,21 @@
 """Engine bundles: found by name or path, and refused when anything about them is not as their manifest says."""
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cmrsr.errors import EngineError
+from cmrsr.io.outputs import sha256_file
 from cmrsr.runtime import bundle
-from cmrsr.runtime.bundle import PORTS, find, load, shipped
+from cmrsr.runtime.bundle import find, load, shipped
 from tests.cine import interp_engine, write_interp_engine
 from tests.engines import write_engine
+from tests.heart_engine import write_heart_engine
+from tests.infarct_engine import write_infarct_engine
 
 __all__ = ["interp_engine"]
 
@@ -34,14 +39,41 @@ def test_every_shipped_engine_loads() -> None:
         assert load(folder.name, loaded.manifest.task).digest == loaded.digest
 
 
-def test_graphs_of_a_bundle_by_task(engine: Path, interp_engine: Path) -> None:
-    assert [graph.file for graph in load(str(engine), "sr").manifest.graphs] == ["step.onnx"]
-    step, volume = load(str(interp_engine), "interp4d").manifest.graphs
-    assert (step.file, volume.file) == ("step.onnx", "volume.onnx")
-    for task, graphs in (("sr", load(str(engine)).manifest.graphs), ("interp4d", (step, volume))):
-        for graph, (inputs, outputs) in zip(graphs, PORTS[task].values(), strict=True):
-            assert tuple(port.name for port in graph.inputs) == inputs
-            assert tuple(port.name for port in graph.outputs) == outputs
+def as_format_1(folder: Path) -> Path:
+    """The same bundle as earlier versions wrote it: every graph a key of the manifest itself."""
+    path = folder / "bundle.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | record.pop("graphs") | {"format": 1}))
+    return folder
+
+
+def test_graphs_are_read_in_their_order(engine: Path, interp_engine: Path) -> None:
+    assert list(load(str(engine)).manifest.graphs) == ["step"]
+    manifest = load(str(interp_engine)).manifest
+    assert {name: graph.file for name, graph in manifest.graphs.items()} == {
+        "step": "step.onnx",
+        "volume": "volume.onnx",
+    }
+    assert list(manifest.graphs) == ["step", "volume"]
+    assert manifest.step == manifest.graphs["step"]
+
+
+@pytest.mark.parametrize(
+    "write", [write_engine, write_interp_engine, write_heart_engine, write_infarct_engine], ids=lambda w: w.__name__
+)
+def test_format_1_is_read_as_the_same_engine(write: Callable[[Path], Path], tmp_path: Path) -> None:
+    new, old = load(str(write(tmp_path / "new"))), load(str(as_format_1(write(tmp_path / "old"))))
+    assert old.manifest == new.manifest
+    assert list(old.manifest.graphs) == list(new.manifest.graphs)
+    assert old.manifest.format == 2
+    assert old.digest == sha256_file(tmp_path / "old" / "bundle.json")  # of what lies there
+
+
+@pytest.mark.parametrize("folder", shipped(), ids=lambda folder: folder.name)
+def test_shipped_engines_are_in_the_newest_format_and_would_be_read_in_the_first(folder: Path, tmp_path: Path) -> None:
+    assert json.loads((folder / "bundle.json").read_text())["format"] == 2
+    old = shutil.copytree(folder, tmp_path / folder.name)
+    assert load(str(as_format_1(old))).manifest == load(folder.name).manifest
 
 
 def test_a_shipped_engine_is_found_by_its_name(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +110,12 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"format": 2}, r"format 2, this version of cmrsr reads format 1"),
+        ({"format": 3}, r"format 3, this version of cmrsr reads formats 1 and 2"),
+        ({"format": "2"}, r"format '2', this version of cmrsr reads formats 1 and 2"),
+        ({"format": None}, r"format None, this version"),
+        ({"format": 1}, r"graphs: Input should be a valid dictionary|no graph step"),
+        ({"graphs": {}}, r"no graph step, which every engine needs"),
+        ({"graphs": {"step": {"file": "step.onnx"}}}, r"graphs\.step\.inputs: Field required"),
         ({"name": None}, r"name: Input should be a valid string"),
         ({"surprise": 1}, r"surprise: Extra inputs are not permitted"),
         ({"sha256": {}}, r"no sha256 for step\.onnx"),
@@ -104,36 +141,7 @@ def test_a_manifest_that_is_no_json_object_is_refused(tmp_path: Path, text: str)
         load(str(folder), "sr")
 
 
-def test_a_graph_with_other_inputs_is_refused(tmp_path: Path) -> None:
-    folder = write_engine(tmp_path / "engine")
-    manifest = json.loads((folder / "bundle.json").read_text())
-    manifest["step"]["inputs"][0]["name"] = "x"
-    (folder / "bundle.json").write_text(json.dumps(manifest))
-    with pytest.raises(EngineError, match="inputs x, lr, coefficients, low_pass, expected x_t, lr"):
-        load(str(folder), "sr")
-
-
-@pytest.mark.parametrize("graph", ["step", "volume"])
-@pytest.mark.parametrize("kind", ["inputs", "outputs"])
-def test_ports_of_interp4d_are_checked_in_their_order(tmp_path: Path, graph: str, kind: str) -> None:
-    """A backend takes inputs and gives outputs by position."""
-    folder = write_interp_engine(tmp_path / "engine")
-    manifest = json.loads((folder / "bundle.json").read_text())
-    ports = manifest[graph][kind]
-    if len(ports) > 1:
-        ports[0], ports[1] = ports[1], ports[0]
-    else:
-        ports[0]["name"] = "image"
-    (folder / "bundle.json").write_text(json.dumps(manifest))
-    with pytest.raises(
-        EngineError, match=rf"{kind} .*, expected {', '.join(PORTS['interp4d'][graph][kind == 'outputs'])}"
-    ):
-        load(str(folder), "interp4d")
-
-
-def test_both_graphs_of_interp4d_are_needed_and_checked(tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match="no graph volume, which an engine for interp4d needs"):
-        load(str(write_interp_engine(tmp_path / "one", volume=None)))
+def test_the_files_of_every_graph_are_checked(tmp_path: Path) -> None:
     folder = write_interp_engine(tmp_path / "two")
     digests = json.loads((folder / "bundle.json").read_text())["sha256"]
     with pytest.raises(EngineError, match=r"no sha256 for volume\.onnx"):

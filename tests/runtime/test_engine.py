@@ -91,7 +91,7 @@ def sizes_of(given: dict[str, Array]) -> dict[str, tuple[int, ...]]:
 def test_any_graph_of_a_bundle_runs(interp_bundle: Bundle, backend: Any) -> None:
     """Inputs and outputs in the order of the manifest, for whatever sizes of the dynamic ones are named."""
     choice = DeviceChoice(backend=backend, precision="f32", device="cpu")
-    step, volume = interp_bundle.manifest.graphs
+    step, volume = interp_bundle.manifest.graphs.values()
     for given in (clip(), clip(batch=1, n=5, y=8, x=8)):
         engine = load_graph(interp_bundle, step, sizes_of(given), choice)
         condition, read_x, read_f, next_x0, next_x = given["coefficients"].astype(np.float64)

@@ -14,7 +14,7 @@ from cmrsr.runtime.engine import load_graph
 from cmrsr.runtime.open_vino import best_precision
 
 BUNDLES = [load(str(folder)) for folder in shipped()]
-CASES = [(bundle, graph) for bundle in BUNDLES for graph in bundle.manifest.graphs]
+CASES = [(bundle, graph) for bundle in BUNDLES for graph in bundle.manifest.graphs.values()]
 pytestmark = pytest.mark.skipif(not BUNDLES, reason="no engine is shipped in this checkout")
 each_graph = pytest.mark.parametrize(
     ("bundle", "graph"), CASES, ids=[f"{bundle.manifest.name}-{graph.file}" for bundle, graph in CASES]

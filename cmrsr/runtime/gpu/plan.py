@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cmrsr.errors import CmrsrWarning, DeviceError, OutputError
-from cmrsr.runtime.bundle import PORTS, Bundle, Graph
+from cmrsr.runtime.bundle import Bundle, Graph
 from cmrsr.runtime.choice import Precision
 from cmrsr.runtime.gpu.cache_folder import cache_folder
 from cmrsr.runtime.gpu.cuda import Gpu, free_memory, use
 from cmrsr.runtime.gpu.plan_build import PlanPrecision, Say, build_plan, engine_from, library
 from cmrsr.runtime.gpu.plan_cache import FOLDER, PlanFor, PlanKey, cached_plan, find_key, plan_paths
-from cmrsr.runtime.gpu.profiles import PRECISE, Profile, Shapes, default_profiles, exact_profile
+from cmrsr.runtime.gpu.profiles import Profile, Shapes, default_profiles, exact_profile
 from cmrsr.runtime.gpu.timing_cache import timing_path
+from cmrsr.runtime.kind import EngineKind
 
 if TYPE_CHECKING:
     import tensorrt
@@ -96,8 +97,8 @@ def open_plan(
 
 
 def build_plans(
-    bundle: Bundle, *, gpu: Gpu, precision: Precision = "auto", profiles: Mapping[str, Sequence[Profile]] | None = None,
-    portable: bool = False, say: Say = lambda text: None,
+    bundle: Bundle, kind: EngineKind, *, gpu: Gpu, precision: Precision = "auto",
+    profiles: Mapping[str, Sequence[Profile]] | None = None, portable: bool = False, say: Say = lambda text: None,
 ) -> list[PlanRecord]:  # fmt: skip
     """Build what is not stored yet of every graph of a bundle, for ``profiles`` by graph, else the default ones.
 
@@ -110,10 +111,9 @@ def build_plans(
     if not library().can_build:
         raise DeviceError("tensorrt_lean builds no plans: pip install 'cmrsr[tensorrt]'")
     records = []
-    for name in PORTS[bundle.manifest.task]:
-        graph = bundle.manifest.named(name)
-        source = plan_source(bundle, graph, "f32" if (bundle.manifest.task, name) in PRECISE else precision)
-        for profile in profiles[name] if profiles else default_profiles(bundle, name):
+    for name, graph in bundle.manifest.graphs.items():
+        source = plan_source(bundle, graph, "f32" if kind.graphs[name].precise else precision)
+        for profile in profiles[name] if profiles else default_profiles(bundle, kind, name):
             key = PlanKey(**_plan_for(source, gpu, portable=portable).model_dump(), profile=profile)
             title = f"{source.path.name} {source.precision} for {profile}"
             begun = time.monotonic()

@@ -4,39 +4,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cmrsr.runtime.bundle import Bundle, Graph, Task
+from cmrsr.runtime.bundle import Bundle, Graph
+from cmrsr.runtime.kind import COLUMNS, ROWS, EngineKind, Range
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
-Range = tuple[int, int, int]  # smallest, usual, largest
-ROWS, COLUMNS = "rows", "columns"
 USUAL_MATRIX = 192  # pixels along a side of a short-axis image
-# Per graph, the sizes of its dynamic dimensions; without rows and columns, all that the engine was trained on. Fixed
-# sizes are those that the tasks ask for without options, and run fastest. Ranges are for all others: a plan costs
-# minutes once, so there is one for each graph, with batches from one image up to what the tasks ask for.
-DEFAULTS: dict[Task, dict[str, tuple[dict[str, int | Range], ...]]] = {
-    "sr": {
-        "step": (
-            {"batch": 8, ROWS: 96, COLUMNS: 96},  # `--roi heart`
-            {"batch": 1, ROWS: 96, COLUMNS: 96},  # frame by frame as they arrive
-            {"batch": (1, 8, 8)},
-        )
-    },
-    "interp4d": {
-        "step": ({"batch": (1, 2, 2), "frames": (1, 1, 12)},),
-        "volume": ({"batch": 1, "slices": (1, 10, 24), ROWS: (32, 128, 128), COLUMNS: (32, 128, 128)},),
-    },
-    "mie": dict.fromkeys(("step", "kinematics", "morphology", "decoder"), ({"batch": 8}, {"batch": (1, 8, 8)})),
-    "function": {
-        "step": ({"batch": (1, 8, 8)},),
-        "encoder": ({"batch": 8, ROWS: 96, COLUMNS: 96}, {"batch": (1, 8, 8), ROWS: 96, COLUMNS: 96}),
-        "decoder": ({"batch": 8, ROWS: 128, COLUMNS: 128}, {"batch": (1, 8, 8), ROWS: 128, COLUMNS: 128}),
-        "graph": ({"frames": (1, 25, 128)},),
-        "verdict": ({},),
-    },
-}
-# Graphs that a task runs in full precision whatever is asked for.
-PRECISE: frozenset[tuple[Task, str]] = frozenset({("function", "graph"), ("function", "verdict")})
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +57,16 @@ def ranged_profile(graph: Graph, sizes: Mapping[str, int | Range]) -> Profile:
     return Profile(shapes)
 
 
-def default_profiles(bundle: Bundle, name: str) -> list[Profile]:
-    """For a graph of a bundle (see ``PORTS``): the sizes that its task uses without options, then one range."""
-    graph = bundle.manifest.named(name)
+def default_profiles(bundle: Bundle, kind: EngineKind, name: str) -> list[Profile]:
+    """For a graph of a bundle of that kind: the sizes that its task uses without options, then one range."""
+    graph = bundle.manifest.graphs[name]
     stride = graph.stride
     low, high = bundle.manifest.trained.matrix
     ends = max(1, low // stride) * stride, -(-high // stride) * stride
     usual = min(max(round(USUAL_MATRIX / stride) * stride, ends[0]), ends[1])
     matrix: Range = (ends[0], usual, ends[1])
     trained: dict[str, int | Range] = {ROWS: matrix, COLUMNS: matrix}
-    return [ranged_profile(graph, trained | sizes) for sizes in DEFAULTS[bundle.manifest.task][name]]
+    return [ranged_profile(graph, trained | dict(sizes)) for sizes in kind.graphs[name].plans]
 
 
 def _dynamic(graph: Graph) -> dict[str, tuple[int | str, ...]]:

@@ -19,8 +19,9 @@ from cmrsr.heart.window import READING_MM, WINDOW, ReadingWindow
 from cmrsr.io.series import Series
 from cmrsr.io.survey import Survey, survey
 from cmrsr.physics.kspace import zero_fill_plane
-from cmrsr.runtime.bundle import Bundle, load
+from cmrsr.runtime.bundle import Bundle
 from cmrsr.runtime.choice import DeviceChoice, Engine
+from cmrsr.tasks.function.engine import ENGINE
 from cmrsr.tasks.function.measure import Measured, Measurer
 from cmrsr.tasks.function.plan import FunctionOptions, FunctionPlan, plan_function
 
@@ -244,4 +245,4 @@ def measure_function(
 
     Raises the errors of ``cmrsr.errors``.
     """
-    return run_function(series, load(engine, "function"), options, choice)
+    return run_function(series, ENGINE.load(engine), options, choice)

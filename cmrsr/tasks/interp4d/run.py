@@ -78,9 +78,7 @@ class Engines:
     def _get(self, name: str, shapes: dict[str, tuple[int, ...]]) -> Engine:
         key = (name, next(iter(shapes.values())))
         if key not in self._loaded:
-            graph = self.bundle.manifest.step if name == "step" else self.bundle.manifest.volume
-            assert graph is not None
-            self._loaded[key] = load_graph(self.bundle, graph, shapes, self.choice)
+            self._loaded[key] = load_graph(self.bundle, self.bundle.manifest.graphs[name], shapes, self.choice)
         return self._loaded[key]
 
     @property
@@ -244,8 +242,7 @@ class _Sampler:
 
 def _corrected(volume: Array, known: Array, engines: Engines) -> Array:
     """Stage 2: a new volume (z, y, x) beside its known neighbours (z, 2, y, x), tile by tile."""
-    graph = engines.bundle.manifest.volume
-    assert graph is not None
+    graph = engines.bundle.manifest.graphs["volume"]
     shown = np.stack([volume, known[:, 0], known[:, 1]])[None]
     n_z, n_y, n_x = volume.shape
     tile_y, tile_x = (min(TILE, -(-n // graph.stride) * graph.stride) for n in (n_y, n_x))
@@ -287,10 +284,10 @@ def interpolate(
     The call behind ``cmrsr interp4d``; by default twice the frames. Raises the errors of ``cmrsr.errors``.
     """
     from cmrsr.io.survey import survey
-    from cmrsr.runtime.bundle import load
+    from cmrsr.tasks.interp4d.engine import ENGINE
 
     options = options or InterpOptions(factor=2)
-    bundle = load(engine, "interp4d")
+    bundle = ENGINE.load(engine)
     plan = plan_interp(series, survey(series), bundle, options)
     for note in plan.notes:
         warnings.warn(note, CmrsrWarning, stacklevel=2)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cmrsr.diffusion.ddim import ddim_coefficients
 from cmrsr.diffusion.noise import keyed_noise
 from cmrsr.heart.centre import heart_centre
+from cmrsr.heart.graphs import READER
 from cmrsr.heart.masks import clean_labels
 from cmrsr.heart.reader import HeartReader, find_heart, middle_slices
 from cmrsr.heart.window import READING_MM, WINDOW
@@ -25,7 +26,9 @@ from cmrsr.physics.volumes import LV, MYOCARDIUM
 from cmrsr.runtime.bundle import Bundle, load
 from cmrsr.runtime.choice import DeviceChoice, Engine
 from cmrsr.runtime.engine import load_graph
+from cmrsr.runtime.kind import check_graphs
 from cmrsr.tasks.mie.anatomy import Beat, Match, likeness, match, read_beat
+from cmrsr.tasks.mie.engine import ENGINE
 from cmrsr.tasks.mie.features.scar import scar_mask, segment_map, septum_angles
 from cmrsr.tasks.mie.features.signs import N_PHASES, MotionSigns, RecoverySigns, motion_signs, recovery_signs
 from cmrsr.tasks.mie.grid import SliceGrid
@@ -49,7 +52,7 @@ class MieEngines:
         manifest = bundle.manifest
         self._graphs: dict[str, Engine] = {}
         for name in ("kinematics", "morphology", "step", "decoder"):
-            graph = manifest.named(name)
+            graph = manifest.graphs[name]
             shapes = {
                 port.name: (batch_size, *(int(n) for n in port.shape[1:]))
                 for port in graph.inputs
@@ -336,9 +339,8 @@ def enhance(
     Raises the errors of ``cmrsr.errors``.
     """
     options = options or MieOptions()
-    engines = MieEngines(
-        load(engine, "mie"), load(options.reader, "function"), options.batch_size, choice or DeviceChoice()
-    )
+    reader = check_graphs(load(options.reader, "function"), READER)
+    engines = MieEngines(ENGINE.load(engine), reader, options.batch_size, choice or DeviceChoice())
     try:
         return run_mie(t1, cine, engines, options)
     finally:

@@ -291,10 +291,10 @@ def super_resolve(
     The call behind ``cmrsr sr``. Raises the errors of ``cmrsr.errors``.
     """
     from cmrsr.io.survey import survey
-    from cmrsr.runtime.bundle import load
+    from cmrsr.tasks.sr.engine import ENGINE
 
     options = options or SrOptions()
-    bundle = load(engine, "sr")
+    bundle = ENGINE.load(engine)
     plan = plan_sr(series, survey(series), bundle, options)
     for note in plan.notes:
         warnings.warn(note, CmrsrWarning, stacklevel=2)

@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 
 from cmrsr.heart.window import ENCODED, WINDOW
-from cmrsr.runtime.bundle import PORTS, Bundle, Graph, load, shipped
+from cmrsr.runtime.bundle import Bundle, Graph, load, shipped
 from cmrsr.runtime.choice import DeviceChoice
-from cmrsr.runtime.gpu.profiles import DEFAULTS, PRECISE, Shapes, default_profiles, exact_profile, ranged_profile
+from cmrsr.runtime.gpu.profiles import Shapes, default_profiles, exact_profile, ranged_profile
 from cmrsr.tasks.function.plan import FunctionOptions
 from cmrsr.tasks.function.run import Engines
 from cmrsr.tasks.interp4d.plan import InterpOptions
 from cmrsr.tasks.interp4d.run import JOINT, TILE
 from cmrsr.tasks.mie.plan import MieOptions
+from cmrsr.tasks.rooms import TASKS, kind_of
 from cmrsr.tasks.sr.plan import HEART_WINDOW, SrOptions
 
 BUNDLES = {(bundle := load(str(folder))).manifest.task: bundle for folder in shipped()}
@@ -68,15 +69,14 @@ def test_a_profile_names_its_sizes_in_a_message(step: Graph) -> None:
 
 
 def test_there_are_sizes_for_every_graph_of_every_task() -> None:
-    built = {task: set(graphs) for task, graphs in DEFAULTS.items()}
-    assert built == {task: set(ports) for task, ports in PORTS.items()}
+    for task in TASKS:
+        assert all(graph.plans for graph in kind_of(task).graphs.values())
 
 
 @pytest.mark.parametrize("bundle", BUNDLES.values(), ids=lambda bundle: bundle.manifest.name)
 def test_default_profiles_are_built_in_order_and_at_the_stride(bundle: Bundle) -> None:
-    for name in PORTS[bundle.manifest.task]:
-        graph = bundle.manifest.named(name)
-        profiles = default_profiles(bundle, name)
+    for name, graph in bundle.manifest.graphs.items():
+        profiles = default_profiles(bundle, kind_of(bundle.manifest.task), name)
         widths = [profile.width for profile in profiles]
         assert widths == sorted(widths)
         for profile in profiles:
@@ -92,9 +92,9 @@ def test_default_profiles_are_built_in_order_and_at_the_stride(bundle: Bundle) -
 def static_and_covered(task: Any, name: str, **sizes: int) -> tuple[bool, bool]:
     """Whether there is a profile for just these sizes, and whether there is one that takes them."""
     bundle = BUNDLES[task]
-    graph = bundle.manifest.named(name)
+    graph = bundle.manifest.graphs[name]
     shapes = sized(graph, **sizes)
-    profiles = default_profiles(bundle, name)
+    profiles = default_profiles(bundle, kind_of(task), name)
     return exact_profile(graph, shapes) in profiles, any(profile.covers(shapes) for profile in profiles)
 
 
@@ -105,7 +105,7 @@ def test_what_the_tasks_ask_for_without_options_has_a_plan_of_its_own() -> None:
     batch = FunctionOptions().batch_size
     assert static_and_covered("function", "encoder", batch=batch, rows=ENCODED, columns=ENCODED) == (True, True)
     assert static_and_covered("function", "decoder", batch=batch, rows=WINDOW, columns=WINDOW) == (True, True)
-    for name in PORTS["mie"]:
+    for name in kind_of("mie").graphs:
         assert static_and_covered("mie", name, batch=MieOptions().batch_size) == (True, True)
 
 
@@ -134,6 +134,8 @@ def test_what_a_task_runs_in_full_precision_is_built_in_it(monkeypatch: pytest.M
     engines = Engines(bundle, plan, 10, 8, DeviceChoice(precision="f16"))  # type: ignore[arg-type]
     with pytest.raises(TypeError):  # no graph was loaded
         engines.graph(np.zeros((3, engines.n_features), np.float32), np.zeros(3, np.float32))
-    names = {bundle.manifest.named(name).file: name for name in PORTS["function"]}
-    assert {names[file] for file in asked} == set(PORTS["function"])
-    assert {("function", names[file]) for file, precision in asked.items() if precision == "f32"} == PRECISE
+    kinds = kind_of("function").graphs
+    names = {graph.file: name for name, graph in bundle.manifest.graphs.items()}
+    assert {names[file] for file in asked} == set(kinds)
+    precise = {name for name, kind in kinds.items() if kind.precise}
+    assert {names[file] for file, precision in asked.items() if precision == "f32"} == precise

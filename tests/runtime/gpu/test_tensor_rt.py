@@ -112,7 +112,10 @@ def test_any_graph_of_a_bundle_runs(gpu: FakeGpu, interp_engine: Path) -> None:
     frames, pairs, row = noise(1, 2, 3, 8, 12), noise(2, 2, 2, 8, 12), noise(3, 2, 3)
     given = {"known": pairs, "base": frames + 1, "bend": frames - 1, "tau": row}
     sizes = {"x_t": frames.shape} | {name: value.shape for name, value in given.items()}
-    for graph, n_slots, inputs in ((manifest.step, 2, sizes), (manifest.volume, 1, {"volume": (1, 3, 4, 12, 8)})):
+    for graph, n_slots, inputs in (
+        (manifest.step, 2, sizes),
+        (manifest.graphs["volume"], 1, {"volume": (1, 3, 4, 12, 8)}),
+    ):
         assert graph
         engine = TensorRtGraph(plan_source(bundle, graph, "f32"), graph, inputs, gpu=gpus()[0])
         oracle = OnnxRuntimeGraph(bundle.path / graph.file, graph, threads=1, cuda_device=None)

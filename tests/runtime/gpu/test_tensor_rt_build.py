@@ -13,6 +13,7 @@ from cmrsr.runtime.gpu.cuda import gpus
 from cmrsr.runtime.gpu.plan import PlanRecord, build_plans, open_plan, plan_source
 from cmrsr.runtime.gpu.plan_build import library
 from cmrsr.runtime.gpu.profiles import ranged_profile
+from cmrsr.tasks.rooms import kind_of
 from tests.engines import write_engine
 from tests.fake_tensorrt import FakeTensorRt
 from tests.heart_engine import heart_engine
@@ -87,7 +88,7 @@ def test_tensorrt_10_is_told_to_keep_to_the_types(
 
 def built(bundle: Bundle, **options: Any) -> tuple[list[PlanRecord], list[str]]:
     said: list[str] = []
-    return build_plans(bundle, gpu=gpus()[0], say=said.append, **options), said
+    return build_plans(bundle, kind_of(bundle.manifest.task), gpu=gpus()[0], say=said.append, **options), said
 
 
 def test_plans_that_were_built_beforehand_are_found(bundle: Bundle, tensorrt: FakeTensorRt, cache: Path) -> None:
@@ -126,7 +127,7 @@ def test_an_interrupt_ends_a_build(bundle: Bundle, tensorrt: FakeTensorRt, cache
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build_plans(bundle, gpu=gpus()[0], say=say)
+        build_plans(bundle, kind_of(bundle.manifest.task), gpu=gpus()[0], say=say)
     assert not list(cache.glob("*.plan"))
 
 
@@ -135,7 +136,7 @@ def test_graphs_without_dynamic_sizes_and_those_in_full_precision(heart_engine: 
     records, _ = built(bundle)
     assert {record.graph for record in records} == {"step", "encoder", "graph", "decoder", "verdict"}
     assert {record.precision for record in records if record.graph in ("graph", "verdict")} == {"f32"}
-    verdict = bundle.manifest.named("verdict")
+    verdict = bundle.manifest.graphs["verdict"]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         open_plan(plan_source(bundle, verdict, "f32"), verdict, {}, gpu=gpus()[0])

@@ -14,6 +14,7 @@ from cmrsr.errors import CmrsrWarning, OutOfMemoryError, OutputError
 from cmrsr.runtime.bundle import Bundle, load
 from cmrsr.runtime.gpu.cuda import gpus
 from cmrsr.runtime.gpu.plan import build_plans, plan_source
+from cmrsr.tasks.rooms import kind_of
 from tests.engines import manifest_of, write_engine
 from tests.fake_tensorrt import FakeTensorRt
 from tests.plans import (
@@ -127,7 +128,7 @@ def test_the_variant_of_the_precision_is_taken_where_there_is_one(tmp_path: Path
     folder = with_weights_beside(tmp_path / "engine")
     (folder / "step_f16.onnx").write_bytes((folder / "step.onnx").read_bytes())
     manifest = json.loads((folder / "bundle.json").read_text())
-    manifest["step"]["variants"] = {"f16": {"file": "step_f16.onnx", "parity": 1e-3}}
+    manifest["graphs"]["step"]["variants"] = {"f16": {"file": "step_f16.onnx", "parity": 1e-3}}
     manifest["sha256"]["step_f16.onnx"] = manifest["sha256"]["step.onnx"]
     (folder / "bundle.json").write_text(json.dumps(manifest))
     bundle = load(str(folder))
@@ -183,4 +184,4 @@ def test_without_a_folder_the_plan_is_used_from_memory(
         newly_opened(bundle)
     assert len(tensorrt.builds) == 2
     with pytest.raises(OutputError, match="no folder to keep plans in: let CMRSR_CACHE name one"):
-        build_plans(bundle, gpu=gpus()[0])
+        build_plans(bundle, kind_of(bundle.manifest.task), gpu=gpus()[0])

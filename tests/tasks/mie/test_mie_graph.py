@@ -18,9 +18,10 @@ from cmrsr.exporting.recipe import ExportRecipe
 from cmrsr.exporting.spec import GraphSpec
 from cmrsr.heart import window as function_window
 from cmrsr.io.outputs import sha256_file
-from cmrsr.runtime.bundle import PORTS, load
+from cmrsr.runtime.bundle import load
 from cmrsr.runtime.choice import DeviceChoice
 from cmrsr.runtime.engine import load_graph
+from cmrsr.tasks.mie.engine import ENGINE
 from cmrsr.tasks.mie.features import signs as infarct_signs
 from cmrsr.tasks.mie.training.cpkdm import Cpkdm
 from cmrsr.tasks.mie.training.graph import WINDOW, mie_graphs
@@ -31,7 +32,7 @@ SIZES = {
     "embedding": 16, "heads": 2, "critic": 4,
 }  # fmt: skip
 TINY = load_recipe("cpkdm-s", [f"model.{key}={value}" for key, value in SIZES.items()])
-GRAPHS = tuple(PORTS["mie"])
+GRAPHS = tuple(ENGINE.graphs)
 FLOAT32 = 2e-5  # relative to the largest output: sums in another order
 BF16 = 3e-2  # 8 bits of mantissa through some twenty layers
 SEQUENTIAL = {"Loop", "Scan", "If", "GRU", "CumSum", "ScatterND", "Einsum"}
@@ -75,7 +76,7 @@ def test_the_runtime_reads_all_graphs(bundle: Path) -> None:
     assert manifest.training["recipe"]["system"] == "mie"
     assert manifest.sha256 == {p.name: sha256_file(p) for p in bundle.iterdir() if p.name != "bundle.json"}
     for name in GRAPHS:
-        graph = manifest.named(name)
+        graph = manifest.graphs[name]
         proto = onnx.load(bundle / graph.file, load_external_data=False)
         for ports, values in ((graph.inputs, proto.graph.input), (graph.outputs, proto.graph.output)):
             assert [p.name for p in ports] == [v.name for v in values]
@@ -106,7 +107,7 @@ def test_openvino_agrees(bundle: Path, model: Cpkdm, name: str, precision: str, 
     loaded = load(str(bundle), "mie")
     shapes = {k: v.shape for k, v in inputs.items() if k != "coefficients"}
     choice = DeviceChoice(backend="openvino", precision=precision, threads=1)  # type: ignore[arg-type]
-    engine = load_graph(loaded, loaded.manifest.named(name), shapes, choice)
+    engine = load_graph(loaded, loaded.manifest.graphs[name], shapes, choice)
     found = engine(*inputs.values())
     engine.close()
     for a, b in zip(wanted, found, strict=True):
