@@ -66,10 +66,13 @@ class Work(ABC):
 class CaseFiles(ABC, Generic[Options]):
     """The settings of a run, which a task's own class says how to ``begin`` a series with.
 
-    command: how the run was started, for the sidecars. notice: what these say first.
+    resampled, number: see ``Derivation``. command: how the run was started, for the sidecars. notice: what these say
+    first.
     """
 
     task: ClassVar[Task]
+    resampled: ClassVar[bool] = False
+    number: ClassVar[int] = 0
     notice: ClassVar[str] = "Research use only, not a medical device."
     bundle: Bundle
     options: Options
@@ -184,7 +187,7 @@ class CaseFiles(ABC, Generic[Options]):
         manifest = self.bundle.manifest
         return Derivation(
             task=self.task, engine=manifest.name, engine_version=manifest.version, engine_digest=self.bundle.digest,
-            software_version=__version__, parameters=parameters,
+            software_version=__version__, parameters=parameters, resampled=self.resampled, number=self.number,
         )  # fmt: skip
 
     def _target(self, candidate: Candidate) -> Path:

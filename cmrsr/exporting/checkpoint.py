@@ -69,7 +69,7 @@ def read(
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What is exported: a checkpoint, stage 2 of interp4d beside it, and the graphs that both make, by name.
+    """What is exported: a checkpoint, its second stage beside it, and the graphs that both make, by name.
 
     normalisation: of the network's inputs, in words. residual_weight: see ``cmrsr.diffusion.residual``.
     """

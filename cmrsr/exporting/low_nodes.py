@@ -128,7 +128,7 @@ def low_nodes(nodes: Nodes, low: int) -> set[int]:
 def products(nodes: Nodes) -> set[int]:
     """The nodes that are the network's work: products with weights, or of two computed values.
 
-    A matrix product of a computed value with an input is the sampler's (the projection on the acquired band of ``sr``).
+    A matrix product of a computed value with an input is the sampler's (the projection on the acquired band).
     """
     found: set[int] = set()
     computed: set[int] = set()

@@ -24,7 +24,7 @@ class ExportRecipe(BaseModel):
     name: str
     version: str = "1"
     checkpoint: Path
-    volume_checkpoint: Path | None = None  # stage 2 of interp4d
+    volume_checkpoint: Path | None = None  # stage 2, of an engine that has two
     opset: int = Field(default=20, ge=18)
     half_weights: bool = True  # weights are stored as float16: half the size, an error far below bf16 arithmetic
     shared_weights: bool = False  # the graphs point into weights.safetensors instead of holding their own copies
@@ -35,7 +35,7 @@ class ExportRecipe(BaseModel):
     defaults: Defaults = Defaults(steps=1, samples=1, consistency=0.0)
     trained: Trained = Trained(fraction=(0.3, 0.5), matrix=(64, 256), spacing_mm=(1.2, 3.0))
     spread: dict[str, float] = {}
-    uncertainty: dict[str, Uncertainty] = {}  # of sr; none: what training found
+    uncertainty: dict[str, Uncertainty] = {}  # none: what training found
     expected_error: ExpectedError | None = None
     metrics: dict[str, Any] = {}
     licence: str = "Apache-2.0"

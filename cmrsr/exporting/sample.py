@@ -17,7 +17,6 @@ from cmrsr.runtime.sample import key
 
 # Of the named dimensions: small, and such that the plans that TensorRT builds beforehand take them.
 SIZES = {"batch": 2, "frames": 3, "slices": 5, "rows": 96, "columns": 96}
-SIZES_OF = {"decoder": {"rows": 128, "columns": 128}}
 MOST_VALUES = 60_000  # of the inputs of a batch of two: a graph with more is tried on one
 TRIED = 8  # seeds, of which the inputs come that bf16 arithmetic disturbs least
 BLUR = 5  # pixels, twice
@@ -34,7 +33,7 @@ def write_sample(specs: Mapping[str, GraphSpec], path: Path) -> None:
     """
     arrays: dict[str, NDArray[Any]] = {}
     for name, spec in specs.items():
-        inputs, outputs = _calmest(name, spec)
+        inputs, outputs = _calmest(spec)
         arrays |= {key(name, "input", k): v.numpy() for k, v in zip(spec.inputs, inputs, strict=True)}
         for port, output in zip(spec.outputs, outputs, strict=True):
             values = output.numpy().reshape(-1)
@@ -46,18 +45,18 @@ def write_sample(specs: Mapping[str, GraphSpec], path: Path) -> None:
     np.savez_compressed(path, allow_pickle=False, **arrays)
 
 
-def _calmest(name: str, spec: GraphSpec) -> tuple[Tensors, Tensors]:
+def _calmest(spec: GraphSpec) -> tuple[Tensors, Tensors]:
     """Inputs and outputs: where rounding is not amplified, an error in the sample is one of the engine."""
     tried = []
     for seed in range(TRIED):
-        inputs = _inputs(name, spec, seed)
+        inputs = _inputs(spec, seed)
         exact = _outputs(spec, inputs)
         with torch.autocast("cpu", torch.bfloat16):
             rounded = _outputs(spec, inputs)
         tried.append(
             (max(float((a - b).abs().max() / a.abs().max()) for a, b in zip(exact, rounded, strict=True)), seed)
         )
-    inputs = _inputs(name, spec, min(tried)[1])
+    inputs = _inputs(spec, min(tried)[1])
     return inputs, _outputs(spec, inputs)
 
 
@@ -67,8 +66,8 @@ def _outputs(spec: GraphSpec, inputs: Tensors) -> Tensors:
     return tuple(one.float() for one in (found if isinstance(found, tuple) else (found,)))
 
 
-def _inputs(name: str, spec: GraphSpec, seed: int) -> Tensors:
-    sizes = spec.fitting(SIZES | SIZES_OF.get(name, {}))
+def _inputs(spec: GraphSpec, seed: int) -> Tensors:
+    sizes = spec.fitting({**SIZES, **spec.sample})
     inputs = spec.example(sizes, seed)
     if sum(value.numel() for value in inputs) > MOST_VALUES:
         inputs = spec.example(sizes | {"batch": 1}, seed)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,8 @@ class GraphSpec:
     """inputs, outputs: shapes by name, a dimension is a size or a name; "rows" and "columns" are multiples of stride.
 
     example: inputs of a seed for the sizes of all named dimensions. parity: sizes on which the exported graph is
-    compared with torch. flops: sizes for which the arithmetic is counted. precise: always in float32, see
+    compared with torch. flops: sizes for which the arithmetic is counted. sample: sizes that its stored sample
+    has instead of the usual ones. precise: always in float32, see
     ``cmrsr.heart.reader``; there are no variants of it.
     """
 
@@ -29,6 +30,7 @@ class GraphSpec:
     example: Callable[[Sizes, int], tuple[Tensor, ...]]
     parity: tuple[Sizes, ...]
     flops: Sizes
+    sample: Sizes = field(default_factory=dict)
     precise: bool = False
 
     def fitting(self, sizes: Sizes) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Reads the heart in windows of a cine with the engine of ``function``: where it is, and what is what."""
+"""Reads the heart in windows of a cine with an engine's graphs: where it is, and what is what."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,7 +24,7 @@ CLEAR_HEART_MM2 = 800.0  # likewise, a slice: more is certainly a heart, and no 
 
 
 class HeartReader:
-    """The graphs of a ``function`` bundle that read windows of a cine, compiled for its number of slices."""
+    """The graphs that read windows of a cine, see ``cmrsr.heart.graphs``, compiled for its number of slices."""
 
     def __init__(self, bundle: Bundle, n_slices: int, batch_size: int, choice: DeviceChoice) -> None:
         self.bundle, self._choice = bundle, choice

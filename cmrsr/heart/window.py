@@ -1,4 +1,4 @@
-"""The window around the heart that ``function`` reads, on pixels of one size whatever those of the series."""
+"""The window around the heart that is read, on pixels of one size whatever those of the series."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 READING_MM = 1.5  # of the virtual patients that the engine was trained on
 WINDOW = 128  # pixels: 192 mm hold a dilated heart with its right ventricle
-ENCODED = 96  # pixels in the middle of the window that the causal encoder sees, as in training
+ENCODED = 96  # pixels in the middle of the window that the encoder sees, as in training
 SMOOTHING = 0.45  # sd, in coarse pixels, of what is smoothed away before sampling more coarsely
 
 
@@ -73,6 +73,6 @@ class ReadingWindow:
 
 
 def encoded(windows: Array) -> Array:
-    """The middle of windows (n, WINDOW, WINDOW) that the causal encoder sees."""
+    """The middle of windows (n, WINDOW, WINDOW) that the encoder sees."""
     edge = (WINDOW - ENCODED) // 2
     return windows[..., edge : edge + ENCODED, edge : edge + ENCODED]

@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Derivation:
-    """One processing of one series. Equal derivations of equal inputs get equal identifiers: a re-run is idempotent."""
+    """One processing of one series. Equal derivations of equal inputs get equal identifiers: a re-run is idempotent.
+
+    resampled: in space, for which DICOM has a code. number: added to the series number, so that results of several
+    tasks on one series have numbers of their own.
+    """
 
     task: str
     engine: str
@@ -15,6 +19,8 @@ class Derivation:
     engine_digest: str
     software_version: str
     parameters: dict[str, str | int | float | bool | None] = field(default_factory=dict)
+    resampled: bool = False
+    number: int = 0
 
     def describe(self) -> str:
         """One line of text for DerivationDescription and the NIfTI description."""

@@ -1,4 +1,4 @@
-"""Phase-line truncation, the degradation that ``cmrsr sr`` undoes, and the low-pass that it leaves behind."""
+"""Phase-line truncation, the degradation that super-resolution undoes, and the low-pass that it leaves behind."""
 
 from typing import Any
 

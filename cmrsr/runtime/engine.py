@@ -17,13 +17,6 @@ NO_DRIVER = "no NVIDIA driver is installed here"
 TENSORRT = ("tensorrt", "tensorrt_lean")  # the second runs plans that the first has built
 
 
-def load_step(bundle: Bundle, shape: tuple[int, int, int], choice: DeviceChoice) -> Engine:
-    """The step graph of an ``sr`` bundle for images (batch, y, x), see ``load_graph``."""
-    batch, height, width = shape
-    image = (batch, 1, height, width)
-    return load_graph(bundle, bundle.manifest.step, {"x_t": image, "lr": image, "low_pass": (height, height)}, choice)
-
-
 def load_graph(bundle: Bundle, graph: Graph, shapes: Mapping[str, tuple[int, ...]], choice: DeviceChoice) -> Engine:
     """A graph of a bundle for inputs of ``shapes`` (of the dynamic ones), on the device and backend of ``choice``.
 

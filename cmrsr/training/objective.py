@@ -9,7 +9,7 @@ from cmrsr.diffusion.schedule import Schedule
 
 
 def to_target(hr: Tensor, lr: Tensor, residual_std: float | None) -> Tensor:
-    """What is diffused: the scaled residual (perfgen-s) or the image in [-1, 1] (perfgen-paper, residual_std None)."""
+    """What is diffused: the scaled residual, or the image in [-1, 1] (residual_std None)."""
     return hr * 2 - 1 if residual_std is None else (hr - lr) / residual_std
 
 

@@ -12,7 +12,7 @@ from cmrsr.errors import UsageError
 from cmrsr.runtime.bundle import find
 
 SUMMARY, WEIGHTS = "training.json", "weights.safetensors"
-VOLUME_SUMMARY, VOLUME_WEIGHTS = "volume.json", "volume.safetensors"  # of stage 2 in an engine of interp4d
+VOLUME_SUMMARY, VOLUME_WEIGHTS = "volume.json", "volume.safetensors"  # of stage 2, in an engine that has two
 
 
 def start_folder(start: str) -> Path:
@@ -21,7 +21,7 @@ def start_folder(start: str) -> Path:
 
 
 def start_files(start: str, second_stage: bool = False) -> tuple[Path, Path]:
-    """The summary and the weights; an engine of ``interp4d`` holds those of its second stage beside the first's."""
+    """The summary and the weights; an engine of two stages holds those of its second beside the first's."""
     folder = start_folder(start)
     own = second_stage and (folder / VOLUME_WEIGHTS).is_file()
     return (folder / VOLUME_SUMMARY, folder / VOLUME_WEIGHTS) if own else (folder / SUMMARY, folder / WEIGHTS)

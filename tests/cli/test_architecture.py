@@ -1,12 +1,18 @@
 """Rooms: imports run one way, and nothing that a hospital runs needs torch."""
 
 import ast
+import inspect
+import re
 import subprocess
 import sys
 import tomllib
+from functools import cached_property
 from pathlib import Path
 
 import pytest
+
+from cmrsr.phantom.one_patient import VirtualScans
+from cmrsr.tasks import rooms
 
 PACKAGE = Path(__file__).parents[2] / "cmrsr"
 # What each room may import of the others, besides errors and itself.
@@ -107,6 +113,38 @@ def test_no_task_knows_another() -> None:
             assert rooms <= {("tasks", task)}, path
 
 
+# Words by which a shared file would know a task: its command, its shipped engines, its network.
+NAMES = re.compile(r"\b(interp4d|mie|perfgen|tssc|cpkdm|causal-\w+)\b|[\"'`](sr|function)[\"'`]|cmrsr (sr|function)\b")
+KNOWN = {  # files that may
+    "__init__.py": "the public calls, one a task",
+    "tasks/rooms.py": "the list of the tasks",
+    "tasks/registry.py": "how each is trained and exported",
+}
+
+
+def test_shared_files_name_no_task() -> None:
+    """Neither in code nor in words: a fifth task is a room, and a line where all are listed."""
+    found = {
+        f"{name}: {word.group()}"
+        for path in PACKAGE.rglob("*.py")
+        if not (name := path.relative_to(PACKAGE).as_posix()).startswith(("cli/", *(f"tasks/{t}/" for t in TASKS)))
+        and name not in KNOWN
+        for word in NAMES.finditer(path.read_text())
+    }
+    assert not found
+    assert all(NAMES.search((PACKAGE / name).read_text()) for name in KNOWN)  # none is on the list in vain
+
+
+def test_every_room_of_a_task_has_what_all_are_asked_for() -> None:
+    assert set(rooms.TASKS) == set(TASKS)
+    for task in TASKS:
+        assert rooms.kind_of(task).task == task
+        scans, run = rooms.selftest_of(task)
+        assert all(isinstance(getattr(VirtualScans, scan), cached_property) for scan in scans)
+        assert list(inspect.signature(run).parameters) == ["engine", "patient", "choice"]
+        assert list(inspect.signature(rooms.judge_of(task)).parameters) == ["candidates", "bundle", "look"]
+
+
 def test_the_map_has_no_circles() -> None:
     left = dict(ARROWS)
     while left:
@@ -135,7 +173,9 @@ def test_files_for_inference_do_not_name_torch() -> None:
 def test_the_command_line_starts_light() -> None:
     """Heavy packages are imported inside the functions that use them."""
     heavy = "numpy", "scipy", "matplotlib", "nibabel", "pydicom", "pydantic", "openvino", "torch"
-    script = f"import sys, cmrsr.cli.app\nassert not {set(heavy)!r} & set(sys.modules), set(sys.modules)"
+    script = (
+        f"import sys, cmrsr.cli.app, cmrsr.tasks.rooms\nassert not {set(heavy)!r} & set(sys.modules), set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", script], cwd=PACKAGE.parent, check=True)
 
 

@@ -14,8 +14,9 @@ from cmrsr.errors import CmrsrWarning, DeviceError, EngineError, UsageError
 from cmrsr.runtime import engine as runtime
 from cmrsr.runtime.bundle import Bundle, load
 from cmrsr.runtime.choice import DeviceChoice, default_threads
-from cmrsr.runtime.engine import backends, load_graph, load_step
+from cmrsr.runtime.engine import backends, load_graph
 from cmrsr.runtime.open_vino import best_precision
+from cmrsr.tasks.sr.engine import load_step
 from tests.cine import BEND_SHARE, PULL, interp_engine
 from tests.cine import RESIDUAL_STD as INTERP_STD
 from tests.engines import SEEN_LR, SEEN_X_T, write_engine

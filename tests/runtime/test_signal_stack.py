@@ -10,8 +10,8 @@ import pytest
 
 from cmrsr.runtime.bundle import load
 from cmrsr.runtime.choice import DeviceChoice
-from cmrsr.runtime.engine import load_step
 from cmrsr.runtime.signal_stack import signal_stack
+from cmrsr.tasks.sr.engine import load_step
 from tests.engines import write_engine
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="signal stacks are set for Linux")
@@ -19,7 +19,7 @@ SCRIPT = """
 import os, signal, sys, threading
 from cmrsr.runtime.bundle import load
 from cmrsr.runtime.choice import DeviceChoice
-from cmrsr.runtime.engine import load_step
+from cmrsr.tasks.sr.engine import load_step
 engine = load_step(load(sys.argv[1], "sr"), (2, 16, 16), DeviceChoice(backend="openvino"))
 closing = threading.Thread(target=engine.close)
 closing.start()

@@ -26,9 +26,7 @@ _BOMB_RATIO, _BOMB_BYTES = 500, 2**30
 _CHUNK = 2**26
 _MAX_EXTENSIONS = 2**26
 _COMMENT = 6  # the code of extensions that hold plain text
-_OURS = re.compile(
-    rb"([\w ,()]{,40}\. )?cmrsr \S{1,40} (sr|interp4d|mie|function): engine [ -~]*|(\w+ of a )?virtual patient[ -~]*"
-)
+_OURS = re.compile(rb"([\w ,()]{,40}\. )?cmrsr \S{1,40} \w{1,20}: engine [ -~]*|(\w+ of a )?virtual patient[ -~]*")
 
 
 def nifti_stem(path: Path) -> str:

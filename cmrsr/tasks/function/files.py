@@ -27,6 +27,7 @@ class FunctionFiles(CaseFiles[FunctionOptions]):
     """``cmrsr function``; references: to compare with in the report."""
 
     task: ClassVar[Task] = "function"
+    number: ClassVar[int] = 2
     engines: Kept[Engines] = field(default_factory=Kept, repr=False)
     references: References | None = None
 

@@ -33,6 +33,7 @@ class InterpFiles(CaseFiles[InterpOptions]):
     """``cmrsr interp4d``."""
 
     task: ClassVar[Task] = "interp4d"
+    number: ClassVar[int] = 1
     engines: Kept[Engines] = field(default_factory=Kept, repr=False)
 
     def process(self, candidate: Candidate, series: Series, listener: Listener) -> CaseResult:

@@ -25,6 +25,7 @@ from cmrsr.runtime.bundle import Bundle
 from cmrsr.runtime.choice import DeviceChoice, Engine, default_threads
 from cmrsr.runtime.engine import load_graph
 from cmrsr.runtime.pipeline import Ahead
+from cmrsr.tasks.interp4d.engine import ENGINE
 from cmrsr.tasks.interp4d.expected_error import expected_error
 from cmrsr.tasks.interp4d.plan import InterpOptions, InterpPlan, Interval, plan_interp
 from cmrsr.tasks.interp4d.tiles import ramp, starts
@@ -284,7 +285,6 @@ def interpolate(
     The call behind ``cmrsr interp4d``; by default twice the frames. Raises the errors of ``cmrsr.errors``.
     """
     from cmrsr.io.survey import survey
-    from cmrsr.tasks.interp4d.engine import ENGINE
 
     options = options or InterpOptions(factor=2)
     bundle = ENGINE.load(engine)

@@ -1,5 +1,8 @@
 """What an engine of ``cmrsr sr`` is: one graph, a step on images whose phase encoding runs along the rows."""
 
+from cmrsr.runtime.bundle import Bundle
+from cmrsr.runtime.choice import DeviceChoice, Engine
+from cmrsr.runtime.engine import load_graph
 from cmrsr.runtime.kind import COLUMNS, ROWS, EngineKind, GraphKind
 
 ENGINE = EngineKind(
@@ -22,3 +25,10 @@ ENGINE = EngineKind(
     calls="Phase encoding runs along the rows of the image (axis y). low_pass of zeros switches the projection on the "
     "acquired k-space off.",
 )
+
+
+def load_step(bundle: Bundle, shape: tuple[int, int, int], choice: DeviceChoice) -> Engine:
+    """The step graph for images (batch, y, x), see ``load_graph``."""
+    batch, height, width = shape
+    image = (batch, 1, height, width)
+    return load_graph(bundle, bundle.manifest.step, {"x_t": image, "lr": image, "low_pass": (height, height)}, choice)

@@ -30,6 +30,7 @@ class SrFiles(CaseFiles[SrOptions]):
     """``cmrsr sr``. save_samples: write every single sample to files of its own as well."""
 
     task: ClassVar[Task] = "sr"
+    resampled: ClassVar[bool] = True
     save_samples: bool = False
     engines: Kept[Engine] = field(default_factory=Kept, repr=False)
 

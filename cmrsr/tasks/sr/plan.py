@@ -16,7 +16,7 @@ from cmrsr.physics.band import Band, coarse_axis, detect_band
 from cmrsr.physics.kspace import band_window, low_pass_matrix, n_lines
 from cmrsr.runtime.bundle import Bundle
 from cmrsr.runtime.choice import DeviceChoice, Engine
-from cmrsr.runtime.engine import load_step
+from cmrsr.tasks.sr.engine import load_step
 
 Array = NDArray[np.float32]
 PhaseAxis = Literal["auto", "row", "col", "x", "y"]

@@ -22,6 +22,7 @@ from cmrsr.physics.kspace import zero_fill
 from cmrsr.runtime.bundle import Bundle
 from cmrsr.runtime.choice import DeviceChoice, Engine
 from cmrsr.runtime.pipeline import Ahead
+from cmrsr.tasks.sr.engine import ENGINE
 from cmrsr.tasks.sr.plan import SrOptions, SrPlan, load_sr_engine, plan_sr
 from cmrsr.tasks.sr.uncertainty import expected_error
 
@@ -291,7 +292,6 @@ def super_resolve(
     The call behind ``cmrsr sr``. Raises the errors of ``cmrsr.errors``.
     """
     from cmrsr.io.survey import survey
-    from cmrsr.tasks.sr.engine import ENGINE
 
     options = options or SrOptions()
     bundle = ENGINE.load(engine)

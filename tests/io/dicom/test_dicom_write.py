@@ -28,7 +28,7 @@ from tests.dicom_tools import complaints
 
 DERIVATION = Derivation(
     task="sr", engine="perfgen-s", engine_version="1.0", engine_digest="ab" * 32, software_version="0.1.0",
-    parameters={"steps": 5, "samples": 8, "seed": 3},
+    parameters={"steps": 5, "samples": 8, "seed": 3}, resampled=True,
 )  # fmt: skip
 
 
@@ -99,6 +99,15 @@ def test_offset_and_suffix_make_another_series(tmp_path: Path, perfusion: Series
     assert b.SeriesDescription == "perfusion rest SR sample 1"
     assert a.SeriesInstanceUID != b.SeriesInstanceUID
     assert a.SOPInstanceUID != b.SOPInstanceUID
+
+
+def test_the_number_of_a_derivation_is_added_and_its_method_is_not_guessed(tmp_path: Path, perfusion: Series) -> None:
+    other = replace(DERIVATION, resampled=False, number=3)
+    write(tmp_path / "a", perfusion, derivation=other)
+    header = headers(tmp_path / "a")[0]
+    assert header.SeriesNumber == 504
+    assert "DerivationCodeSequence" not in header
+    assert other.digest("x") == DERIVATION.digest("x")
 
 
 def test_long_descriptions_keep_their_suffix(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from tests.heart_study import STUDY, dicom_study
 
 DERIVATION = Derivation(
     task="mie", engine="tiny", engine_version="1", engine_digest="0" * 64, software_version="1.0",
-    parameters={"steps": 5, "samples": 2, "seed": 0, "cine_sha256": "1" * 64},
+    parameters={"steps": 5, "samples": 2, "seed": 0, "cine_sha256": "1" * 64}, number=3,
 )  # fmt: skip
 PAIRS = (SlicePair(z=0, cine_z=2, distance_mm=0.0), SlicePair(z=1, cine_z=3, distance_mm=0.0))
 # What dciodvfy is too old to know: the attribute Synthetic Data, and that a parametric map may be of a quantity.

@@ -21,7 +21,7 @@ from cmrsr.io.survey import survey
 from cmrsr.physics.fourier import fft1c
 from cmrsr.runtime.bundle import Bundle, load
 from cmrsr.runtime.choice import DeviceChoice
-from cmrsr.runtime.engine import load_step
+from cmrsr.tasks.sr.engine import load_step
 from cmrsr.tasks.sr.plan import SrOptions, SrPlan, plan_sr
 from cmrsr.tasks.sr.run import SrFrame, evaluations_per_image, realism_cost_db, run_sr, samples_share
 from tests.conftest import oblique_affine, perfusion_frames

@@ -25,13 +25,9 @@ IMAGE_TYPE: dict[Component, tuple[str, str]] = {
     "imaginary": ("OTHER", "I"),
     "map": ("OTHER", "MAP"),
 }
-# DICOM has no code for interpolation in time (CID 7203).
-METHOD: dict[str, Code] = {"sr": codes.DCM.SpatialResampling}
 # A further value of ImageType, which DICOM leaves to the implementation; its term RESAMPLED means in space.
 INTERPOLATED = "INTERPOLATED"
 NOTICE = "Research use only, not a medical device"
-# Added to the series number, so that results of several tasks on one series have numbers of their own.
-NUMBER: dict[str, int] = {"interp4d": 1, "function": 2, "mie": 3}
 MAX_DESCRIPTION = 64
 MAX_SERIES_NUMBER = 2**31 - 1
 # Far below any meaning; hides the last bits of the arithmetic.
@@ -48,8 +44,8 @@ def put_derivation(ds: Dataset, derivation: Derivation, component: Component, so
     ]
     put(ds, "ImageType", ["DERIVED", "SECONDARY", first, second, *kept])
     put(ds, "DerivationDescription", derivation.describe().encode("ascii", "replace").decode()[:1024])
-    if derivation.task in METHOD:
-        put(ds, "DerivationCodeSequence", [code_item(METHOD[derivation.task])])
+    if derivation.resampled:  # there is no code for interpolation in time (CID 7203)
+        put(ds, "DerivationCodeSequence", [code_item(codes.DCM.SpatialResampling)])
     put(ds, "ContentQualification", "RESEARCH")
     put(ds, "BurnedInAnnotation", "NO")
     put(ds, "BodyPartExamined", "HEART")

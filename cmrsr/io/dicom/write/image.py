@@ -20,7 +20,6 @@ from cmrsr.io.dicom.read.instance import DicomInstance
 from cmrsr.io.dicom.tags import text
 from cmrsr.io.dicom.uid import uid_of
 from cmrsr.io.dicom.write.derived_tags import (
-    NUMBER,
     put_between,
     put_derivation,
     put_plane,
@@ -107,7 +106,7 @@ def plan_result(
             put(shared, keyword, uid_of(keyword, root))
             notes.append(f"{keyword} was missing, a new one was made")
     series_uid = uid_of(root, "series", str(offset), suffix)
-    number_offset = offset + NUMBER.get(derivation.task, 0)
+    number_offset = offset + derivation.number
     put_series(shared, original, series_uid=series_uid, offset=number_offset, suffix=suffix)
     put_derivation(shared, derivation, component, original)
     if synthetic:

@@ -107,7 +107,7 @@ def function_graphs(model: Causal, residual: bool) -> dict[str, GraphSpec]:
             inputs={"image": image, "context": told},
             outputs={"probabilities": ("batch", N_CLASSES, "rows", "columns"), "areas": ("batch", N_CLASSES - 1)},
             example=lambda sizes, seed: (_images(sizes, seed), _told(sizes, config.context, seed)),
-            parity=square, flops=_sizes(1, 96, 96),
+            parity=square, flops=_sizes(1, 96, 96), sample={"rows": 128, "columns": 128},
         ),
         "verdict": GraphSpec(
             file="verdict.onnx", module=_Verdict(model).eval(), stride=1,

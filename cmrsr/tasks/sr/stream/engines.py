@@ -7,7 +7,7 @@ import numpy as np
 
 from cmrsr.runtime.bundle import Bundle
 from cmrsr.runtime.choice import DeviceChoice, Engine
-from cmrsr.runtime.engine import load_step
+from cmrsr.tasks.sr.engine import load_step
 from cmrsr.tasks.sr.plan import SrOptions
 
 USUAL = 96  # pixels along and across a perfusion image: what is compiled before the first has come
