@@ -26,17 +26,17 @@ def export(recipe: ExportRecipe, source: Source, out: Path) -> Manifest:
 
     EngineError: an ONNX graph, run by ONNX Runtime, leaves the tolerance of its precision against torch float32.
     """
-    first, second = source.first, source.second
+    first, second, specs = source.first, source.parts.second, source.parts.specs
     with tempfile.TemporaryDirectory(dir=_parent(out), prefix=".export-") as temporary:
         folder = Path(temporary)
         first.save(folder, SUMMARY, WEIGHTS)
         if second:
             second.save(folder, VOLUME_SUMMARY, VOLUME_WEIGHTS)
         where = places(*sorted(folder.glob("*.safetensors"))) if recipe.shared_weights else {}
-        graphs = {name: _export_graph(spec, folder, recipe, where) for name, spec in source.specs.items()}
+        graphs = {name: _export_graph(spec, folder, recipe, where) for name, spec in specs.items()}
         if recipe.shared_weights:
             gather(folder)
-        write_sample(source.specs, folder / SAMPLE)
+        write_sample(specs, folder / SAMPLE)
         manifest = Manifest(
             format=2,
             name=recipe.name,
@@ -46,8 +46,8 @@ def export(recipe: ExportRecipe, source: Source, out: Path) -> Manifest:
             normalisation=source.normalisation,
             diffusion=Diffusion(
                 schedule=source.diffusion.schedule, prediction=source.diffusion.prediction,
-                n_train=source.diffusion.n_train, residual_std=source.residual_std,
-                residual_weight=source.residual_weight,
+                n_train=source.diffusion.n_train, residual_std=first.residual_std,
+                residual_weight=source.parts.residual_weight,
             ),
             defaults=recipe.defaults,
             trained=recipe.trained,

@@ -1,7 +1,8 @@
 """The tasks that there are, and what each of their rooms has for whoever goes through them all. Imports nothing heavy.
 
-A room is named as its command, and has the files ``engine.py`` (``ENGINE``), ``verdict.py`` (``judge``) and
-``selftest.py`` (``SCANS``, ``run``).
+A room is named as its command, and has the files ``engine.py`` (``ENGINE``), ``verdict.py`` (``judge``),
+``selftest.py`` (``SCANS``, ``run``) and ``training/entry.py``, see ``registry``. With the public calls of ``cmrsr`` and
+the command line this is the one place that names all tasks: a fifth one is a folder beside it, and a word here.
 """
 
 from importlib import import_module
@@ -20,7 +21,7 @@ TASKS = ("sr", "interp4d", "function", "mie")  # in the order that they are list
 
 def kind_of(task: str) -> "EngineKind":
     """What a task expects of its engines."""
-    kind: EngineKind = _file(task, "engine").ENGINE
+    kind: EngineKind = file_of(task, "engine").ENGINE
     return kind
 
 
@@ -40,15 +41,16 @@ def load_engine(name_or_path: str, task: str | None = None) -> "Bundle":
 
 def judge_of(task: str) -> "Judge":
     """What tells of series whether the task's command takes them."""
-    judge: Judge = _file(task, "verdict").judge
+    judge: Judge = file_of(task, "verdict").judge
     return judge
 
 
 def selftest_of(task: str) -> "tuple[tuple[str, ...], TaskRun]":
     """Which scans of a virtual patient a run of the task needs, and the run."""
-    file = _file(task, "selftest")
+    file = file_of(task, "selftest")
     return file.SCANS, file.run
 
 
-def _file(task: str, name: str) -> Any:
+def file_of(task: str, name: str) -> Any:
+    """A module of a task's room, by its name in there."""
     return import_module(f"cmrsr.tasks.{task}.{name}")

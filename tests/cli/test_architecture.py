@@ -13,6 +13,7 @@ import pytest
 
 from cmrsr.phantom.one_patient import VirtualScans
 from cmrsr.tasks import rooms
+from cmrsr.training.recipe import Run
 
 PACKAGE = Path(__file__).parents[2] / "cmrsr"
 # What each room may import of the others, besides errors and itself.
@@ -118,7 +119,6 @@ NAMES = re.compile(r"\b(interp4d|mie|perfgen|tssc|cpkdm|causal-\w+)\b|[\"'`](sr|
 KNOWN = {  # files that may
     "__init__.py": "the public calls, one a task",
     "tasks/rooms.py": "the list of the tasks",
-    "tasks/registry.py": "how each is trained and exported",
 }
 
 
@@ -143,6 +143,12 @@ def test_every_room_of_a_task_has_what_all_are_asked_for() -> None:
         assert all(isinstance(getattr(VirtualScans, scan), cached_property) for scan in scans)
         assert list(inspect.signature(run).parameters) == ["engine", "patient", "choice"]
         assert list(inspect.signature(rooms.judge_of(task)).parameters) == ["candidates", "bundle", "look"]
+        entry = rooms.file_of(task, "training.entry")
+        assert all(issubclass(recipe, Run) for recipe in entry.RECIPES)
+        wanted = {"load_data": ["recipe", "data", "cache", "on_item"], "build_system": ["recipe", "data"],
+                  "parts": ["first", "reader"]}  # fmt: skip
+        for name, parameters in wanted.items():
+            assert list(inspect.signature(getattr(entry, name)).parameters) == parameters
 
 
 def test_the_map_has_no_circles() -> None:

@@ -45,7 +45,7 @@ def test_tensorrt_takes_what_ships(file: Path) -> None:
 def test_tensorrt_takes_the_published_denoisers(name: str, tmp_path: Path) -> None:
     """What else a published network has is as in the engine that ships."""
     folder = untrained(tmp_path / name, load_recipe(name, NARROW[name]))
-    spec = read_source(folder, None, half=True).specs["step"]
+    spec = read_source(folder, None, half=True).parts.specs["step"]
     model = to_onnx(spec, 20)
     assert problems(model) == []
     store(model, tmp_path / "step.onnx", half=False, where={})

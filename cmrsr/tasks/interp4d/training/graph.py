@@ -1,14 +1,12 @@
 """The two graphs of ``interp4d``: a DDIM step of all unknown frames of a clip, and the network on volumes."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cmrsr.errors import UsageError
-from cmrsr.exporting.checkpoint import Checkpoint, read
+from cmrsr.exporting.checkpoint import Checkpoint, Reader
 from cmrsr.exporting.spec import N_COEFFICIENTS, GraphSpec, Sizes, example_coefficients
 from cmrsr.tasks.interp4d.training.mamba_volume import MambaVolume
 from cmrsr.tasks.interp4d.training.recipe import VolumeRecipe
@@ -100,22 +98,16 @@ def interp4d_graphs(stage_one: Vdt, stage_two: MambaVolume) -> dict[str, GraphSp
     return {"step": clip_step(stage_one), "volume": volume(stage_two)}
 
 
-def read_second(
-    stage_one: Path,
-    folder: Path | None,
-    half: bool,
-    parse: Callable[[Any], Any],
-    build: Callable[[dict[str, Any]], Any],
-) -> Checkpoint:
+def read_second(reader: Reader) -> Checkpoint:
     """Stage 2 of interp4d, from the folder that it was trained in or from a bundle."""
+    folder = reader.volume_folder
     if folder is None:
         raise UsageError(
-            f"{stage_one} is stage 1 of interp4d, whose engine needs stage 2 as well: write an export recipe "
+            f"{reader.folder} is stage 1 of interp4d, whose engine needs stage 2 as well: write an export recipe "
             "(TOML) with checkpoint and volume_checkpoint"
         )
     in_bundle = (folder / VOLUME_SUMMARY).is_file()
-    names = (VOLUME_SUMMARY, VOLUME_WEIGHTS) if in_bundle else (SUMMARY, WEIGHTS)
-    second = read(folder, *names, half, parse, build)
+    second = reader.read(folder, *((VOLUME_SUMMARY, VOLUME_WEIGHTS) if in_bundle else (SUMMARY, WEIGHTS)))
     if not isinstance(second.recipe, VolumeRecipe):
         raise UsageError(f"volume_checkpoint {folder} is of {second.recipe.system}, expected interp4d-volume")
     # the folder of stage 1 is the trainer's own affair
