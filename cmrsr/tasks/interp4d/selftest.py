@@ -1,4 +1,4 @@
-"""A cine of a virtual patient without every second frame: are the hidden ones met better than by a blend?"""
+"""A cine of a virtual patient without every second frame: are the hidden ones nearer than a linear blend?"""
 
 import numpy as np
 from numpy.typing import NDArray

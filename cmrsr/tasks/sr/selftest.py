@@ -1,4 +1,4 @@
-"""A perfusion series of a virtual patient, taken half its k-space and given it back: is it nearer to the truth?"""
+"""A perfusion series of a virtual patient, cut in k-space and restored: is it better than the zero-filled one?"""
 
 import numpy as np
 from numpy.typing import NDArray
