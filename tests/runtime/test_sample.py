@@ -102,7 +102,7 @@ def test_inputs_are_those_that_rounding_disturbs_least(tmp_path: Path, monkeypat
             return gain * (mixed - mixed.detach().float().to(torch.bfloat16)) + x_t, x_t
 
     wild = spec(Wild())
-    calm = writer._inputs("step", wild, 5)[0]
+    calm = writer._inputs(wild, 5)[0]
     writer.write_sample({"step": wild}, tmp_path / "one.npz")
     np.testing.assert_array_equal(np.load(tmp_path / "one.npz")[key("step", "input", "x_t")], calm.numpy())
 
