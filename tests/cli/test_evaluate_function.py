@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose
 from cmrsr.cli import evaluate_function
 from cmrsr.cli.evaluate_function import EvaluateFunctionRequest, run_evaluate_function_command
 from cmrsr.errors import OutputError, UnusableError, UsageError
-from cmrsr.runtime import bundle as bundles
+from cmrsr.tasks import rooms
 from cmrsr.tasks.function.evaluation import cases as function_cases
 from cmrsr.tasks.function.evaluation.cases import Case
 from tests.tasks.function.function_runs import AFFINE, FakeEngine, heart_case
@@ -51,7 +51,7 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> None:
     def measured_by(bundle: FakeBundle, options: Any, choice: Any) -> FakeEngine:
         return FakeEngine(known, blind=("p2_sa",) if bundle.path.name.startswith("blind") else ())
 
-    monkeypatch.setattr(bundles, "load", load)
+    monkeypatch.setattr(rooms, "load_engine", load)
     monkeypatch.setattr(evaluate_function, "measured_by", measured_by)
 
 

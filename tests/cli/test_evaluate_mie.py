@@ -14,7 +14,7 @@ import pytest
 from cmrsr.cli import evaluate_mie, run
 from cmrsr.cli.evaluate_mie import EvaluateMieRequest, run_evaluate_mie_command
 from cmrsr.errors import OutputError, UnreadableError, UnusableError, UsageError
-from cmrsr.runtime import bundle as bundles
+from cmrsr.tasks import rooms
 from cmrsr.tasks.mie.evaluation import charts as mie_charts
 from cmrsr.tasks.mie.evaluation import virtual as mie_virtual
 from cmrsr.tasks.mie.evaluation.cases import Case
@@ -56,7 +56,7 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> None:
     def virtual(who: VirtualPatients, subject: int, cache: Path | None) -> Case:
         return patient(2 if who.groups == ("infarct",) else subject)
 
-    monkeypatch.setattr(bundles, "load", load)
+    monkeypatch.setattr(rooms, "load_engine", load)
     monkeypatch.setattr(evaluate_mie, "enhancers", enhancers)
     monkeypatch.setattr(mie_virtual, "virtual_case", virtual)
     monkeypatch.setattr(mie_charts, "pictures", lambda results, names: [])  # slow, and tested elsewhere

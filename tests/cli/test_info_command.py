@@ -27,7 +27,7 @@ def engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CMRSR_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("cmrsr.runtime.gpu.cuda._look", lambda: ([], "no NVIDIA driver"))
     monkeypatch.setattr(selftest, "cuda_provider", lambda: False)
-    monkeypatch.setattr(selftest, "VirtualScans", lambda: SimpleNamespace(make=lambda task: None))
+    monkeypatch.setattr(selftest, "VirtualScans", lambda: SimpleNamespace(make=lambda *scans: None))
     monkeypatch.setattr(selftest, "run_task", lambda *_: Outcome(True, "makes sense", {"gain": 1.0}, (np.ones(2),)))
     return write_sampled_engine(tmp_path / "engines" / "tiny")
 
