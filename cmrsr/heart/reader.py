@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from cmrsr.errors import UnusableError
 from cmrsr.heart.masks import clean_labels
-from cmrsr.heart.window import ENCODED, READING_MM, WINDOW, ReadingWindow, encoded
+from cmrsr.heart.window import ENCODED, READING_MM, WINDOW, ReadingWindow, encoded, with_neighbours
 from cmrsr.io.survey import SCALE_QUANTILE
 from cmrsr.physics.volumes import LV, MYOCARDIUM
 from cmrsr.runtime.bundle import Bundle
@@ -31,7 +31,7 @@ class HeartReader:
         self.batch = -(-n_slices // -(-n_slices // batch_size))  # evenly filled
         self.encoder = self._load("encoder", lr=(self.batch, 1, ENCODED, ENCODED))
         self.decoder = self._load(
-            "decoder", image=(self.batch, 1, WINDOW, WINDOW), context=(self.batch, self.n_told)
+            "decoder", image=(self.batch, self.n_shown, WINDOW, WINDOW), context=(self.batch, self.n_told)
         )  # fmt: skip
         self._graphs: dict[int, Engine] = {}
 
@@ -39,6 +39,11 @@ class HeartReader:
     def n_told(self) -> int:
         """Numbers that every frame is told of its beat."""
         return int(self.bundle.manifest.graphs["decoder"].inputs[1].shape[1])
+
+    @property
+    def n_shown(self) -> int:
+        """Slices that the decoder sees of a frame: the one it reads, and neighbours."""
+        return int(self.bundle.manifest.named("decoder").inputs[0].shape[1])
 
     @property
     def n_features(self) -> int:
@@ -65,8 +70,16 @@ class HeartReader:
 
     def labels(self, images: Array, told: Array) -> NDArray[np.uint8]:
         """Cleaned labels of the windows (z, WINDOW, WINDOW) of one time step."""
-        probabilities, _ = self.in_batches(self.decoder, images[:, None], np.repeat(told[None], len(images), 0))
+        probabilities, _ = self.decoded(images, told)
         return clean_labels(probabilities.argmax(1).astype(np.uint8), READING_MM**2)
+
+    def decoded(self, images: Array, told: Array) -> tuple[Array, Array]:
+        """Probabilities (z, classes, WINDOW, WINDOW), areas (z, 3) in pixels of the windows (z, WINDOW, WINDOW) of one
+        time step that is told ``told`` (c,) of its beat.
+        """
+        shown = with_neighbours(images, (self.n_shown - 1) // 2)
+        probabilities, areas = self.in_batches(self.decoder, shown, np.repeat(told[None], len(images), 0))
+        return probabilities, areas
 
     def read(self, beat: Array) -> NDArray[np.uint8]:
         """Cleaned labels of windows (t, z, WINDOW, WINDOW) of any brightness."""

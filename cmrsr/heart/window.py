@@ -76,3 +76,12 @@ def encoded(windows: Array) -> Array:
     """The middle of windows (n, WINDOW, WINDOW) that the encoder sees."""
     edge = (WINDOW - ENCODED) // 2
     return windows[..., edge : edge + ENCODED, edge : edge + ENCODED]
+
+
+def with_neighbours(images: Array, n: int) -> Array:
+    """Slices (z, y, x) each with the n before and after it, (z, 1 + 2 n, y, x): itself first, then before, after, the
+    nearest first; at the ends of the stack the last slice stands in for the missing one.
+    """
+    at = np.arange(len(images))
+    steps = [0, *(side * k for k in range(1, n + 1) for side in (-1, 1))]
+    return np.stack([images[np.clip(at + step, 0, len(images) - 1)] for step in steps], 1)

@@ -105,7 +105,7 @@ class FunctionRun:
             told = np.repeat(context[t : t + 1], len(lr), 0)
             output, std = self._restored(t, lr, told, said) if plan.super_resolved else (lr, None)
             shown = self._cut(output)
-            probabilities, areas = engines.in_batches(engines.decoder, shown[:, None], told)
+            probabilities, areas = engines.decoded(shown, context[t])
             said(len(lr))
             labels = clean_labels(self.window.labels(probabilities, plan.matrix), pixel_mm[0] * pixel_mm[1])
             measurer.add(t, labels, areas.astype(np.float64) * READING_MM**2, _certainty(probabilities))

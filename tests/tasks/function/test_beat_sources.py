@@ -48,8 +48,13 @@ def test_a_folder_is_split_by_patient(tmp_path: Path) -> None:
 def test_a_labelled_folder_beside_virtual_patients(tmp_path: Path) -> None:
     folder = save_acdc_patients(tmp_path / "acdc", 4)
     also = ("data.n_patients=3", "data.n_validation=1", f"data.also={folder}")
-    half = beats(tmp_path, *also)
-    assert (len(half.training), len(half.validation), len(half.also)) == (2, 1, 2)
+    half = beats(tmp_path, *also, "data.also_folds=2")
+    assert (len(half.training), len(half.validation), len(half.also), len(half.also_validation)) == (2, 1, 2, 2)
     left_out = half.description.partition("without ")[2].split(", ")
     assert len(left_out) == 2  # named, so that a card can say who was never seen
     assert len(beats(tmp_path, *also, "data.also_folds=1").also) == 4
+    named = beats(tmp_path, *also, f"data.also_held_out={left_out[:1]}")
+    assert (len(named.also), len(named.also_validation)) == (3, 1)
+    assert f"without {left_out[0]}" in named.description
+    with pytest.raises(UnusableError, match="no labelled series of patient999, named in also_held_out"):
+        beats(tmp_path, *also, "data.also_held_out=['patient999']")

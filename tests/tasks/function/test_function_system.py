@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,9 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 
 from cmrsr.errors import UsageError
+from cmrsr.heart.window import with_neighbours as inference_neighbours
 from cmrsr.tasks.function.training.batches import MARGIN, BeatConfig, draw_beats, ejection_fraction
-from cmrsr.tasks.function.training.causal import Causal
+from cmrsr.tasks.function.training.causal import Causal, with_neighbours
 from cmrsr.tasks.function.training.data import Beat, Beats
 from cmrsr.tasks.function.training.recipe import FunctionRecipe
 from cmrsr.tasks.function.training.system import FunctionSystem, cross_entropy, soft_dice
@@ -163,14 +165,30 @@ def test_stages_add_up_and_crops_fit() -> None:
         FunctionSystem(recipe("data.crop=40"), BEATS)
 
 
-def test_labels_stay_on_the_image_under_every_warp() -> None:
-    """Each tissue keeps its own grey: the median inside a label is that of its tissue, however it is warped."""
-    config = BeatConfig(**{**_fields(CONFIG), "full": 0.0, "augment": True})
-    for seed in range(6):
-        batch = draw_beats([beat(seed)], config, 1, np.random.default_rng(seed))
-        greys = [float(batch.hr[batch.labels == c].median()) for c in (0, 2, 1, 3)]
-        assert greys == sorted(greys), (seed, greys)
-        assert batch.hr.shape == batch.labels.shape == (1, 2, 2, 32, 32)
+def test_slices_are_neighbours() -> None:
+    """Slice z of the stack is 1 + z times as bright as the first: the drawn ones follow each other."""
+    labels = np.zeros((4, 7, 72, 72), np.uint8)
+    labels[..., 30:40, 30:40] = 1
+    images = np.ones(labels.shape, np.float32) * (1 + np.arange(7))[:, None, None]
+    config = BeatConfig(**{**_fields(CONFIG), "augment": False, "full": 0.0})
+    drawn = set()
+    for seed in range(20):
+        batch = draw_beats([Beat(images=images, labels=labels)], config, 1, np.random.default_rng(seed))
+        first, second = batch.hr.amax((0, 1, 3, 4)).tolist()
+        z = first / (second - first)
+        assert abs(z - round(z)) < 1e-3
+        drawn.add(round(z))
+    assert len(drawn) > 3
+
+
+def test_the_rv_is_unknown_where_a_beat_says_so() -> None:
+    unsure = np.zeros((4, 3), bool)
+    unsure[:, 2] = True
+    config = BeatConfig(**{**_fields(CONFIG), "n_slices": 3, "augment": False})
+    batch = draw_beats([replace(beat(), unsure_rv=unsure)], config, 1, np.random.default_rng(0))
+    assert batch.known.shape == (1, 2, 3, 3)
+    assert batch.known[0, :, :, 0].tolist() == [[True, True, False]] * 2
+    assert bool(batch.known[..., 1:].all())
 
 
 def test_a_plain_crop_is_the_image_itself() -> None:
@@ -206,6 +224,35 @@ def test_what_was_not_labelled_is_not_held_against_the_network() -> None:
     assert cross_entropy(logits, labels, only_lv) < 1e-3
     assert cross_entropy(logits, labels, all_known) > 1
     assert soft_dice(logits, labels, only_lv) > soft_dice(logits, labels, all_known)
+
+
+def test_neighbours_stand_beside_the_slice_that_is_read() -> None:
+    stack = torch.arange(4.0).view(1, 1, 4, 1, 1)
+    assert with_neighbours(stack, 1)[..., 0, 0].tolist() == [[0, 0, 1], [1, 0, 2], [2, 1, 3], [3, 2, 3]]
+    both = with_neighbours(stack, 2)[..., 0, 0]
+    assert both.tolist() == [[0, 0, 1, 0, 2], [1, 0, 2, 0, 3], [2, 1, 3, 0, 3], [3, 2, 3, 1, 3]]
+    windows = np.arange(4, dtype=np.float32)[:, None, None]  # the inference side orders them alike
+    assert_allclose(inference_neighbours(windows, 2)[..., 0, 0], both.numpy())
+
+
+def test_neighbours_begin_without_a_say(tmp_path: Path) -> None:
+    """From weights that read single slices, a decoder that is shown neighbours begins with the same masks."""
+    train(recipe("optimiser.steps=1"), BEATS, tmp_path / "single")
+    system = FunctionSystem(recipe(f"start={tmp_path / 'single'}", "model.neighbours=1"), BEATS)
+    model = system.build("cpu")
+    assert isinstance(model, Causal)
+    system.begin(model, str(tmp_path / "single"))
+    single = FunctionSystem(recipe(f"start={tmp_path / 'single'}"), BEATS)
+    before = single.build("cpu")
+    assert isinstance(before, Causal)
+    single.begin(before, str(tmp_path / "single"))
+    stack = torch.rand(1, 1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    told = torch.zeros(3, model.config.context)
+    with torch.no_grad():
+        wide = model.decoder(with_neighbours(stack, 1), told)
+        assert_close(wide, before.decoder(with_neighbours(stack, 0), told))
+        model.decoder.stem.weight[:, 4:] = 0.1  # and can get one
+        assert not torch.equal(model.decoder(with_neighbours(stack, 1), told).logits, wide.logits)
 
 
 def test_ssim_of_equal_images_is_one_and_has_a_gradient() -> None:

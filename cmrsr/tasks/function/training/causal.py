@@ -31,7 +31,8 @@ CONTRACTION_GAIN = 10.0  # brings differences of the ejection fraction (0..1) to
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CausalConfig:
     """features: of a time step (a node of the graph); messages: width of W_c; reader: channels of the joint decoder at
-    1/2, 1/4, 1/8, 1/16; counted: pixels in the middle of a window whose areas are regressed. widths, blocks, embedding:
+    1/2, 1/4, 1/8, 1/16; counted: pixels in the middle of a window whose areas are regressed. neighbours: slices on
+    either side that the joint decoder sees beside the one it reads. widths, blocks, embedding:
     of the denoiser, see ``PerfGenConfig``; or base, multipliers, see ``SR3Config``. causal: False leaves the encoder
     out (an ablation): the context is then the position in the beat.
     """
@@ -44,6 +45,7 @@ class CausalConfig:
     reader: tuple[int, int, int, int] = (48, 96, 160, 192)
     causal: bool = True
     counted: int = 96
+    neighbours: int = 0
     base: int | None = None
     multipliers: tuple[int, ...] = (1, 2, 4, 8)
 
@@ -185,7 +187,7 @@ class JointDecoder(nn.Module):
         told[-2 * N_HARMONICS :] = 0
         self.register_buffer("told", told, persistent=False)
         self.context = nn.Linear(config.context, e)
-        self.stem = nn.Conv2d(4, c1, 3, padding=1)
+        self.stem = nn.Conv2d(4 * (1 + 2 * config.neighbours), c1, 3, padding=1)
         self.down = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1) for a, b in ((c1, c2), (c2, c3), (c3, c4)))
         self.descend = nn.ModuleList(ResidualBlock(c, e) for c in (c1, c2, c3, c4))
         self.middle = ResidualBlock(c4, e)
@@ -199,7 +201,7 @@ class JointDecoder(nn.Module):
         self.abnormal = nn.Linear(config.messages + 1, 1)
 
     def forward(self, image: Tensor, context: Tensor) -> Reading:
-        """image (n, 1, y, x) in units of the series' scale, context (n, c).
+        """image (n, 1 + 2 neighbours, y, x) in units of the series' scale, the slice itself first; context (n, c).
 
         The position in the beat is not read: what is measured must not depend on where a series begins.
         """
@@ -216,7 +218,7 @@ class JointDecoder(nn.Module):
         # a little in each of the others adds up. A mask made of distances would need Abs of a computed constant, which
         # OpenVINO 2026.4 folds to the constant itself
         n_y, n_x = h.shape[2:]
-        top, left = (torch.sym_max(0, (n - self.counted + 1) // 2) for n in (n_y, n_x))  # type: ignore[no-untyped-call]
+        top, left = (uncounted(n, self.counted) for n in (n_y, n_x))
         inner = self.density(h)[:, :, top : n_y - top, left : n_x - left]
         areas = BLOCK**2 * torch.sigmoid(inner).sum((2, 3))
         for up, merge, block, skip in zip(self.up, self.merge, self.ascend, reversed(skips), strict=True):
@@ -226,6 +228,23 @@ class JointDecoder(nn.Module):
     def abnormality(self, whole: Tensor, ef: Tensor) -> Tensor:
         """Logit (batch,) of abnormal function, of G (batch, m) and the regressed ejection fraction (batch,), 0..1."""
         return abnormality(self.abnormal, whole, ef)
+
+
+def uncounted(n: int, counted: int) -> int:
+    """Cells at either end of n that are not counted."""
+    out: int = torch.sym_max(0, (n - counted + 1) // 2)  # type: ignore[no-untyped-call]
+    return out
+
+
+def with_neighbours(stack: Tensor, n: int) -> Tensor:
+    """Images (batch, t, z, y, x) as frames (batch t z, 1 + 2 n, y, x): each slice, then those before and after it, the
+    nearest first; at the ends of the stack the last slice stands in for the missing one.
+    """
+    shown = [stack]
+    for k in range(1, n + 1):
+        shown += [torch.cat([stack[:, :, :1].expand(-1, -1, k, -1, -1), stack[:, :, :-k]], 2)[:, :, : stack.shape[2]]]
+        shown += [torch.cat([stack[:, :, k:], stack[:, :, -1:].expand(-1, -1, k, -1, -1)], 2)[:, :, -stack.shape[2] :]]
+    return torch.stack(shown, 3).flatten(0, 2).contiguous(memory_format=torch.channels_last)
 
 
 def abnormality(layer: nn.Module, whole: Tensor, ef: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ class _Step(nn.Module):
 
 
 class _Decoder(nn.Module):
-    """(image (batch, 1, y, x), context (batch, c)) -> (probabilities (batch, 4, y, x), areas (batch, 3) in pixels)."""
+    """(image (batch, slices, y, x), context (batch, c)) -> (probabilities (batch, 4, y, x), areas (batch, 3), px)."""
 
     def __init__(self, model: Causal) -> None:
         super().__init__()
@@ -72,6 +72,7 @@ def function_graphs(model: Causal, residual: bool) -> dict[str, GraphSpec]:
     """All graphs of a ``function`` bundle by name."""
     config = model.config
     image, told = ("batch", 1, "rows", "columns"), ("batch", config.context)
+    n_slices = 1 + 2 * config.neighbours
     square = tuple(_sizes(*shape) for shape in ((1, 64, 96), (3, 128, 128), (2, 96, 48)))
     beats: tuple[Sizes, ...] = tuple({"frames": n} for n in (2, 25, 7))
     return {
@@ -104,9 +105,9 @@ def function_graphs(model: Causal, residual: bool) -> dict[str, GraphSpec]:
         ),
         "decoder": GraphSpec(
             file="decoder.onnx", module=_Decoder(model).eval(), stride=config.stride,
-            inputs={"image": image, "context": told},
+            inputs={"image": ("batch", n_slices, "rows", "columns"), "context": told},
             outputs={"probabilities": ("batch", N_CLASSES, "rows", "columns"), "areas": ("batch", N_CLASSES - 1)},
-            example=lambda sizes, seed: (_images(sizes, seed), _told(sizes, config.context, seed)),
+            example=lambda sizes, seed: (_images(sizes, seed, n_slices), _told(sizes, config.context, seed)),
             parity=square, flops=_sizes(1, 96, 96), sample={"rows": 128, "columns": 128},
         ),
         "verdict": GraphSpec(
@@ -124,8 +125,8 @@ def _sizes(batch: int, rows: int, columns: int) -> Sizes:
     return {"batch": batch, "rows": rows, "columns": columns}
 
 
-def _images(sizes: Sizes, seed: int, *, noise: bool = False) -> Tensor:
-    shape = (sizes["batch"], 1, sizes["rows"], sizes["columns"])
+def _images(sizes: Sizes, seed: int, channels: int = 1, *, noise: bool = False) -> Tensor:
+    shape = (sizes["batch"], channels, sizes["rows"], sizes["columns"])
     return (torch.randn if noise else torch.rand)(shape, generator=torch.Generator().manual_seed(seed))
 
 

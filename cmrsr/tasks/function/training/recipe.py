@@ -20,6 +20,7 @@ class CausalModel(Strict):
     reader: tuple[int, int, int, int] = (48, 96, 160, 192)
     causal: bool = True
     counted: int = Field(default=96, multiple_of=16, gt=0)
+    neighbours: int = Field(default=0, ge=0, description="slices on either side that the joint decoder sees beside one")
 
 
 class CausalPaperModel(Strict):
@@ -49,7 +50,11 @@ class BeatData(Split):
     full: float = Field(default=0.25, ge=0, lt=1)
     also: Path | None = Field(default=None, description="a folder of labelled series to train on beside the source")
     also_share: float = Field(default=0.5, gt=0, lt=1, description="of the patients of a batch")
-    also_folds: int = Field(default=2, ge=1, description="of the patients of that folder; fold 0 is left out")
+    also_folds: int = Field(default=5, ge=1, description="of the patients of that folder; one fold is validated on")
+    also_held_out: tuple[str, ...] = Field(default=(), description="patients to validate on instead of a fold")
+    cavity: float | None = Field(
+        default=0.2, gt=0, lt=1, description="the LV cavity of that folder's labels ends there between wall and blood"
+    )
 
     @field_serializer("also", when_used="json")
     def _also_by_name(self, also: Path | None) -> str | None:

@@ -11,7 +11,14 @@ from torch import Tensor, nn
 from cmrsr.diffusion.ddim import ddim
 from cmrsr.errors import UsageError
 from cmrsr.tasks.function.training.batches import BeatBatch, BeatConfig, draw_beats
-from cmrsr.tasks.function.training.causal import BLOCK, Causal, Graph, causal_consistency
+from cmrsr.tasks.function.training.causal import (
+    BLOCK,
+    Causal,
+    Graph,
+    causal_consistency,
+    uncounted,
+    with_neighbours,
+)
 from cmrsr.tasks.function.training.data import Beats
 from cmrsr.tasks.function.training.network import build_network
 from cmrsr.tasks.function.training.recipe import FunctionRecipe
@@ -20,6 +27,7 @@ from cmrsr.training.objective import draw_times, error_and_clean, noised
 from cmrsr.training.start import load, start_residual_std, start_weights
 
 VALIDATION_BEATS = 12
+ALSO_VALIDATION_BEATS = 24  # of the real patients beside virtual ones
 CELL_WEIGHT = 5.0  # brings the cross-entropy of the encoder's cells to the size of errors of areas
 AREA_UNIT = 300.0  # pixels: brings errors of areas to the size of the other losses
 SMALLEST_EDV = 150.0  # pixels of LV cavity in the drawn slices: below, their ejection fraction says nothing
@@ -65,7 +73,11 @@ class FunctionSystem:
         plain = BeatConfig(
             crop=data.crop, n_phases=data.n_phases, n_slices=data.n_slices, fraction=(0.5, 0.5), full=0.0, augment=False
         )  # fmt: skip
-        self.validation = draw_beats(beats.validation, plain, VALIDATION_BEATS, np.random.default_rng((recipe.seed, 9)))
+        self.validation = [
+            draw_beats(some, plain, n, np.random.default_rng((recipe.seed, 9)))
+            for some, n in ((beats.validation, VALIDATION_BEATS), (beats.also_validation, ALSO_VALIDATION_BEATS))
+            if some
+        ]
         self.residual_std = self._residual_std(plain)
         self.perceptual = Perceptual(recipe.loss.perceptual_network) if recipe.loss.perceptual_network else None
 
@@ -87,6 +99,9 @@ class FunctionSystem:
         assert isinstance(model, Causal)
         weights = start_weights(start)
         whole = any(name.startswith("decoder.stem") for name in weights)
+        if whole and (missing := 4 * (1 + 2 * model.config.neighbours) - weights["decoder.stem.weight"].shape[1]) > 0:
+            # the start reads single slices: the neighbours begin without a say
+            weights["decoder.stem.weight"] = F.pad(weights["decoder.stem.weight"], (0, 0, 0, 0, 0, missing))
         load(model if whole else model.denoiser.unet, start, weights)
         return whole
 
@@ -168,11 +183,14 @@ class FunctionSystem:
         return gain + SCORE_PER_DICE * dice
 
     def validate(self, model: Causal, device: str) -> tuple[float, float]:
-        """(PSNR gain over zero-filling in dB, mean Dice) on the validation beats."""
-        batch = self.validation
+        """(PSNR gain over zero-filling in dB, mean Dice) on the validation beats, virtual and real ones alike."""
+        gain, dice = np.mean([self._validated(model, batch, device) for batch in self.validation], 0)
+        return float(gain), float(dice)
+
+    def _validated(self, model: Causal, batch: BeatBatch, device: str) -> tuple[float, float]:
         generator = torch.Generator().manual_seed(0)
         bf16 = torch.autocast(device.split(":")[0], torch.bfloat16, enabled=self.recipe.optimiser.bf16)
-        gains, dices = [], []
+        gains, logits = [], []
         with torch.inference_mode(), bf16:
             for i in range(len(batch.lr)):
                 lr, hr = batch.lr[i : i + 1].to(device), batch.hr[i : i + 1].to(device)
@@ -182,9 +200,10 @@ class FunctionSystem:
                     restored = self.restore(model, lr, graph.context, generator)
                 before, after = ((x - hr).square().mean().cpu() for x in (lr, restored))
                 gains.append(float(10 * (before / after).log10()))
-                logits = model.decoder(frames(restored), context(graph, lr.shape[2])).logits.float()
-                dices.append(float(soft_dice(logits, batch.labels[i : i + 1].to(device).flatten(0, 2), None)))
-        return float(np.mean(gains)), float(np.mean(dices))
+                shown = with_neighbours(restored, model.config.neighbours)
+                logits.append(model.decoder(shown, context(graph, lr.shape[2])).logits.float().cpu())
+        dice = soft_dice(torch.cat(logits), batch.labels.flatten(0, 2), batch.known.flatten(0, 2))
+        return float(np.mean(gains)), float(dice)
 
     def _denoise(
         self, model: Causal, lr: Tensor, hr: Tensor, told: Tensor, t: Tensor, generator: torch.Generator
@@ -227,7 +246,7 @@ class FunctionSystem:
         """
         one_hot = torch.stack([(labels.flatten(0, 2) == c).float() for c in (1, 2, 3)], 1)
         true = F.avg_pool2d(one_hot, BLOCK)
-        each = known[:, None, None].expand(*labels.shape[:3], 3).flatten(0, 2)
+        each = known.flatten(0, 2)
         with torch.autocast(labels.device.type, enabled=False):
             wrong = F.binary_cross_entropy(cells.float().clamp(1e-6, 1 - 1e-6), true, reduction="none").mean((2, 3))
         where = CELL_WEIGHT * (wrong * each).sum() / each.sum().clamp_min(1)
@@ -242,12 +261,13 @@ class FunctionSystem:
         """(segmentation, function): cross-entropy and Dice; areas, ejection fraction and abnormality of the beats."""
         n, n_t, n_z = restored.shape[:3]
         known = batch.known.to(device)
-        reading = model.decoder(frames(restored), context(graph, n_z))
+        reading = model.decoder(with_neighbours(restored, model.config.neighbours), context(graph, n_z))
         logits, areas = reading.logits.float(), reading.areas.float()
         flat = labels.flatten(0, 2)
-        each = known[:, None, None].expand(n, n_t, n_z, 3).flatten(0, 2)
+        each = known.flatten(0, 2)
         segmentation = cross_entropy(logits, flat, each) + 1 - soft_dice(logits, flat, each)
-        true = torch.stack([(flat == c).sum((1, 2)) for c in (1, 2, 3)], 1).float()
+        counted = flat[:, self._counted(model, flat.shape[1]), self._counted(model, flat.shape[2])]
+        true = torch.stack([(counted == c).sum((1, 2)) for c in (1, 2, 3)], 1).float()
         error = (areas - true).abs() / AREA_UNIT
         function = (error * each).sum() / each.sum().clamp_min(1)
         lv_true = true[:, 2].view(n, n_t, n_z).sum(2)
@@ -259,6 +279,12 @@ class FunctionSystem:
         function = function + ((ef - (1 - esv / edv.clamp_min(1.0))).abs() * counts).mean()
         logit = model.decoder.abnormality(graph.whole.float(), ef)
         return segmentation, function + F.binary_cross_entropy_with_logits(logit, batch.abnormal.to(device))
+
+    @staticmethod
+    def _counted(model: Causal, n: int) -> slice:
+        """Of n pixels along an axis, those whose areas are regressed."""
+        edge = BLOCK * uncounted(n // BLOCK, model.decoder.counted)
+        return slice(edge, n - edge)
 
 
 def frames(x: Tensor) -> Tensor:
