@@ -14,7 +14,7 @@ SMOOTHED_FROM = 12  # frames of a beat: with fewer, the median of three would cu
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ventricle:
-    """One ventricle's function. ``ef_percent`` is NaN where the end-diastolic volume is 0."""
+    """One ventricle's function. ``ef_percent`` is NaN where the end-diastolic volume is 0 or nothing is ejected."""
 
     edv_ml: float
     esv_ml: float
@@ -47,8 +47,13 @@ def find_phases(lv_ml: Array) -> tuple[int, int]:
 
 
 def ventricle(volume_ml: Array, ed: int, es: int) -> Ventricle:
-    """Stroke volume and ejection fraction of a volume curve (t,) in mL between two of its frames."""
+    """Stroke volume and ejection fraction of a volume curve (t,) in mL between two of its frames.
+
+    A ventricle that is no smaller at ``es`` has neither: NaN.
+    """
     edv, esv = float(volume_ml[ed]), float(volume_ml[es])
+    if ed != es and esv >= edv:
+        return Ventricle(edv_ml=edv, esv_ml=esv, sv_ml=float("nan"), ef_percent=float("nan"))
     ef = 100 * (edv - esv) / edv if edv > 0 else float("nan")
     return Ventricle(edv_ml=edv, esv_ml=esv, sv_ml=edv - esv, ef_percent=ef)
 

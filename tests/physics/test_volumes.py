@@ -70,6 +70,10 @@ def test_ventricle_is_what_it_says() -> None:
     assert (one.edv_ml, one.esv_ml, one.sv_ml) == (120, 48, 72)
     assert one.ef_percent == pytest.approx(60)
     assert np.isnan(ventricle(np.zeros(3), 0, 0).ef_percent)
+    filled = ventricle(np.array([90.0, 120.0]), 0, 1)
+    assert np.isnan([filled.sv_ml, filled.ef_percent]).all()
+    assert (filled.edv_ml, filled.esv_ml) == (90.0, 120.0)
+    assert ventricle(np.array([90.0]), 0, 0).ef_percent == 0.0  # a single phase
 
 
 @pytest.mark.parametrize(

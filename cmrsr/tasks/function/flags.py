@@ -180,13 +180,15 @@ def _plausible(of: Evidence) -> Found:
         odd.append(f"an LV mass of {of.mass_ed_g:.0f} g")
     if of.rv.edv_ml <= 0:
         odd.append("no right ventricle at ED")
+    elif of.ed != of.es and not of.rv.sv_ml > 0:
+        odd.append(f"a right ventricle that ejects nothing ({of.rv.edv_ml:.0f} mL at ED, {of.rv.esv_ml:.0f} at ES)")
     if odd:
         yield "implausible", f"Hardly possible in an adult: {', '.join(odd)}."
 
 
 def _strokes(of: Evidence) -> Found:
     lv, rv = of.lv.sv_ml, of.rv.sv_ml
-    if of.rv.edv_ml > 0 and abs(lv - rv) > STROKE_DIFFERS * max(lv, rv):
+    if of.rv.edv_ml > 0 and np.isfinite([lv, rv]).all() and abs(lv - rv) > STROKE_DIFFERS * max(lv, rv):
         yield (
             "stroke_volumes_differ",
             f"Stroke volumes differ: LV {lv:.0f}, RV {rv:.0f} mL (regurgitation, a shunt, or poor masks).",
@@ -194,7 +196,7 @@ def _strokes(of: Evidence) -> Found:
 
 
 def _phases(of: Evidence) -> Found:
-    if of.lv.sv_ml < PHASES_DIFFER * of.lv.edv_ml:
+    if not of.lv.sv_ml >= PHASES_DIFFER * of.lv.edv_ml:
         yield (
             "phases_close",
             f"ED and ES volumes are almost the same ({of.lv.edv_ml:.0f} and {of.lv.esv_ml:.0f} mL): "

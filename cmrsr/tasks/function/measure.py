@@ -22,7 +22,7 @@ from cmrsr.physics.volumes import (
     volumes_ml,
 )
 from cmrsr.physics.wall import SEGMENT_NAMES, SegmentWall, wall_by_segment
-from cmrsr.tasks.function.flags import Evidence, find_flags
+from cmrsr.tasks.function.flags import LEAST_MASS_G, Evidence, find_flags
 
 __all__ = ["CSV_COLUMNS", "Flag", "Measured", "Measurer", "as_record", "csv_row", "values_of"]
 
@@ -51,7 +51,7 @@ class Measured:
     lv: Ventricle
     rv: Ventricle
     regressed: Ventricle  # the LV by direct regression, at the same frames
-    mass_g: float  # of the myocardium at ED
+    mass_g: float  # of the myocardium at ED; NaN where it is too small to be a heart's
     heart_rate_bpm: float | None
     cardiac_output_l_min: float | None
     abnormal_probability: float  # of an EF below 50 %
@@ -135,7 +135,7 @@ class Measurer:
             areas_mm2=self._areas, regressed_mm2=self._regressed, gap_mm=self._gap_mm, lv_ml=volumes[:, _LV],
             rv_ml=volumes[:, _RV], myocardium_ml=volumes[:, _WALL],
             regressed_lv_ml=volumes_ml(self._regressed, self._gap_mm)[:, _LV], ed=ed, es=es, lv=lv, rv=rv,
-            regressed=regressed, mass_g=mass_ed, heart_rate_bpm=rate,
+            regressed=regressed, mass_g=mass_ed if mass_ed >= LEAST_MASS_G else float("nan"), heart_rate_bpm=rate,
             cardiac_output_l_min=None if rate is None else lv.sv_ml * rate / 1000,
             abnormal_probability=abnormal_probability, base_first=base_first, wall=wall,
             flags=(*find_flags(evidence), *extra_flags),

@@ -157,6 +157,17 @@ def test_what_no_heart_has(sound: Evidence) -> None:
     assert "right ventricle" in flag.message
 
 
+def test_a_right_ventricle_that_ejects_nothing(sound: Evidence) -> None:
+    """It was once given an EF of -55 % without a word: it has none, and that is said."""
+    areas = sound.areas_mm2.copy()
+    areas[..., 0] = areas[sound.ed, :, 0] + areas[sound.es, :, 0] - areas[..., 0]  # full when the LV is empty
+    wrong = of_areas(areas)
+    assert np.isnan([wrong.rv.ef_percent, wrong.rv.sv_ml]).all()
+    (flag,) = find_flags(wrong)
+    assert flag.code == "implausible"
+    assert "ejects nothing" in flag.message
+
+
 def test_doubts_about_single_numbers(sound: Evidence) -> None:
     assert codes(sound) == []
     assert codes(replace(sound, certainty=np.full_like(sound.certainty, 0.6))) == ["low_certainty"]
