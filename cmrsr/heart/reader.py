@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from cmrsr.errors import UnusableError
 from cmrsr.heart.masks import clean_labels
-from cmrsr.heart.window import ENCODED, READING_MM, WINDOW, ReadingWindow, encoded, with_neighbours
+from cmrsr.heart.window import ENCODED, READING_MM, WINDOW, ReadingWindow, encoded, in_turn, with_neighbours
 from cmrsr.io.survey import SCALE_QUANTILE
 from cmrsr.physics.volumes import LV, MYOCARDIUM
 from cmrsr.runtime.bundle import Bundle
@@ -73,13 +73,13 @@ class HeartReader:
         probabilities, _ = self.decoded(images, told)
         return clean_labels(probabilities.argmax(1).astype(np.uint8), READING_MM**2)
 
-    def decoded(self, images: Array, told: Array) -> tuple[Array, Array]:
+    def decoded(self, images: Array, told: Array, turned: int = 0) -> tuple[Array, Array]:
         """Probabilities (z, classes, WINDOW, WINDOW), areas (z, 3) in pixels of the windows (z, WINDOW, WINDOW) of one
-        time step that is told ``told`` (c,) of its beat.
+        time step that is told ``told`` (c,) of its beat. ``turned``: read in another orientation, see ``in_turn``.
         """
-        shown = with_neighbours(images, (self.n_shown - 1) // 2)
+        shown = with_neighbours(in_turn(images, turned), (self.n_shown - 1) // 2)
         probabilities, areas = self.in_batches(self.decoder, shown, np.repeat(told[None], len(images), 0))
-        return probabilities, areas
+        return in_turn(probabilities, turned, back=True), areas
 
     def read(self, beat: Array) -> NDArray[np.uint8]:
         """Cleaned labels of windows (t, z, WINDOW, WINDOW) of any brightness."""

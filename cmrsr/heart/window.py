@@ -11,6 +11,7 @@ Array = NDArray[np.float32]
 READING_MM = 1.5  # of the virtual patients that the engine was trained on
 WINDOW = 128  # pixels: 192 mm hold a dilated heart with its right ventricle
 ENCODED = 96  # pixels in the middle of the window that the encoder sees, as in training
+ORIENTATIONS = 4  # in which a window can be read, see ``in_turn``
 SMOOTHING = 0.45  # sd, in coarse pixels, of what is smoothed away before sampling more coarsely
 
 
@@ -85,3 +86,14 @@ def with_neighbours(images: Array, n: int) -> Array:
     at = np.arange(len(images))
     steps = [0, *(side * k for k in range(1, n + 1) for side in (-1, 1))]
     return np.stack([images[np.clip(at + step, 0, len(images) - 1)] for step in steps], 1)
+
+
+def in_turn(images: Array, k: int, *, back: bool = False) -> Array:
+    """Windows (..., y, x) in the k-th of ``ORIENTATIONS`` orientations, or back from it: k quarter turns, mirrored
+    where k is odd. The network was trained in all of them and has no reason to read one differently from another.
+    """
+    mirrored = k % 2 == 1
+    if not back:
+        turned = np.rot90(images, k, (-2, -1))
+        return np.ascontiguousarray(turned[..., ::-1] if mirrored else turned)
+    return np.ascontiguousarray(np.rot90(images[..., ::-1] if mirrored else images, -k, (-2, -1)))

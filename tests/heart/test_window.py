@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from cmrsr.heart.window import ENCODED, READING_MM, WINDOW, ReadingWindow, encoded
+from cmrsr.heart.window import ENCODED, ORIENTATIONS, READING_MM, WINDOW, ReadingWindow, encoded, in_turn
 
 MIDDLE = (WINDOW - 1) / 2
 PIXELS = [(1.5, 1.5), (0.8, 0.8), (2.2, 2.2), (1.0, 2.0), (2.0, 0.9)]
@@ -80,3 +80,12 @@ def test_the_encoder_sees_the_middle() -> None:
     windows = np.arange(WINDOW**2, dtype=np.float32).reshape(1, WINDOW, WINDOW)
     assert encoded(windows).shape == (1, ENCODED, ENCODED)
     assert encoded(windows).mean() == windows.mean()
+
+
+@pytest.mark.parametrize("k", range(ORIENTATIONS))
+def test_every_orientation_leads_back(k: int) -> None:
+    images = np.random.default_rng(k).random((2, 3, 8, 8), np.float32)
+    turned = in_turn(images, k)
+    assert_array_equal(in_turn(turned, k, back=True), images)
+    assert k == 0 or not np.array_equal(turned, images)
+    assert all(np.array_equal(turned, in_turn(images, other)) == (other == k) for other in range(ORIENTATIONS))

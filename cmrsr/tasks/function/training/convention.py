@@ -41,20 +41,17 @@ def drawn_to_blood(image: NDArray[np.floating], labels: Labels, level: float) ->
 
 
 def unsure_rv(labels: Labels) -> NDArray[np.bool_]:
-    """(t, z): where readers would not agree on the RV of labels (t, z, y, x), the most basal slice that has any and
-    the one beyond it. The base is where the RV is larger.
+    """(t, z): where readers would not agree on the RV of labels (t, z, y, x), the most basal slice that has any. The
+    base is where the RV is larger. Beyond it there is none: what is seen there is atrium.
     """
     area = (labels == RV).sum((2, 3))
     out = np.zeros(area.shape, bool)
     if not area.any():
         return out
-    n_z = area.shape[1]
     total = area.sum(0)
-    middle = (total > 0).nonzero()[0].mean()
-    upwards = (total * (np.arange(n_z) - middle)).sum() > 0  # the base is at the end of the stack
+    upwards = (total * (np.arange(len(total)) - (total > 0).nonzero()[0].mean())).sum() > 0  # the base comes last
     for t, sizes in enumerate(area):
         has = np.flatnonzero(sizes)
         if has.size:
-            last = int(has[-1] if upwards else has[0])
-            out[t, [last, min(max(last + (1 if upwards else -1), 0), n_z - 1)]] = True
+            out[t, has[-1] if upwards else has[0]] = True
     return out
