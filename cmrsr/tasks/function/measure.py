@@ -29,9 +29,10 @@ __all__ = ["CSV_COLUMNS", "Flag", "Measured", "Measurer", "as_record", "csv_row"
 Array = NDArray[np.float64]
 Labels = NDArray[np.uint8]
 _RV, _WALL, _LV = (STRUCTURES.index(s) for s in (RV, MYOCARDIUM, LV))
+INDEXED = ("lv_edv_ml_m2", "lv_esv_ml_m2", "lv_mass_g_m2", "rv_edv_ml_m2", "rv_esv_ml_m2")  # to body surface
 CSV_COLUMNS = (
     "case", "lv_edv_ml", "lv_esv_ml", "lv_sv_ml", "lv_ef_percent", "lv_mass_g", "rv_edv_ml", "rv_esv_ml",
-    "rv_ef_percent", "cardiac_output_l_min", "abnormal_probability", "ed_frame", "es_frame", "flags",
+    "rv_ef_percent", "cardiac_output_l_min", *INDEXED, "abnormal_probability", "ed_frame", "es_frame", "flags",
 )  # fmt: skip
 
 
@@ -58,6 +59,14 @@ class Measured:
     base_first: bool  # whether the first slice lies at the base
     wall: SegmentWall | None
     flags: tuple[Flag, ...]
+    body_surface_m2: float | None = None
+
+    @property
+    def indexed(self) -> dict[str, float]:
+        """Volumes in mL/m2 and mass in g/m2 of body surface by name; empty where that is unknown."""
+        values = (self.lv.edv_ml, self.lv.esv_ml, self.mass_g, self.rv.edv_ml, self.rv.esv_ml)
+        area = self.body_surface_m2
+        return {name: value / area for name, value in zip(INDEXED, values, strict=True)} if area else {}
 
 
 class Measurer:
@@ -76,9 +85,10 @@ class Measurer:
         gap_mm: float,
         heart_rate_bpm: float | None,
         mirrored: bool,
+        body_surface_m2: float | None = None,
     ) -> None:
         self._pixel_mm, self._gap_mm = pixel_mm, gap_mm
-        self._heart_rate_bpm, self._mirrored = heart_rate_bpm, mirrored
+        self._heart_rate_bpm, self._mirrored, self._body_surface_m2 = heart_rate_bpm, mirrored, body_surface_m2
         self._areas = np.full((n_frames, n_slices, len(STRUCTURES)), np.nan)
         self._regressed = np.full_like(self._areas, np.nan)
         self._certainty = np.full((n_frames, n_slices), np.nan)
@@ -139,6 +149,7 @@ class Measurer:
             cardiac_output_l_min=None if rate is None else lv.sv_ml * rate / 1000,
             abnormal_probability=abnormal_probability, base_first=base_first, wall=wall,
             flags=(*find_flags(evidence), *extra_flags),
+            body_surface_m2=self._body_surface_m2,
         )  # fmt: skip
 
     def _ventricle(self, areas_mm2: Array, structure: int) -> Ventricle:
@@ -158,6 +169,8 @@ def as_record(measured: Measured) -> dict[str, Any]:
         "volume_ml": {name: [plain_number(v) for v in curve] for name, curve in curves.items()},
         "heart_rate_bpm": plain_number(measured.heart_rate_bpm),
         "cardiac_output_l_min": plain_number(measured.cardiac_output_l_min),
+        "body_surface_m2": plain_number(measured.body_surface_m2),
+        "indexed": _rounded(measured.indexed),
         "abnormal_probability": plain_number(measured.abnormal_probability, 4),
         "base_first": measured.base_first,
         "wall": None if measured.wall is None else _wall_rows(measured.wall),
@@ -170,7 +183,7 @@ def csv_row(case: str, record: Mapping[str, Any]) -> dict[str, Any]:
     """One line of ``function.csv`` from a case's ``as_record``: a value or None for each of ``CSV_COLUMNS``."""
     sides = {f"{side}_{name}": value for side in ("lv", "rv") for name, value in record[side].items()}
     codes = dict.fromkeys(flag["code"] for flag in record["flags"])
-    found = {**record, **sides, "case": case, "flags": ";".join(codes)}
+    found = {**dict.fromkeys(INDEXED), **record["indexed"], **record, **sides, "case": case, "flags": ";".join(codes)}
     return {column: found[column] for column in CSV_COLUMNS}
 
 

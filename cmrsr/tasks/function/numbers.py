@@ -16,6 +16,9 @@ HOW_MEASURED = (
     "papillary muscles count as cavity. Direct estimate: the same from areas that the model gives without drawing a "
     "contour. Where the two differ much, look at the contours below."
 )
+HEALTHY_AGES = (45, 74)  # years
+# (mean, SD) of the LV's EF in percent and of its mass in g per m2 of body surface.
+HEALTHY = {"F": ((61.0, 5.0), (42.0, 7.0)), "M": ((58.0, 5.0), (53.0, 9.0))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,47 @@ def function_table(measured: Measured) -> FactTable:
             ("Cardiac output", words(output, "L/min", digits=1), "", ""),
         ),
         note=HOW_MEASURED,
+    )
+
+
+def indexed_table(measured: Measured) -> FactTable | None:
+    """Volumes and mass divided by the body surface; None where height or weight is unknown."""
+    of = {name: words(value, "mL/m²" if "_ml_" in name else "g/m²") for name, value in measured.indexed.items()}
+    if not of:
+        return None
+    return FactTable(
+        title="Indexed to body surface",
+        heads=("", "LV", "RV"),
+        rows=(
+            ("EDV / BSA", of["lv_edv_ml_m2"], of["rv_edv_ml_m2"]),
+            ("ESV / BSA", of["lv_esv_ml_m2"], of["rv_esv_ml_m2"]),
+            ("Mass / BSA", of["lv_mass_g_m2"], ""),
+        ),
+        note=f"Body surface {words(measured.body_surface_m2, 'm²', digits=2)} from height and weight in the header "
+        "(Mosteller 1987).",
+    )
+
+
+def healthy_table(details: FunctionDetails) -> FactTable | None:
+    """Ejection fraction and mass beside healthy adults of the same sex; None where sex or age is unknown or another."""
+    body, m = details.plan.body, details.measured
+    if body.sex is None or body.age_years is None or not HEALTHY_AGES[0] <= body.age_years < HEALTHY_AGES[1] + 1:
+        return None
+    index = m.indexed.get("lv_mass_g_m2", math.nan)
+    rows = (
+        ("LV ejection fraction", "%", m.lv.ef_percent if m.ed != m.es else math.nan),
+        ("LV mass / BSA", "g/m²", index),
+    )
+    return FactTable(
+        title="Beside healthy adults",
+        heads=("", "Measured", "Healthy, mean ± 2 SD"),
+        rows=tuple(
+            (name, words(value, unit), f"{mean - 2 * sd:.0f} to {mean + 2 * sd:.0f} {unit}")
+            for (name, unit, value), (mean, sd) in zip(rows, HEALTHY[body.sex], strict=True)
+            if math.isfinite(value)
+        ),
+        note=f"{'Women' if body.sex == 'F' else 'Men'} aged {HEALTHY_AGES[0]} to {HEALTHY_AGES[1]}, UK Biobank, read "
+        "by hand with papillary muscles in the cavity (Petersen et al., J Cardiovasc Magn Reson 2017;19:18).",
     )
 
 

@@ -1,11 +1,12 @@
 """What ``function`` decides about a cine before the first evaluation: matrix, whether to restore, heart rate."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cmrsr.errors import UnusableError, UsageError
+from cmrsr.io.dicom.read.body import Body, read_body
 from cmrsr.io.magnitude import refuse_maps
 from cmrsr.io.planes import require_even_slices
 from cmrsr.io.series import Series
@@ -63,6 +64,7 @@ class FunctionPlan:
     heart_rate_bpm: float | None
     digest: str
     notes: tuple[str, ...]
+    body: Body = field(default_factory=Body)
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -129,6 +131,7 @@ def plan_function(series: Series, found: Survey, bundle: Bundle, options: Functi
         scale=scale, super_resolved=restore, matrix=matrix, acquired=(acquired[0], acquired[1]),
         padded=(-(-matrix[0] // stride) * stride, -(-matrix[1] // stride) * stride), affine=affine,
         position=np.arange(n_t) / n_t, heart_rate_bpm=_heart_rate(series), digest=found.digest, notes=tuple(notes),
+        body=read_body(series),
     )  # fmt: skip
 
 

@@ -22,7 +22,14 @@ from cmrsr.runtime.bundle import Bundle
 from cmrsr.tasks.function.details import FunctionDetails
 from cmrsr.tasks.function.figures import LEAST_ROUND, STANDS_OUT, causal_figure, describe_links, volume_curves
 from cmrsr.tasks.function.measure import Measured
-from cmrsr.tasks.function.numbers import as_words, function_table, reference_rows, reference_table
+from cmrsr.tasks.function.numbers import (
+    as_words,
+    function_table,
+    healthy_table,
+    indexed_table,
+    reference_rows,
+    reference_table,
+)
 
 BEAT_MS = 1000.0  # the pace of a movie of a series without times
 FEW_FRAMES, HELD_MS = 4, 700.0  # so few are shown for so long each: a beat of two phases would flicker
@@ -50,7 +57,11 @@ def report_case(result: CaseResult, bundle: Bundle, options: facts.Sampling, *, 
             ("LV ejection fraction", lv.ef), ("LV EDV", lv.edv), ("LV ESV", lv.esv), ("LV stroke volume", lv.sv),
             ("LV mass", words(measured.mass_g, "g")), ("RV ejection fraction", rv.ef),
         ),
-        tables=(function_table(measured), *((reference_table(beside),) if beside else ())),
+        tables=(
+            function_table(measured),
+            *(table for table in (indexed_table(measured), healthy_table(details)) if table),
+            *((reference_table(beside),) if beside else ()),
+        ),
         facts=(
             ("Automatic checks", _checks(len(cautions))),
             ("Phases", _phases(measured, timeline)),

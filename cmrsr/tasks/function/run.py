@@ -98,7 +98,7 @@ class FunctionRun:
         gap_mm, *pixel_mm = plan.spacing_mm
         measurer = Measurer(
             series.n_frames, series.shape[1], pixel_mm=(pixel_mm[0], pixel_mm[1]), gap_mm=gap_mm,
-            heart_rate_bpm=plan.heart_rate_bpm, mirrored=plan.mirrored,
+            heart_rate_bpm=plan.heart_rate_bpm, mirrored=plan.mirrored, body_surface_m2=plan.body.area_m2,
         )  # fmt: skip
         for t in range(series.n_frames):
             lr = self._prepared(t)

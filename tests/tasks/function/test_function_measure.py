@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -113,6 +114,17 @@ def test_a_row_has_every_column() -> None:
     assert row["flags"] == "a;b"
     assert (row["ed_frame"], row["es_frame"]) == (1, 2)
     assert row["lv_sv_ml"] == pytest.approx(row["lv_edv_ml"] - row["lv_esv_ml"], abs=0.02)
+
+
+def test_volumes_and_mass_are_indexed_to_the_body_surface() -> None:
+    found = replace(measure(label_stack(1)), body_surface_m2=2.0)
+    record = as_record(found)
+    assert record["body_surface_m2"] == 2.0
+    assert record["indexed"]["lv_edv_ml_m2"] == pytest.approx(found.lv.edv_ml / 2, abs=0.006)
+    assert csv_row("x", record)["lv_mass_g_m2"] == pytest.approx(found.mass_g / 2, abs=0.006)
+    unknown = as_record(measure(label_stack(1)))
+    assert (unknown["body_surface_m2"], unknown["indexed"]) == (None, {})
+    assert csv_row("x", unknown)["rv_edv_ml_m2"] is None
 
 
 def test_a_structured_report_gets_every_quantity() -> None:

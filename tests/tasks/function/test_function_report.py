@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from cmrsr.batch.run import CaseResult
+from cmrsr.io.dicom.read.body import Body
 from cmrsr.io.references.reference import Reference
 from cmrsr.report import style
 from cmrsr.report.case import ReportCase
@@ -200,3 +201,16 @@ def test_the_page_begins_with_agreement_and_each_case_with_its_cautions(bundle: 
     assert places == sorted(places)
     assert "<li>base &lt;missing&gt;</li>" in section
     assert "1 point to check" in text[: text.index('id="case-0"')]
+
+
+def test_values_are_indexed_where_the_body_is_known_and_stand_beside_healthy_ones(bundle: Bundle) -> None:
+    one = details(body_surface_m2=2.0)
+    titles = [table.title for table in _case(bundle, one).tables]
+    assert titles == ["Function", "Indexed to body surface"]
+    woman = replace(one, plan=replace(one.plan, body=Body(height_m=1.8, weight_kg=80.0, sex="F", age_years=60.0)))
+    healthy = _case(bundle, woman).tables[2]
+    assert healthy.rows[0][0] == "LV ejection fraction"
+    assert healthy.rows[0][2] == "51 to 71 %"  # 61 +- 2 x 5
+    assert healthy.rows[1][2] == "28 to 56 g/m²"
+    young = replace(woman, plan=replace(woman.plan, body=replace(woman.plan.body, age_years=30.0)))
+    assert [table.title for table in _case(bundle, young).tables] == titles  # no range of another age
