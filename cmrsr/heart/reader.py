@@ -43,7 +43,7 @@ class HeartReader:
     @property
     def n_shown(self) -> int:
         """Slices that the decoder sees of a frame: the one it reads, and neighbours."""
-        return int(self.bundle.manifest.named("decoder").inputs[0].shape[1])
+        return int(self.bundle.manifest.graphs["decoder"].inputs[0].shape[1])
 
     @property
     def n_features(self) -> int:
