@@ -83,7 +83,7 @@ def run_evaluate_function_command(request: EvaluateFunctionRequest) -> int:
     from cmrsr.tasks.function.evaluation.page import protocol_words, write_function_page
     from cmrsr.tasks.function.evaluation.protocol import Protocol, evaluate_case
     from cmrsr.tasks.function.evaluation.record import as_csv, summary
-    from cmrsr.tasks.function.evaluation.summary import engine_rows
+    from cmrsr.tasks.function.evaluation.summary import confidence_lines, engine_rows, overlap_lines
     from cmrsr.tasks.function.plan import FunctionOptions
     from cmrsr.version import __version__
 
@@ -139,6 +139,8 @@ def run_evaluate_function_command(request: EvaluateFunctionRequest) -> int:
         for line in _unreferenced_words(without):
             console.print(line, markup=False)
         _print_engines(console, engine_rows(results, names, protocol), len(results))
+        for line in (*overlap_lines(results, names, protocol), *confidence_lines(results, names, protocol)):
+            console.print(line, markup=False)
         console.print(f"report: {out / 'evaluation.html'}", markup=False)
     return 8 if refused or record["failures"] else 0
 

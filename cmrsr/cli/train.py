@@ -28,11 +28,7 @@ def run_train_command(
 ) -> None:
     """Train one recipe into ``out/<recipe>``, or from weights of ``--start`` into ``out/<recipe>-tuned``."""
     need("train", "torch", "safetensors")
-    from cmrsr.tasks.registry import load_data, load_recipe, train
-    from cmrsr.tasks.sr.run import one_step_is_mean
-    from cmrsr.tasks.sr.training.calibration import calibrate
-    from cmrsr.tasks.sr.training.data import Images
-    from cmrsr.tasks.sr.training.recipe import SrRecipe
+    from cmrsr.tasks.registry import finish, load_data, load_recipe, train
     from cmrsr.training.cache import default_cache
     from cmrsr.training.start import start_weights
 
@@ -61,10 +57,9 @@ def run_train_command(
 
         train(recipe, loaded, folder, resume=resume, device=device, on_step=show)
         first = int(os.environ.get("RANK", 0)) == 0  # under torchrun the others have nothing left to do
-        if first and isinstance(recipe, SrRecipe) and one_step_is_mean(recipe.diffusion.build()):
-            assert isinstance(loaded, Images)
+        if first:
             bar.update(task, description="calibrating the uncertainty")
-            calibrate(recipe, loaded, folder, device)
+            finish(recipe, loaded, folder, device)
     if not quiet:
         for line in outcome(folder):
             console.print(line)

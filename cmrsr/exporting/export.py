@@ -54,6 +54,7 @@ def export(recipe: ExportRecipe, source: Source, out: Path) -> Manifest:
             spread=recipe.spread,
             uncertainty=recipe.uncertainty or first.summary.get("uncertainty"),
             expected_error=recipe.expected_error,
+            confidence=recipe.confidence or first.summary.get("confidence"),
             training=source.training,
             metrics=recipe.metrics,
             licence=recipe.licence,

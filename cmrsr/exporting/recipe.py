@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cmrsr.errors import UsageError
-from cmrsr.runtime.bundle import Defaults, ExpectedError, Trained, Uncertainty
+from cmrsr.runtime.bundle import Confidence, Defaults, ExpectedError, Trained, Uncertainty
 from cmrsr.training.recipe import first_problem
 
 Precision = Literal["f32", "f16", "bf16"]
@@ -37,6 +37,7 @@ class ExportRecipe(BaseModel):
     spread: dict[str, float] = {}
     uncertainty: dict[str, Uncertainty] = {}  # none: what training found
     expected_error: ExpectedError | None = None
+    confidence: dict[str, Confidence] = {}  # none: what training found
     metrics: dict[str, Any] = {}
     licence: str = "Apache-2.0"
     intended_use: str = "Research on first-pass myocardial perfusion MR. Not a medical device; not for diagnosis."

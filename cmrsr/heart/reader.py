@@ -16,6 +16,7 @@ from cmrsr.runtime.choice import DeviceChoice, Engine
 from cmrsr.runtime.engine import load_graph
 
 Array = NDArray[np.float32]
+READINGS = 2  # orientations in which every image is read: masks are means over them
 KEPT_GRAPHS = 2  # numbers of time steps: those of the search for the heart, and those of the series
 SEARCH_MM = 60.0  # from the middle of the image, where the heart is looked for beside the place that moves most
 SMALLEST_HEART_MM2 = 600.0  # of LV cavity and wall over the slices that are looked at: less is no heart
@@ -73,13 +74,18 @@ class HeartReader:
         probabilities, _ = self.decoded(images, told)
         return clean_labels(probabilities.argmax(1).astype(np.uint8), READING_MM**2)
 
-    def decoded(self, images: Array, told: Array, turned: int = 0) -> tuple[Array, Array]:
+    def decoded(self, images: Array, told: Array, orientations: int = READINGS) -> tuple[Array, Array]:
         """Probabilities (z, classes, WINDOW, WINDOW), areas (z, 3) in pixels of the windows (z, WINDOW, WINDOW) of one
-        time step that is told ``told`` (c,) of its beat. ``turned``: read in another orientation, see ``in_turn``.
+        time step that is told ``told`` (c,) of its beat: means over the first ``orientations``.
         """
-        shown = with_neighbours(in_turn(images, turned), (self.n_shown - 1) // 2)
+        probabilities, areas = zip(*(self.in_orientation(images, told, k) for k in range(orientations)), strict=True)
+        return np.mean(probabilities, 0), np.mean(areas, 0)
+
+    def in_orientation(self, images: Array, told: Array, k: int) -> tuple[Array, Array]:
+        """As ``decoded``, read once, in the k-th orientation of ``in_turn``."""
+        shown = with_neighbours(in_turn(images, k), (self.n_shown - 1) // 2)
         probabilities, areas = self.in_batches(self.decoder, shown, np.repeat(told[None], len(images), 0))
-        return in_turn(probabilities, turned, back=True), areas
+        return in_turn(probabilities, k, back=True), areas
 
     def read(self, beat: Array) -> NDArray[np.uint8]:
         """Cleaned labels of windows (t, z, WINDOW, WINDOW) of any brightness."""

@@ -115,6 +115,13 @@ class Uncertainty(_Strict):
     edge: float = Field(ge=0, le=1)
 
 
+class Confidence(_Strict):
+    """From what speaks against a measured number to the standard deviation of its error: floor and weights of signs."""
+
+    floor: float = Field(gt=0)
+    weights: dict[str, Annotated[float, Field(ge=0)]] = {}
+
+
 class Manifest(_Strict):
     """``bundle.json``."""
 
@@ -134,6 +141,7 @@ class Manifest(_Strict):
         default=None, description="by number of steps; takes the place of a spread factor"
     )
     expected_error: ExpectedError | None = None
+    confidence: dict[str, Confidence] | None = Field(default=None, description="by measured quantity")
     training: dict[str, Any]
     metrics: dict[str, Any]
     licence: str

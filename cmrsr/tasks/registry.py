@@ -122,6 +122,13 @@ def train(
     return run(recipe, lambda: build_system(recipe, data), out, resume=resume, device=device, on_step=on_step)
 
 
+def finish(recipe: Recipe, data: Data, folder: Path, device: str = "cpu") -> None:
+    """What a task does with weights once they are trained: it calibrates what they say about their own errors."""
+    after = getattr(_entry(task_of(recipe)), "finish", None)
+    if after is not None:
+        after(recipe, data, folder, device)
+
+
 # ---- exporting -----------------------------------------------------------------------------------------------------
 
 

@@ -16,6 +16,11 @@ from cmrsr.physics.volumes import LV, MYOCARDIUM, STRUCTURES, Ventricle
 Array = NDArray[np.float64]
 _LV, _WALL = STRUCTURES.index(LV), STRUCTURES.index(MYOCARDIUM)
 
+EF_WITHIN = 10.0  # points: half the 90 % interval from which on an EF is in doubt
+# Notes, not doubts. Clinical stacks begin where readers begin to count: of 24 stacks read by experts 21 would lack the
+# base. Where the engine says how far the EF may be off, single disagreements have been weighed in that.
+COVERAGE = {"base_missing"}
+SETTLED = {"volumes_disagree", "stroke_volumes_differ", "mass_differs", "low_certainty"}
 EF_DISAGREE = 8.0  # points: three times the error of a good reader or network
 EDV_DISAGREE = 0.2  # of the larger
 # Of the largest area: what area (cavity, or cavity with wall) falls and rises again along the stack. 0 in complete
@@ -54,6 +59,7 @@ class Evidence:
     regressed: Ventricle
     mass_ed_g: float
     mass_es_g: float
+    ef_within: float | None = None  # half the 90 % interval of the LV's EF, points; None where nobody knows
 
 
 def find_flags(of: Evidence) -> tuple[Flag, ...]:
@@ -61,6 +67,7 @@ def find_flags(of: Evidence) -> tuple[Flag, ...]:
     if of.lv.edv_ml <= 0:
         return (Flag(code="heart_lost", message="No left ventricle was found in any frame."),)
     checks = (
+        _uncertain,
         _disagreement,
         _order,
         _base,
@@ -74,10 +81,22 @@ def find_flags(of: Evidence) -> tuple[Flag, ...]:
         _lost,
         _jumps,
     )
-    return tuple(Flag(code=code, message=message) for check in checks for code, message in check(of))
+    notes = COVERAGE | (SETTLED if of.ef_within is not None else set())
+    return tuple(
+        Flag(code=code, message=message, doubt=code not in notes) for check in checks for code, message in check(of)
+    )
 
 
 Found = Iterator[tuple[str, str]]
+
+
+def _uncertain(of: Evidence) -> Found:
+    if of.ef_within is not None and of.ef_within > EF_WITHIN:
+        yield (
+            "ef_uncertain",
+            f"The EF of {of.lv.ef_percent:.0f} % may be off by {of.ef_within:.0f} points (90 %): the same images read "
+            "in other orientations, direct regression or the muscle at both phases disagree.",
+        )
 
 
 def _disagreement(of: Evidence) -> Found:

@@ -1,7 +1,7 @@
 """From labels to numbers: volumes over the beat, ED and ES, mass, output, wall, and what casts doubt on them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,8 @@ from cmrsr.physics.volumes import (
     volumes_ml,
 )
 from cmrsr.physics.wall import SEGMENT_NAMES, SegmentWall, wall_by_segment
+from cmrsr.runtime.bundle import Confidence
+from cmrsr.tasks.function.confidence import Readings, intervals
 from cmrsr.tasks.function.flags import LEAST_MASS_G, Evidence, find_flags
 
 __all__ = ["CSV_COLUMNS", "Flag", "Measured", "Measurer", "as_record", "csv_row", "values_of"]
@@ -60,6 +62,12 @@ class Measured:
     wall: SegmentWall | None
     flags: tuple[Flag, ...]
     body_surface_m2: float | None = None
+    intervals: Mapping[str, float] = field(default_factory=dict)  # half the 90 % interval, by quantity
+
+    @property
+    def confident(self) -> bool:
+        """Whether nothing speaks against the numbers; notes on what a stack covers do not."""
+        return not any(flag.doubt for flag in self.flags)
 
     @property
     def indexed(self) -> dict[str, float]:
@@ -120,10 +128,13 @@ class Measurer:
         *,
         window_pixel_mm: tuple[float, float] | None = None,
         extra_flags: Sequence[Flag] = (),
+        readings_mm2: Array | None = None,
+        laws: Mapping[str, Confidence] | None = None,
     ) -> Measured:
         """Everything measured. labels_ed, labels_es: (z, y, x) of ``phases``, for the wall; None: without the wall.
 
-        window_pixel_mm: (y, x) of these two; None: as of the labels that were added.
+        window_pixel_mm: (y, x) of these two; None: as of the labels that were added. readings_mm2, laws: areas
+        (n, 2, 3) of ED and ES in other orientations, and what follows from how they differ, see ``confidence``.
         """
         ed, es = self.phases()
         volumes = volumes_ml(self._areas, self._gap_mm)
@@ -136,9 +147,15 @@ class Measurer:
             wall = wall_by_segment(
                 labels_ed, labels_es, window_pixel_mm or self._pixel_mm, base_first=base_first, mirrored=self._mirrored
             )
+        halves: dict[str, float] = {}
+        if readings_mm2 is not None and laws:
+            per_slice = np.stack([self._regressed[t].sum(0) for t in (ed, es)])
+            volumes_read = Readings(masks=readings_mm2 * self._gap_mm / 1000, regressed=per_slice * self._gap_mm / 1000)
+            halves = intervals(volumes_read, laws)
         evidence = Evidence(
             areas_mm2=self._areas, centres_mm=self._centres, certainty=self._certainty, ed=ed, es=es,
             base_first=base_first, lv=lv, rv=rv, regressed=regressed, mass_ed_g=mass_ed, mass_es_g=mass_es,
+            ef_within=halves.get("lv_ef_percent"),
         )  # fmt: skip
         rate = self._heart_rate_bpm
         return Measured(
@@ -149,7 +166,7 @@ class Measurer:
             cardiac_output_l_min=None if rate is None else lv.sv_ml * rate / 1000,
             abnormal_probability=abnormal_probability, base_first=base_first, wall=wall,
             flags=(*find_flags(evidence), *extra_flags),
-            body_surface_m2=self._body_surface_m2,
+            body_surface_m2=self._body_surface_m2, intervals=halves,
         )  # fmt: skip
 
     def _ventricle(self, areas_mm2: Array, structure: int) -> Ventricle:
@@ -175,14 +192,15 @@ def as_record(measured: Measured) -> dict[str, Any]:
         "base_first": measured.base_first,
         "wall": None if measured.wall is None else _wall_rows(measured.wall),
         "flags": [asdict(flag) for flag in measured.flags],
-        "confident": not measured.flags,
+        "confident": measured.confident,
+        "within_90_percent": _rounded(dict(measured.intervals)),
     }
 
 
 def csv_row(case: str, record: Mapping[str, Any]) -> dict[str, Any]:
     """One line of ``function.csv`` from a case's ``as_record``: a value or None for each of ``CSV_COLUMNS``."""
     sides = {f"{side}_{name}": value for side in ("lv", "rv") for name, value in record[side].items()}
-    codes = dict.fromkeys(flag["code"] for flag in record["flags"])
+    codes = dict.fromkeys(flag["code"] for flag in record["flags"] if flag["doubt"])
     found = {**dict.fromkeys(INDEXED), **record["indexed"], **record, **sides, "case": case, "flags": ";".join(codes)}
     return {column: found[column] for column in CSV_COLUMNS}
 

@@ -15,10 +15,11 @@ from cmrsr.diffusion.noise import keyed_noise
 from cmrsr.heart.centre import heart_centre
 from cmrsr.heart.masks import clean_labels
 from cmrsr.heart.reader import HeartReader, brightness, find_heart, middle_slices
-from cmrsr.heart.window import READING_MM, WINDOW, ReadingWindow
+from cmrsr.heart.window import ORIENTATIONS, READING_MM, WINDOW, ReadingWindow
 from cmrsr.io.series import Series
 from cmrsr.io.survey import Survey, survey
 from cmrsr.physics.kspace import zero_fill_plane
+from cmrsr.physics.volumes import disc_areas
 from cmrsr.runtime.bundle import Bundle
 from cmrsr.runtime.choice import DeviceChoice, Engine
 from cmrsr.tasks.function.engine import ENGINE
@@ -115,8 +116,23 @@ class FunctionRun:
         ed, es = measurer.phases()
         probability = engines.verdict(whole, measurer.regressed_ef())
         self.measured = measurer.finish(
-            probability, self.labels[ed], self.labels[es], window_pixel_mm=(READING_MM, READING_MM)
-        )
+            probability, self.labels[ed], self.labels[es], window_pixel_mm=(READING_MM, READING_MM),
+            readings_mm2=self._readings((ed, es), context), laws=engines.bundle.manifest.confidence or {},
+        )  # fmt: skip
+
+    def _readings(self, phases: tuple[int, int], context: Array) -> NDArray[np.float64] | None:
+        """Areas (n, 2, 3) in mm2, summed over the slices, of two time steps in all orientations; the first is that of
+        the masks. None where the engine does not say what they are good for.
+        """
+        if not self.engines.bundle.manifest.confidence:
+            return None
+        found = [[disc_areas(self.labels[t], READING_MM**2).sum(0) for t in phases]]
+        for k in range(1, ORIENTATIONS):
+            shown = [self.images[t] * np.float32(SHOWN_GREY / 255) for t in phases]
+            read = [self.engines.in_orientation(x, context[t], k)[0] for x, t in zip(shown, phases, strict=True)]
+            labels = [clean_labels(p.argmax(1).astype(np.uint8), READING_MM**2) for p in read]
+            found.append([disc_areas(one, READING_MM**2).sum(0) for one in labels])
+        return np.array(found)
 
     def _prepared(self, t: int) -> Array:
         """A frame (z, y, x) on the output's matrix: k-space is zero-filled where pixels are coarse."""

@@ -101,7 +101,7 @@ def test_the_record_says_what_was_measured() -> None:
         "segment": 4, "name": "basal inferior", "ed_mm": 0, "es_mm": 0, "thickening_percent": 0,
     }  # fmt: skip
     assert len(record["wall"]) == 16
-    assert record["flags"] == [{"code": "mine", "message": "Something else."}]
+    assert record["flags"] == [{"code": "mine", "message": "Something else.", "doubt": True}]
     assert not record["confident"]
     assert as_record(measure(label_stack(1)))["confident"]
 

@@ -15,27 +15,31 @@ from cmrsr.tasks.function.evaluation.record import labels_against_body
 from cmrsr.tasks.function.evaluation.summary import (
     BY_EF,
     BY_PROBABILITY,
+    LARGE,
     LOW_EF,
     PUBLISHED,
     UNITS,
+    Confidence,
     Row,
     compare_errors,
     compare_images,
     compare_overlap,
+    confidence_of,
     detections,
     engine_rows,
     input_name,
+    overlap_at_phases,
     rows_of,
 )
 
 FIGURES = {
     **dict.fromkeys(("PSNR (dB)",), 2), **dict.fromkeys(("SSIM", "TCI", "EF r", "AUC"), 3),
-    "EF error": 1, "EF error by regression": 1, "EDV error": 1, "ESV error": 1, "sensitivity": 2, "specificity": 2,
-    "Dice LV": 3, "Dice myocardium": 3, "Dice RV": 3,
+    "EF error": 1, "EF error by regression": 1, "EDV error": 1, "ESV error": 1, "RV EF error": 1,
+    "sensitivity": 2, "specificity": 2, "Dice LV": 3, "Dice myocardium": 3, "Dice RV": 3,
 }  # fmt: skip  # of an engine's row, with their decimals
 HEADS = {
     "EF error": "EF error (points)", "EF error by regression": "by regression", "EF r": "r of EF",
-    "EDV error": "EDV error (mL)", "ESV error": "ESV error (mL)",
+    "EDV error": "EDV error (mL)", "ESV error": "ESV error (mL)", "RV EF error": "RV EF error (points)",
 }  # fmt: skip
 NOTHING = '<td class="number">–</td>'
 MOST_NOTES = 20
@@ -80,6 +84,10 @@ def _page(
     yield "<h2>Function</h2>" + _agreement_table(rows_of(results, engines, protocol), engines)
     if found := detections(results, engines, protocol):
         yield f"<h3>EF below {LOW_EF:g} %</h3>" + _detection_table(found, engines)
+    if doubts := confidence_of(results, engines, protocol):
+        yield "<h3>What a flag is worth</h3>" + _confidence_table(doubts, engines)
+    if at := overlap_at_phases(results, engines, protocol):
+        yield "<h3>Masks at end diastole and end systole</h3>" + _phase_table(at, engines)
     yield from figures(pictures)
     yield "<h2>Protocol</h2>" + "".join(f"<p>{escape(paragraph)}</p>" for paragraph in words)
     images = compare_images(results, engines)
@@ -126,6 +134,39 @@ def _engine_table(results: Sequence[CaseScore], engines: Sequence[str], protocol
     published = ['<th scope="row">in print (UK Biobank), not measured here</th>', "<td>super-resolved</td>"]
     body.append([*published, *cells(PUBLISHED), NOTHING])
     return table(("Engine", "Input", *(HEADS.get(name, name) for name in shown), "no EF"), body)
+
+
+def _confidence_table(rows: Sequence[Confidence], engines: Sequence[str]) -> str:
+    """Errors of the EF among flagged and other cases, and how often the interval that is given with it holds."""
+
+    def number(text: str) -> str:
+        return f'<td class="number">{text}</td>'
+
+    def points(value: float | None) -> str:
+        return NOTHING if value is None else number(f"{value:.1f}")
+
+    body = [
+        [f'<th scope="row">{escape(input_name(row.engine, row.condition, "", engines))}</th>',
+         number(f"{row.n_flagged} of {row.n_cases}"), points(row.flagged_error), points(row.unflagged_error),
+         number(f"{row.n_large_flagged} of {row.n_large}"),
+         NOTHING if row.n_within is None else number(f"{row.n_within} of {row.n_cases}")]
+        for row in rows
+    ]  # fmt: skip
+    heads = (
+        "Measured on", "flagged", "EF error, flagged (points)", "EF error, others (points)",
+        f"errors above {LARGE:g} points flagged", "EF within its 90 % interval",
+    )  # fmt: skip
+    return table(heads, body)
+
+
+def _phase_table(found: Mapping[tuple[str, str, str], tuple[float, float, int]], engines: Sequence[str]) -> str:
+    """Mean Dice of every structure at both phases."""
+    body = [
+        [f'<th scope="row">{escape(input_name(engine, condition, "", engines))}</th>', f"<td>{escape(structure)}</td>",
+         *(f'<td class="number">{value:.3f}</td>' for value in (ed, es)), f'<td class="number">{n}</td>']
+        for (engine, condition, structure), (ed, es, n) in found.items()
+    ]  # fmt: skip
+    return table(("Measured on", "Structure", "Dice at ED", "Dice at ES", "cases"), body)
 
 
 def _agreement_table(rows: Sequence[Row], engines: Sequence[str]) -> str:

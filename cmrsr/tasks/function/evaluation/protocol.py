@@ -108,6 +108,8 @@ class Reading:
     values: Mapping[str, Mapping[str, float]]
     abnormal_probability: float
     dice: Mapping[str, float]
+    dice_at: Mapping[str, tuple[float, float]]  # at ED and ES of the reference, where both are labelled
+    ef_within: float | None  # half the 90 % interval of the EF that the engine gives, points
     ed: int
     es: int
     flags: tuple[str, ...]
@@ -259,8 +261,19 @@ def _reading(
         },
         abnormal_probability=measured.abnormal_probability,
         dice={name: _mean(values) for name, values in overlap.items() if np.isfinite(values).any()},
-        ed=measured.ed, es=measured.es, flags=tuple(flag.code for flag in measured.flags), seconds=seconds,
+        dice_at=_at_phases(labels, overlap), ef_within=measured.intervals.get("lv_ef_percent"),
+        ed=measured.ed, es=measured.es, flags=tuple(flag.code for flag in measured.flags if flag.doubt),
+        seconds=seconds,
     )  # fmt: skip
+
+
+def _at_phases(labels: Mapping[int, Labels], overlap: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, float]]:
+    """Overlap by structure in the labelled frames of the largest and the smallest LV; nothing where that is one."""
+    volume = [int(np.count_nonzero(truth == LV)) for truth in labels.values()]
+    if not volume or max(volume) == min(volume):
+        return {}
+    ed, es = int(np.argmax(volume)), int(np.argmin(volume))
+    return {name: (values[ed], values[es]) for name, values in overlap.items()}
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -108,7 +108,8 @@ def as_csv(results: Sequence[CaseScore], engines: Sequence[str], protocol: Proto
         "case", "patient", "engine", "condition", "status", "message",
         *(f"reference {n}" for n in names), *names, *(f"regressed {q.name}" for q in QUANTITIES if q.regressed),
         "abnormal probability", *(f"Dice {s}" for s in STRUCTURES.values()), *metrics,
-        "ed frame", "es frame", "flags", "seconds",
+        *(f"Dice {s} at {phase}" for s in STRUCTURES.values() for phase in ("ED", "ES")),
+        "ed frame", "es frame", "EF within", "flags", "seconds",
     ])  # fmt: skip
     for r in results:
         for engine in engines:
@@ -126,9 +127,11 @@ def _line(r: CaseScore, engine: str, condition: str, names: Sequence[str], metri
     images = r.images.get({ZERO_FILLED.name: ZERO_FILLING, RESTORED.name: engine}.get(condition, ""), {})
     yield from (_cell(float(images[k].mean()) if k in images else None) for k in metrics)
     if reading is None:
-        yield from [""] * 4
+        yield from [""] * (5 + 2 * len(STRUCTURES))
     else:
-        yield from (str(reading.ed + 1), str(reading.es + 1), ";".join(reading.flags), f"{reading.seconds:.2f}")
+        yield from (_cell(v) for s in STRUCTURES.values() for v in reading.dice_at.get(s, (None, None)))
+        yield from (str(reading.ed + 1), str(reading.es + 1), _cell(reading.ef_within))
+        yield from (";".join(reading.flags), f"{reading.seconds:.2f}")
 
 
 def _reading_cells(reading: Reading | None, names: Sequence[str]) -> Iterator[str]:

@@ -24,6 +24,7 @@ from cmrsr.tasks.function.evaluation.protocol import (
 )
 
 EF, LOW_EF = "EF", 50.0  # percent: below it function counts as abnormal
+LARGE = 10.0  # points of EF: an error that should not pass without a flag
 CERTAIN = 0.5  # probability of it from which a case is called abnormal
 BY_PROBABILITY, BY_EF = "probability >= 0.5", "measured EF < 50 %"
 UNITS = {q.name: q.unit for q in QUANTITIES}
@@ -249,7 +250,7 @@ def engine_rows(results: Sequence[CaseScore], engines: Sequence[str], protocol: 
             next(row for row in rows if (row.engine, row.condition, row.source) == (engine, condition, source))
             for source in (MASKS, REGRESSION)
         )
-        for quantity in (EF, "EDV", "ESV"):
+        for quantity in (EF, "EDV", "ESV", "RV EF"):
             if one := masks.agreement.get(quantity):
                 figures[f"{quantity} error"] = one.mae
         if (one := masks.agreement.get(EF)) and one.r is not None:
@@ -269,6 +270,100 @@ def engine_rows(results: Sequence[CaseScore], engines: Sequence[str], protocol: 
                 figures[f"Dice {structure}"] = float(np.mean(overlap))
         table.append(EngineRow(engine=engine, condition=condition, figures=figures, n_failed=masks.n_failed))
     return table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confidence:
+    """What the doubts of an engine are worth on one kind of input: EF errors in points with and without a flag.
+
+    n_large, n_large_flagged: cases that err by more than ``LARGE`` points, and those of them that were flagged.
+    n_within: cases whose error lies within their own 90 % interval, None where the engine gives none.
+    """
+
+    engine: str
+    condition: str
+    n_cases: int
+    n_flagged: int
+    flagged_error: float | None
+    unflagged_error: float | None
+    n_large: int
+    n_large_flagged: int
+    n_within: int | None
+
+
+def confidence_of(results: Sequence[CaseScore], engines: Sequence[str], protocol: Protocol) -> list[Confidence]:
+    """Every engine and condition with a reference for the EF."""
+    rows = []
+    for engine in engines:
+        for condition in protocol.conditions:
+            errors, flagged, within = [], [], []
+            for r in results:
+                reading, truth = r.readings.get((engine, condition.name)), truths(r.reference).get(EF)
+                if reading is None or truth is None or not np.isfinite(reading.values[MASKS][EF]):
+                    continue
+                errors.append(abs(reading.values[MASKS][EF] - truth))
+                flagged.append(bool(reading.flags))
+                within.append(None if reading.ef_within is None else errors[-1] <= reading.ef_within)
+            if errors:
+                rows.append(_confidence(engine, condition.name, np.array(errors), np.array(flagged), within))
+    return rows
+
+
+def _confidence(
+    engine: str, condition: str, error: NDArray[np.float64], flagged: NDArray[np.bool_], within: Sequence[bool | None]
+) -> Confidence:
+    large = error > LARGE
+    return Confidence(
+        engine=engine, condition=condition, n_cases=len(error), n_flagged=int(flagged.sum()),
+        flagged_error=float(error[flagged].mean()) if flagged.any() else None,
+        unflagged_error=float(error[~flagged].mean()) if not flagged.all() else None,
+        n_large=int(large.sum()), n_large_flagged=int((large & flagged).sum()),
+        n_within=None if None in within else sum(map(bool, within)),
+    )  # fmt: skip
+
+
+def overlap_at_phases(
+    results: Sequence[CaseScore], engines: Sequence[str], protocol: Protocol
+) -> dict[tuple[str, str, str], tuple[float, float, int]]:
+    """Mean Dice at ED and at ES by (engine, condition, structure), and over how many cases."""
+    found = {}
+    for engine in engines:
+        for condition in protocol.conditions:
+            for structure in STRUCTURES.values():
+                pairs = [
+                    reading.dice_at[structure]
+                    for r in results
+                    if (reading := r.readings.get((engine, condition.name))) and structure in reading.dice_at
+                ]
+                if pairs:
+                    ed, es = np.nanmean(pairs, 0)
+                    found[engine, condition.name, structure] = (float(ed), float(es), len(pairs))
+    return found
+
+
+def overlap_lines(results: Sequence[CaseScore], engines: Sequence[str], protocol: Protocol) -> list[str]:
+    """A line for each engine and input: Dice of every structure at ED and ES."""
+    lines: dict[str, list[str]] = {}
+    for (engine, condition, structure), (ed, es, _) in overlap_at_phases(results, engines, protocol).items():
+        lines.setdefault(input_name(engine, condition, "", engines), []).append(f"{structure} {ed:.3f} / {es:.3f}")
+    return [f"Dice at ED / ES, {name}: {', '.join(found)}" for name, found in lines.items()]
+
+
+def confidence_lines(results: Sequence[CaseScore], engines: Sequence[str], protocol: Protocol) -> list[str]:
+    """A line for each engine and input: how many cases are flagged, and what that is worth."""
+    lines = []
+    for row in confidence_of(results, engines, protocol):
+        name = input_name(row.engine, row.condition, "", engines)
+        parts = [f"flagged {row.n_flagged} of {row.n_cases}"]
+        if row.flagged_error is not None:
+            parts.append(f"EF error {row.flagged_error:.1f} points")
+        if row.unflagged_error is not None:
+            parts.append(f"{row.unflagged_error:.1f} of the others")
+        parts.append(f"{row.n_large_flagged} of {row.n_large} errors above {LARGE:g} points flagged")
+        if row.n_within is not None:
+            parts.append(f"{row.n_within} of {row.n_cases} within their 90 % interval")
+        lines.append(f"{name}: {'; '.join(parts)}")
+    return lines
 
 
 def by_patient(results: Sequence[CaseScore], method: str, metric: str) -> NDArray[np.float64]:

@@ -29,6 +29,14 @@ def build_system(recipe: FunctionRecipe, data: Beats) -> "System":
     return FunctionSystem(recipe, data)
 
 
+def finish(recipe: FunctionRecipe, data: Beats, folder: Path, device: str) -> None:
+    """Calibrate the confidence of what was trained, where anything was trained to measure."""
+    from cmrsr.tasks.function.training.calibration import calibrate
+
+    if recipe.tasks != "sr":
+        calibrate(recipe, data, folder, device)
+
+
 def parts(first: "Checkpoint", reader: "Reader") -> "Parts":
     """The graphs of what was trained; there is no second stage."""
     from cmrsr.exporting.checkpoint import Parts

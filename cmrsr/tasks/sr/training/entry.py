@@ -29,6 +29,15 @@ def build_system(recipe: SrRecipe, data: Images) -> "System":
     return SrSystem(recipe, data)
 
 
+def finish(recipe: SrRecipe, data: Images, folder: Path, device: str) -> None:
+    """Calibrate the uncertainty of what was trained, where one step gives the posterior mean."""
+    from cmrsr.tasks.sr.run import one_step_is_mean
+    from cmrsr.tasks.sr.training.calibration import calibrate
+
+    if one_step_is_mean(recipe.diffusion.build()):
+        calibrate(recipe, data, folder, device)
+
+
 def parts(first: "Checkpoint", reader: "Reader") -> "Parts":
     """The graphs of what was trained; there is no second stage."""
     from cmrsr.exporting.checkpoint import Parts
