@@ -69,6 +69,7 @@ def labels_against_body(results: Sequence[CaseScore]) -> dict[str, Any] | None:
             for r in results
             if r.body and q.name in truths(r.reference) and q.name in truths(r.body)
         ]
+        pairs = [pair for pair in pairs if np.isfinite(pair).all()]
         if pairs:
             found[q.name] = asdict(agreement([a for a, _ in pairs], [b for _, b in pairs]))
     return found or None
