@@ -27,6 +27,7 @@ class MieFiles(CaseFiles[MieOptions, MieCase]):
     """``cmrsr mie``; reader: the engine that reads the cines."""
 
     task: ClassVar[Task] = "mie"
+    number: ClassVar[int] = 3
     notice: ClassVar[str] = (
         "SYNTHETIC images, computed by a model from a cine and native T1 images: not acquired, and their enhancement "
         "is not that of a contrast agent. Research use only, not a medical device."
