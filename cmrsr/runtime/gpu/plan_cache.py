@@ -59,7 +59,7 @@ class DamagedError(Exception):
 
 
 def find_key(folder: Path | None, wanted: PlanFor, shapes: Shapes) -> PlanKey | None:
-    """Of the stored plans that take inputs of ``shapes``, the one for the narrowest range of sizes.
+    """The stored plan for the narrowest range of sizes that holds inputs of ``shapes``; None where there is none.
 
     An index that cannot be read is removed with its plan, with a warning.
     """
@@ -162,7 +162,7 @@ def store_plan(folder: Path, key: PlanKey, plan: bytes) -> bool:
 
 
 def plan_paths(folder: Path, key: PlanKey) -> tuple[Path, Path]:
-    """Of the plan and of its index."""
+    """Paths of the plan and of its index."""
     return folder / f"{key.digest}.plan", folder / f"{key.digest}.json"
 
 

@@ -112,7 +112,7 @@ class InterpWork(Work):
 
 
 def between(plan: InterpPlan) -> tuple[tuple[int, ...], ...]:
-    """Of each output frame the acquired frames it lies between, one for an acquired frame itself."""
+    """The acquired frames around each output frame; a single one for an acquired frame itself."""
     sources: list[tuple[int, ...]] = []
     for interval in plan.intervals:
         _, first, second, _ = plan.neighbours(interval)
@@ -142,12 +142,12 @@ class InterpDetails:
 
 
 class Shown(ShownFrames):
-    """Of the frames shown, (n_shown, h, w): what a viewer shows without interpolation, the result, the estimate.
+    """The frames shown, (n_shown, h, w): what a viewer shows without interpolation, the result, the estimate.
 
     acquired: (n_shown,). before: the nearest earlier acquired frame. after: the result. guess: the classical estimate,
     an acquired frame itself. expected: standard deviation of the error, None where the engine has no calibration. std:
     of the samples, None for a single one.
-    Of all frames of the result, root mean squares over the window, (n,): frame_expected and frame_std of the latter
+    Root mean squares over the window for all frames of the result, (n,): frame_expected and frame_std of the latter
     two; refinement of what the network changed in the estimate; change of the difference of both source frames. All are
     zero where the frame was acquired.
     """

@@ -276,7 +276,7 @@ def _placed(slices: Sequence[MieSlice], grids: Sequence[SliceGrid], t1: Series) 
 
 
 def _centre(labels: NDArray[np.uint8]) -> tuple[float, float]:
-    """Of the LV at end diastole, (y, x); of the wall, or the window, where there is no cavity."""
+    """Centre (y, x) of the LV cavity at end-diastole; of the myocardium, else of the window, where there is none."""
     for wanted in (labels[0] == LV, labels[0] == MYOCARDIUM):
         if wanted.any():
             y, x = np.argwhere(wanted).mean(0)

@@ -156,7 +156,7 @@ def mie_dicom_sink(
 
 
 def cine_images(t1: Series, cine: Series, pairs: Sequence[SlicePair]) -> tuple["Also", list[str]]:
-    """Of each T1 slice, the images of the cine that it was made from too; a note where they cannot be named.
+    """The cine images that each T1 slice was made from as well; a note where they cannot be named.
 
     DICOM names images of the same study alone, and of a slice without a partner there are none.
     """

@@ -249,7 +249,7 @@ def _finish(
 def _expected_error(
     image: Array, variance: NDArray[np.float64], plan: SrPlan, bundle: Bundle, options: SrOptions
 ) -> NDArray[np.float64]:
-    """Of a frame (z, y, x) and the variance of its samples, in units of the scale."""
+    """Expected error of a frame (z, y, x), from the variance of its samples, in units of the scale."""
     model = bundle.uncertainty(options.steps)
     if model is None:
         return np.sqrt(variance) * (bundle.spread_factor(options.steps) or 1.0)
