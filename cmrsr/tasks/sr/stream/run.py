@@ -65,7 +65,7 @@ class SrStream:
         self._engines = WarmEngines(files.bundle, files.options, files.choice)
         self._queue: dict[Path, Arrival] = {}
         self._unfinished: dict[Path, _Unfinished] = {}
-        self._said: set[str] = set()
+        self._said: dict[str, None] = {}  # in order
         self._started = time.monotonic()
 
     def run(self) -> int:
@@ -196,7 +196,7 @@ class SrStream:
 
     def _say_of(self, series: StreamSeries) -> None:
         if series.settled and series.plan and (f"#{series.number}" not in self._said):
-            self._said.add(f"#{series.number}")
+            self._said[f"#{series.number}"] = None
             plan, name = series.plan, series.first.series.source.name
             lines = f"{plan.band.lines} of {plan.band.size} lines acquired"
             for text in (f"phase encoding along {plan.axis} ({plan.axis_source}), {lines}", *plan.notes):
@@ -206,7 +206,7 @@ class SrStream:
         """Pass warnings on, each once, and forget them."""
         for text in dict.fromkeys(texts):
             if text not in self._said:
-                self._said.add(text)
+                self._said[text] = None
                 self._listener.noted(text)
         texts.clear()
 
