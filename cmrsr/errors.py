@@ -1,5 +1,14 @@
 """What can go wrong for a user, each kind with its exit code (see ``cmrsr help batch``)."""
 
+import os
+
+DEBUG = "CMRSR_DEBUG"  # set to anything: errors come with their traceback, as with --debug
+
+
+def debugging() -> bool:
+    """Whether defects are raised with their traceback rather than reported in one line."""
+    return bool(os.environ.get(DEBUG))
+
 
 class CmrsrError(Exception):
     """A failure that a user can act on: one line, what was found, what was expected, where, what to do."""
@@ -48,4 +57,4 @@ class OutputError(CmrsrError):
 
 
 class CmrsrWarning(UserWarning):
-    """Something was assumed or left out; the sidecar of the case records it."""
+    """Something was assumed or left out, outside a case that would record it: see ``cmrsr.user_warnings``."""

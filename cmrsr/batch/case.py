@@ -1,29 +1,26 @@
 """One series of a batch from files to files: what every task does around its own work on it."""
 
 import time
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cmrsr.batch.run import CaseResult, Listener, already_done, case_key, remove_stale
-from cmrsr.batch.sinks import Frame, Layout, Sink, dicom_sink, nifti_sink
+from cmrsr.batch.work import Prepared, device_of
 from cmrsr.batch.writing import written
-from cmrsr.errors import CmrsrWarning
 from cmrsr.io.derivation import Derivation
 from cmrsr.io.discover import Candidate
 from cmrsr.io.outputs import sha256_file, write_json_atomic
 from cmrsr.io.series import Kind, Series
 from cmrsr.io.survey import Survey, survey
 from cmrsr.runtime.bundle import Bundle, Task
-from cmrsr.runtime.choice import DeviceChoice, Engine
+from cmrsr.runtime.choice import DeviceChoice
+from cmrsr.user_warnings import user_warnings, warn_user
 from cmrsr.version import __version__
 
 if TYPE_CHECKING:
@@ -31,40 +28,13 @@ if TYPE_CHECKING:
 
 Format = Literal["same", "nifti", "dicom"]
 Options = TypeVar("Options", bound="DataclassInstance")
+Case = TypeVar("Case", bound=Candidate)
 SECONDS_DECIMALS = 9
 
 
-class Work(ABC):
-    """What a task has decided about one series.
-
-    n_evaluations: of the network, the unit of progress. plan: for the sidecar. notes: what was decided, for who asks;
-    warnings: what everybody should read; both may grow until the last frame. results: what the sidecar says on its own
-    level beside the images, once all frames are done.
-    """
-
-    layout: Layout
-    n_evaluations: int
-    plan: Mapping[str, Any]
-    notes: tuple[str, ...]
-    warnings: tuple[str, ...]
-    results: Mapping[str, Any] = MappingProxyType({})
-
-    @abstractmethod
-    def load(self) -> Engine:
-        """Compile the engine, or the first of several: what it runs on."""
-
-    @abstractmethod
-    def frames(self, on_evaluation: Callable[[int], None]) -> Iterator[Frame]:
-        """The result, frame by frame; of each is kept what the report shows."""
-
-    @abstractmethod
-    def details(self, device: str) -> Any:
-        """What the report needs, once all frames are done."""
-
-
 @dataclass(slots=True, kw_only=True)
-class CaseFiles(ABC, Generic[Options]):
-    """The settings of a run, which a task's own class says how to ``begin`` a series with.
+class CaseFiles(ABC, Generic[Options, Case]):
+    """The settings of a run, which a task's own class says how to ``prepare`` a case with.
 
     resampled, number: see ``Derivation``. command: how the run was started, for the sidecars. notice: what these say
     first.
@@ -83,42 +53,38 @@ class CaseFiles(ABC, Generic[Options]):
     command: str = ""
 
     @abstractmethod
-    def begin(self, name: str, series: Series, found: Survey) -> Work:
-        """Decide everything about a series, ``name`` in the batch; UnusableError where it cannot be worked on."""
+    def prepare(self, case: Case, series: Series, found: Survey) -> Prepared:
+        """Read what else belongs to a case, whose series and its survey are given."""
 
-    def others(self, candidate: Candidate) -> Mapping[str, str]:
-        """Digests, by name, of what a result depends on besides the series and the engine; read before it begins."""
-        return {}
-
-    def process(self, candidate: Candidate, series: Series, listener: Listener) -> CaseResult:
+    def process(self, candidate: Case, series: Series, listener: Listener) -> CaseResult:
         """Do one series into the output folder, or find that it was done before."""
         started = time.monotonic()
         found = survey(series)
         target = self._target(candidate)
         sidecar = target.with_name(f"{target.name}.json")
-        parameters, requested, others = self.parameters(), self._requested(), self.others(candidate)
+        parameters, requested = self.parameters(), self._requested()
+        prepared = self.prepare(candidate, series, found)
+        others = prepared.others
         key = case_key(found.digest, self.bundle.digest, __version__, {**parameters, **requested, **others})
         if not self.force and (done := already_done(sidecar, key)):
             return CaseResult(
                 name=candidate.name, status="skipped", outputs=(*_listed(done, target), sidecar), message="done before"
             )
-        work = self.begin(candidate.name, series, found)
+        work = prepared.begin()
         listener.case_started(candidate.name, work.n_evaluations)
         surveyed = time.monotonic()
-        said: list[str] = []
-        with _noting(said):
-            engine = work.load()
-        loaded = time.monotonic()
-        kind = series.source.format if self.format == "same" else self.format
-        derivation = self._derivation({**parameters, **others, "precision": engine.precision})
-        with _noting(said), written(self.sink(kind, target, series, work, derivation), target) as sink:
-            for frame in work.frames(listener.evaluated):
-                sink.write(frame)
+        with user_warnings() as texts:
+            loaded = work.load()
+            engine, loaded_at = loaded.engine, time.monotonic()
+            kind = series.source.format if self.format == "same" else self.format
+            derivation = self._derivation({**parameters, **others, "precision": engine.precision})
+            with written(work.sink(kind, target, derivation), target) as sink:
+                outcome = loaded.run(sink, listener.evaluated)
         outputs = sink.outputs()
         remove_stale(sidecar, outputs)
         finished = time.monotonic()
         notes = (*series.source.notes, *work.notes, *sink.notes)
-        warned = (*work.warnings, *dict.fromkeys(said))
+        warned = (*outcome.warnings, *dict.fromkeys(texts))
         manifest = self.bundle.manifest
         write_json_atomic(
             sidecar,
@@ -138,32 +104,24 @@ class CaseFiles(ABC, Generic[Options]):
                 "parameters": parameters,
                 "requested": requested,
                 **others,
-                "plan": work.plan,
+                "plan": outcome.plan,
                 "device": {"backend": engine.backend, "device": engine.device, "precision": engine.precision},
                 "seconds": {
-                    "survey": surveyed - started, "engine": loaded - surveyed, "frames": finished - loaded,
+                    "survey": surveyed - started, "engine": loaded_at - surveyed, "frames": finished - loaded_at,
                     "total": finished - started,
                 },
                 "notes": notes,
                 "warnings": warned,
                 "key": key,
                 "outputs": {str(p.relative_to(sidecar.parent)): sha256_file(p) for p in outputs},
-                **work.results,
+                **outcome.results,
                 **_bids_times(series.kind, work.layout.times_ms),
             },
         )  # fmt: skip
-        device = f"{engine.backend} {engine.device} {engine.precision}"
         return CaseResult(
-            name=candidate.name, status="ok", outputs=(*_listed(outputs, target), sidecar), notes=(*notes, device),
-            warnings=warned, details=work.details(device),
+            name=candidate.name, status="ok", outputs=(*_listed(outputs, target), sidecar),
+            notes=(*notes, device_of(engine)), warnings=warned, details=outcome.details,
         )  # fmt: skip
-
-    def sink(
-        self, kind: str, target: Path, series: Series, work: Work, derivation: Derivation
-    ) -> AbstractContextManager[Sink]:
-        """Where the frames go: "nifti" or "dicom" files named after ``target``."""
-        open_sink = dicom_sink if kind == "dicom" else nifti_sink
-        return open_sink(target, series, work.layout, derivation, self.parameters()["samples"] > 1)
 
     def planned(self, candidate: Candidate) -> list[Path]:
         """Every file that this run may write for a series, but those inside its own DICOM folder."""
@@ -216,22 +174,12 @@ class Kept(Generic[E]):
             if self._kept:
                 self._kept[1].close()
                 self._kept = None
-            said: list[str] = []
-            with _noting(said):
+            with user_warnings() as texts:
                 engine = load()
-            self._kept = (key, engine, said)
+            self._kept = (key, engine, texts)
         for text in self._kept[2]:
-            warnings.warn(text, CmrsrWarning, stacklevel=2)
+            warn_user(text, stacklevel=2)
         return self._kept[1]
-
-
-@contextmanager
-def _noting(said: list[str]) -> Iterator[None]:
-    """Warnings raised inside are added to ``said``, for the sidecar, the report and the console."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield
-    said += [str(warning.message) for warning in caught if issubclass(warning.category, CmrsrWarning)]
 
 
 def _bids_times(kind: Kind, times_ms: NDArray[np.float64] | None) -> dict[str, Any]:

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from cmrsr.batch.failures import alike, pattern_of
-from cmrsr.errors import CmrsrError, CmrsrWarning, DeviceError, UsageError
+from cmrsr.errors import CmrsrError, DeviceError, UsageError, debugging
 from cmrsr.io.discover import Candidate, Refused
 from cmrsr.io.outputs import (
     append_audit,
@@ -25,6 +24,7 @@ from cmrsr.io.outputs import (
 )
 from cmrsr.io.printable import one_line
 from cmrsr.io.series import Series
+from cmrsr.user_warnings import user_warnings
 
 Status = Literal["ok", "skipped", "failed"]
 EXIT_PARTLY = 8
@@ -146,7 +146,7 @@ def _heard(result: CaseResult, listener: Listener) -> CaseResult:
     except CmrsrError:
         raise
     except Exception as error:
-        if os.environ.get("CMRSR_DEBUG"):
+        if debugging():
             raise
         message = f"{result.name}: could not be reported, {_unexpected(error)}"
         return _failed(replace(result, exit_code=1), message)
@@ -155,8 +155,7 @@ def _heard(result: CaseResult, listener: Listener) -> CaseResult:
 
 def _one(candidate: Candidate, process: ProcessCase, listener: Listener, alone: bool) -> CaseResult:
     started = time.monotonic()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with user_warnings() as texts:
         try:
             result = process(candidate, candidate.open(), listener)
         except CmrsrError as error:
@@ -170,11 +169,11 @@ def _one(candidate: Candidate, process: ProcessCase, listener: Listener, alone: 
                 raise DeviceError(message) from error
             result = _failed_case(candidate, message, DeviceError.exit_code)
         except Exception as error:
-            if alone or os.environ.get("CMRSR_DEBUG"):
+            if alone or debugging():
                 raise
             result = _failed_case(candidate, _named(candidate, _unexpected(error)), 1)
-    said = dict.fromkeys([*result.warnings, *(str(w.message) for w in caught if issubclass(w.category, CmrsrWarning))])
-    return replace(result, seconds=time.monotonic() - started, warnings=tuple(said))
+    once = dict.fromkeys([*result.warnings, *texts])
+    return replace(result, seconds=time.monotonic() - started, warnings=tuple(once))
 
 
 def _unexpected(error: Exception) -> str:

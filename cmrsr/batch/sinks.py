@@ -45,6 +45,10 @@ class Sink(Protocol):
     notes: list[str]
 
     def write(self, frame: Frame) -> None: ...
+    def conclude(self, findings: object) -> None:
+        """Take what a task found in all frames together, after the last one; most formats have no place for it."""
+        ...
+
     def outputs(self) -> list[Path]: ...
 
 
@@ -60,8 +64,18 @@ class _NiftiSink:
         if self.std is not None:
             self.std.write(frame.std)
 
+    def conclude(self, findings: object) -> None: ...
+
     def outputs(self) -> list[Path]:
         return self.paths
+
+
+def image_sink(
+    kind: str, target: Path, series: Series, layout: Layout, derivation: Derivation, with_std: bool
+) -> AbstractContextManager[Sink]:
+    """Where the frames go: "nifti" or "dicom" files named after ``target``."""
+    open_sink = dicom_sink if kind == "dicom" else nifti_sink
+    return open_sink(target, series, layout, derivation, with_std)
 
 
 @contextmanager
@@ -100,6 +114,8 @@ class _DicomSink:
         if self.std is not None and frame.std is not None:
             self.std[self.written] = put_back(frame.std, self.background, 0)
         self.written += 1
+
+    def conclude(self, findings: object) -> None: ...
 
     def outputs(self) -> list[Path]:
         return sorted(self.folder.glob("*.dcm")) + ([self.map_path] if self.map_path else [])

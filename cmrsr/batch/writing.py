@@ -1,6 +1,5 @@
 """Writing a result in one place: whatever a library makes of it that is no error of ours is an error of the output."""
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -8,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cmrsr.batch.sinks import Frame, Sink
-from cmrsr.errors import CmrsrError, OutputError
+from cmrsr.errors import CmrsrError, OutputError, debugging
 
 
 @contextmanager
@@ -46,6 +45,10 @@ class _Guarded:
         with _library_errors(self._target):
             self._sink.write(frame)
 
+    def conclude(self, findings: object) -> None:
+        with _library_errors(self._target):
+            self._sink.conclude(findings)
+
     def outputs(self) -> list[Path]:
         return self._sink.outputs()
 
@@ -57,7 +60,7 @@ def _library_errors(target: Path) -> Iterator[None]:
     except (CmrsrError, MemoryError):
         raise
     except Exception as error:
-        if os.environ.get("CMRSR_DEBUG"):
+        if debugging():
             raise
         raise OutputError(
             f"{target}: the result cannot be written ({type(error).__name__}: {error}); write the other format with "

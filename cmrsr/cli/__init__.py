@@ -11,10 +11,9 @@ import warnings
 from types import FrameType
 from typing import TextIO
 
-from cmrsr.errors import CmrsrError, DeviceError, UsageError
+from cmrsr.errors import DEBUG, CmrsrError, DeviceError, UsageError, debugging
 from cmrsr.io.printable import one_line
 
-DEBUG = "CMRSR_DEBUG"  # set to anything: errors come with their traceback, as with --debug
 UNEXPECTED = 1
 INTERRUPTED = 130
 
@@ -76,7 +75,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _fail(error: BaseException, code: int, message: str) -> int:
-    if os.environ.get(DEBUG):
+    if debugging():
         raise error
     _print(message)
     return code

@@ -5,14 +5,14 @@ import os
 import shlex
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
-from cmrsr.cli.console import BatchConsole, line, searching
+from cmrsr.cli.console import BatchConsole, library_warnings_hidden, line, searching
 from cmrsr.cli.options import (
     BackendOption,
     BatchSize,
@@ -33,18 +33,18 @@ from cmrsr.cli.options import (
     TimeAxisOption,
     Verbose,
 )
-from cmrsr.errors import UsageError
+from cmrsr.errors import UsageError, debugging
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from cmrsr.batch.case import CaseFiles
+    from cmrsr.batch.case import CaseFiles, Format
     from cmrsr.batch.run import CaseResult
     from cmrsr.io.discover import Candidate, Refused
     from cmrsr.io.nifti.header import TimeAxis
     from cmrsr.report.case import ReportCase
     from cmrsr.report.page import Picture
-    from cmrsr.runtime.bundle import Bundle
+    from cmrsr.runtime.bundle import Bundle, Task
     from cmrsr.runtime.choice import DeviceChoice
 
 Options = TypeVar("Options")
@@ -93,6 +93,22 @@ class MakeReportCase(Protocol):
     def __call__(self, result: "CaseResult", bundle: "Bundle", options: Any, *, illustrated: bool) -> "ReportCase": ...
 
 
+class MakeFiles(Protocol):
+    """What is done with the files of each case, for what all tasks have in common on the command line."""
+
+    def __call__(
+        self,
+        *,
+        bundle: "Bundle",
+        options: Any,
+        choice: "DeviceChoice",
+        out: Path,
+        format: "Format",
+        force: bool,
+        command: str,
+    ) -> "CaseFiles[Any, Any]": ...
+
+
 # A file of a task about the whole batch: of the output folder, all cases, the shard.
 WriteTable = Callable[[Path, "Sequence[CaseResult]", tuple[int, int] | None], None]
 DrawBatch = Callable[["Sequence[ReportCase]"], "Sequence[Picture]"]
@@ -100,20 +116,20 @@ DrawBatch = Callable[["Sequence[ReportCase]"], "Sequence[Picture]"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchTask(Generic[Options]):
-    """What is done to each series. ``report_case`` gives the function that makes a case of the report.
+    """What is done to each series; ``name`` of the task as engines name it.
 
-    settings: further fields of ``files``. arrange: what becomes of the series found before they are worked on; some may
-    turn out to be of no use.
+    files: makes the settings of the run. report_case: gives the function that makes a case of the report.
+    arrange: what becomes of the series found before they are worked on; some may turn out to be of no use.
     per_image: gives the evaluations of the network that an image takes, for the progress bar to count images too.
     opening: gives a line to print before the first case; an empty one is left out.
     write_table: called once all cases have ended. draw_batch: gives what draws the pictures above them in the report.
     """
 
     title: str
-    files: "type[CaseFiles[Any]]"
+    name: "Task"
+    files: MakeFiles
     options: Options
     report_case: Callable[[], MakeReportCase]
-    settings: Mapping[str, Any] = field(default_factory=dict)
     arrange: "Callable[[Sequence[Candidate]], Sequence[Candidate | Refused]] | None" = None
     per_image: "Callable[[Bundle], int] | None" = None
     opening: "Callable[[Bundle], str] | None" = None
@@ -133,7 +149,7 @@ def run_batch_command(request: BatchRequest, task: BatchTask[Any]) -> int:
     choice = request.choice
     shard = parse_shard(request.shard, os.environ)
     time_axis = parse_time_axis(request.time_axis)
-    bundle = load_engine(request.engine, task.files.task)
+    bundle = load_engine(request.engine, task.name)
     with searching(quiet=request.quiet) as progress:
         search = find_series(request.inputs, time_axis=time_axis, on_missing=request.on_missing, progress=progress)
         log_left_out(search.left_out)
@@ -150,7 +166,7 @@ def run_batch_command(request: BatchRequest, task: BatchTask[Any]) -> int:
     with output_folder(request.inputs, request.out) as out:
         files = task.files(
             bundle=bundle, options=task.options, choice=choice, out=out, format=request.format,
-            force=request.force, command=command, **task.settings,
+            force=request.force, command=command,
         )  # fmt: skip
         outputs = [path for one in candidates for path in files.planned(one)]
         refuse_overwriting(outputs, sources)
@@ -161,9 +177,8 @@ def run_batch_command(request: BatchRequest, task: BatchTask[Any]) -> int:
         }  # fmt: skip
         pages = None if request.no_report else Pages(bundle, task)
         per_image = task.per_image(bundle) if task.per_image else None
-        with ReportingConsole(
-            n_mine, pages, quiet=request.quiet, verbose=request.verbose, per_image=per_image
-        ) as console:
+        shown = ReportingConsole(n_mine, pages, quiet=request.quiet, verbose=request.verbose, per_image=per_image)
+        with library_warnings_hidden(), shown as console:
             if task.opening and not request.quiet and (opening := task.opening(bundle)):
                 console.console.print(line(opening))
             if shard and shard[1] > 1 and not request.quiet:
@@ -218,7 +233,7 @@ class Pages:
         try:
             case = self._task.report_case()(result, self._bundle, self._task.options, illustrated=illustrated)
         except Exception as error:  # a defect in reporting costs this case its section, not the others theirs
-            if os.environ.get("CMRSR_DEBUG"):
+            if debugging():
                 raise
             said = f"its section could not be made ({type(error).__name__}: {error}); report this"
             case = plain_case(replace(result, warnings=(*result.warnings, said)))
@@ -231,7 +246,7 @@ class Pages:
         try:
             return self._task.draw_batch()(self.cases)
         except Exception as error:
-            if os.environ.get("CMRSR_DEBUG"):
+            if debugging():
                 raise
             _log.warning(
                 "the pictures of the batch could not be drawn (%s: %s); report this", type(error).__name__, error

@@ -139,7 +139,7 @@ def print_comparisons(results: "Sequence[Comparison]", threads: int) -> None:
     rates = ", ".join(f"{name.removeprefix('matrix product ')} {rate:.2f}" for name, rate in peaks.items())
     said = f" (at best {rates} TFLOP/s)" if rates else ""
     console.print(
-        f"\n[dim]{threads} threads. Ceiling: a plain matrix product in the same arithmetic, measured beside each engine"
+        f"\n[dim]{threads} threads. Ceiling: a plain matrix product in the same arithmetic, measured with each engine"
         f"{said}. Ratios, measured side by side in turns: of ceiling, layers alone. All else is absolute, moving with "
         "the machine. frames/s: evaluations alone. start, MB: a fresh process to its first output, its peak memory. "
         "error: largest, relative to the largest output.[/]"

@@ -2,10 +2,11 @@
 
 import logging
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
 from rich.progress import (
@@ -21,6 +22,7 @@ from rich.progress import (
 from rich.text import Text
 
 from cmrsr.batch.failures import summary_line
+from cmrsr.errors import CmrsrWarning, debugging
 from cmrsr.io.printable import printable
 
 if TYPE_CHECKING:
@@ -37,6 +39,32 @@ def messages() -> Console:
 def line(*parts: str | tuple[str, str]) -> Text:
     """One line of text and (text, style): nothing in it is markup, an escape sequence or a line end."""
     return Text.assemble(*((printable(p[0]), p[1]) if isinstance(p, tuple) else printable(p) for p in parts))
+
+
+@contextmanager
+def library_warnings_hidden() -> Iterator[None]:
+    """While cases are worked on: what numpy or pydicom warn of is not meant for the user, and shown with --debug only.
+
+    How warnings are shown belongs to the process: enter it before threads start and leave it when they have ended.
+    """
+    show = warnings.showwarning
+
+    def shown(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if issubclass(category, CmrsrWarning) or debugging():
+            show(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = shown
+    try:
+        yield
+    finally:
+        warnings.showwarning = show
 
 
 @contextmanager

@@ -249,5 +249,5 @@ def load_engines(names: list[str], task: "Task") -> "dict[str, Bundle]":
                 raise UsageError(f"--engine {one}: there is another engine {bundle.path.name}; rename one's folder")
             found[bundle.path.name] = bundle
     if not found:
-        raise UsageError("--engine: expected the name of a shipped engine, or the folder of a bundle")
+        raise UsageError("--engine: expected the name of an included engine, or the folder of a bundle")
     return found

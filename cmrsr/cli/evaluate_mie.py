@@ -249,7 +249,7 @@ def _real(request: EvaluateMieRequest) -> "tuple[Cases, list[CmrsrError]]":
         raise UnusableError(
             f"{request.inputs[0]}: no late enhancement in it; expected studies with cine, T1 images and a reference"
         )
-    cases: Cases = [(t1.name, partial(real_case, t1, pairs.cines[t1.name], late, request.labels)) for t1 in pairs.t1]
+    cases: Cases = [(t1.name, partial(real_case, t1, t1.cine, late, request.labels)) for t1 in pairs.cases]
     return cases, [one.error for one in (*refused, *pairs.refused)]
 
 

@@ -52,7 +52,7 @@ class ExportRequest:
 
     @property
     def plan_precision(self) -> "Precision":
-        """Of TensorRT."""
+        """Precision of the TensorRT plans."""
         return "auto" if self.precision is None else self.precision
 
 

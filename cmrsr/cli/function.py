@@ -1,6 +1,7 @@
 """``cmrsr function``."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -71,9 +72,10 @@ def run_function_command(request: FunctionRequest) -> int:
     def paired(candidates: "Sequence[Candidate]") -> "list[Candidate]":
         return pair_phases(beats_alone(candidates), time_axis=time_axis)
 
+    references = open_references(request.reference) if request.reference else None
     task = BatchTask(
-        title="Cardiac function", files=FunctionFiles, options=options, report_case=_report_case, arrange=paired,
-        settings={"references": open_references(request.reference) if request.reference else None},
+        title="Cardiac function", name="function", options=options,
+        files=partial(FunctionFiles, references=references), report_case=_report_case, arrange=paired,
         write_table=write_table, draw_batch=_draw_batch,
     )  # fmt: skip
     return run_batch_command(request, task)

@@ -37,7 +37,7 @@ class InfoRequest:
 
 
 def run_info_command(request: InfoRequest) -> int:
-    """Print what is installed and what is shipped, whether it works and how fast it is; the exit code."""
+    """Print what is installed and included, whether it works and how fast it is; the exit code."""
     console = tables()
     shown = None if request.as_json else console
     record, code = gather(), 0

@@ -65,7 +65,9 @@ def run_interp_command(request: InterpRequest) -> int:
         frames=request.frames, cyclic=not request.open, steps=request.steps, samples=request.samples,
         seed=request.seed, consistency=request.consistency, batch_size=request.batch_size,
     )  # fmt: skip
-    task = BatchTask(title="Temporal super-resolution", files=InterpFiles, options=options, report_case=_report_case)
+    task = BatchTask(
+        title="Temporal super-resolution", name="interp4d", files=InterpFiles, options=options, report_case=_report_case
+    )
     return run_batch_command(request, task)
 
 

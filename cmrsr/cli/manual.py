@@ -19,7 +19,7 @@ MANUALS = {  # by topic: folder below the package, and what it is about
     "phantom": ("phantom", "virtual patients"),
     "files": ("io", "which files are read, and how"),
     "batch": ("batch", "outputs, exit codes, shards, no network"),
-    "engines": ("engines", "what is shipped, speed, precision"),
+    "engines": ("engines", "included engines, speed, precision"),
     "gpu": ("runtime", "GPUs, TensorRT and Triton"),
     "training": ("training", "training, fine-tuning, exporting"),
 }

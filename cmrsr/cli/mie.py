@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -85,22 +86,20 @@ def run_mie_command(request: MieRequest) -> int:
         samples=own_samples if request.samples is None else request.samples, seed=request.seed,
         batch_size=request.batch_size, reader=request.reader, ti=parse_ti(request.ti), threshold=request.threshold,
     )  # fmt: skip
-    cines: dict[str, Candidate] = {}
     time_axis = parse_time_axis(request.time_axis)
 
     def paired(candidates: "Sequence[Candidate]") -> "Sequence[Candidate | Refused]":
         pairs = pair_studies(candidates, inputs=request.inputs, time_axis=time_axis)
-        if not pairs.t1 and pairs.refused:
+        if not pairs.cases and pairs.refused:
             raise pairs.refused[0].error
-        cines.update(pairs.cines)
         for note in pairs.notes:
             _log.warning("%s", note)
-        return [*pairs.t1, *pairs.refused]
+        return [*pairs.cases, *pairs.refused]
 
     task = BatchTask(
-        title="Synthetic late enhancement", files=MieFiles, options=options, report_case=_report_case, arrange=paired,
-        settings={"cines": cines, "reader": load_engine(request.reader, "function")}, write_table=write_table,
-        draw_batch=_draw_batch,
+        title="Synthetic late enhancement", name="mie", options=options,
+        files=partial(MieFiles, reader=load_engine(request.reader, "function")), report_case=_report_case,
+        arrange=paired, write_table=write_table, draw_batch=_draw_batch,
     )  # fmt: skip
     return run_batch_command(request, task)
 

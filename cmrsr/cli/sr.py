@@ -1,5 +1,7 @@
 """``cmrsr sr``."""
 
+from functools import partial
+
 from cmrsr.cli.batch_command import BatchTask, MakeReportCase, run_batch_command
 from cmrsr.cli.sr_request import SrRequest, opening, sr_options
 from cmrsr.errors import UsageError
@@ -18,8 +20,8 @@ def run_sr_command(request: SrRequest) -> int:
         raise UsageError(f"--idle {request.idle:g} without --stream, which it is for")
     options = sr_options(request)
     task = BatchTask(
-        title="Perfusion super-resolution", files=SrFiles, options=options, report_case=_report_case,
-        settings={"save_samples": request.save_samples},
+        title="Perfusion super-resolution", name="sr", options=options, report_case=_report_case,
+        files=partial(SrFiles, save_samples=request.save_samples),
         per_image=lambda bundle: evaluations_per_image(bundle.manifest.diffusion.build(), options),
         opening=lambda bundle: opening(options, bundle),
     )  # fmt: skip

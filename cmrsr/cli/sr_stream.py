@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from rich.live import Live
 
-from cmrsr.cli.console import SIGNS, line, messages
+from cmrsr.cli.console import SIGNS, library_warnings_hidden, line, messages
 from cmrsr.cli.sr_request import SrRequest, opening, sr_options
 from cmrsr.errors import UnreadableError, UsageError
 
@@ -57,7 +57,7 @@ def run_sr_stream_command(request: SrRequest) -> int:
             "engine": {"name": bundle.manifest.name, "digest": bundle.digest}, "parameters": files.stream_parameters(),
         }  # fmt: skip
         arrivals: Arrivals = ListedArrivals(sys.stdin.fileno()) if listed else FolderArrivals(source)
-        with StreamConsole(quiet=request.quiet, verbose=request.verbose) as console:
+        with library_warnings_hidden(), StreamConsole(quiet=request.quiet, verbose=request.verbose) as console:
             console.opened(opening(options, bundle))
             stream = SrStream(files, arrivals, console, record, stop=stop, idle_s=request.idle, endless=not listed)
             code = stream.run()

@@ -63,13 +63,13 @@ def _left_ventricle(labels: Labels, pixel_mm2: float) -> tuple[Mask, Mask]:
 
 
 def _largest_body(labels: Labels) -> Mask:
-    """Of cavity and wall, connected in three dimensions: the largest that has cavity."""
+    """The largest 3-D component of cavity and wall that has cavity."""
     pieces, n = ndimage.label((labels == LV) | (labels == MYOCARDIUM), _NEIGHBOURS)
     return _biggest(pieces, n, labels == LV)
 
 
 def _followed(blood: Mask, wall: Mask) -> Mask:
-    """Of the blood (z, y, x) one piece a slice: followed up and down from where it is largest and best enclosed."""
+    """One piece of the blood pool (z, y, x) per slice, followed from where it is largest and best enclosed."""
     out = np.zeros_like(blood)
     pieces = [_pieces(b, w) for b, w in zip(blood, wall, strict=True)]
     best = [max((score for score, _ in one), default=0.0) for one in pieces]
@@ -154,7 +154,7 @@ def _biggest(pieces: NDArray[np.int32], n: int, touching: Mask) -> Mask:
 
 
 def _run(size: NDArray[np.int64]) -> Mask:
-    """Of neighbouring slices with a size above 0: the run (z,) with the largest sum."""
+    """The run (z,) of neighbouring slices with a size above 0 whose sum is largest."""
     runs, n = ndimage.label(size > 0)
     if n < 2:
         return np.asarray(size > 0)

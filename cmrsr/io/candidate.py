@@ -1,6 +1,5 @@
 """One series to work on, and what had to be refused: what a search for series gives."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cmrsr.errors import CmrsrError, UnreadableError
+from cmrsr.errors import CmrsrError, UnreadableError, debugging
 from cmrsr.io.series import FrameReader, Series
 
 
@@ -65,7 +64,7 @@ class _Opener:
         except (CmrsrError, MemoryError):
             raise
         except Exception as error:
-            if os.environ.get("CMRSR_DEBUG"):
+            if debugging():
                 raise
             raise unreadable(self.where, error) from error
         if isinstance(series.reader, _Frames):
@@ -84,6 +83,6 @@ class _Frames:
         except (CmrsrError, MemoryError, IndexError):
             raise
         except Exception as error:
-            if os.environ.get("CMRSR_DEBUG"):
+            if debugging():
                 raise
             raise unreadable(f"{self.where}, frame {t + 1}", error) from error

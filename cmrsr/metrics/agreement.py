@@ -149,7 +149,7 @@ class TemporalConsistency:
 def temporal_consistency(
     result: Iterable[NDArray[Any]], reference: Iterable[NDArray[Any]]
 ) -> TemporalConsistency | None:
-    """Of frames of one shape, in order of time; None of a single frame. Memory holds two frames of each.
+    """How well the change between frames is kept; None for a single frame. Memory holds two frames of each.
 
     UnusableError for unequal counts or shapes.
     """

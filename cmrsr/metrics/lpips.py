@@ -31,7 +31,10 @@ class Lpips:
         self._path = path
 
     def __call__(self, ours: NDArray[Any], truth: NDArray[Any]) -> float:
-        """Of two images (y, x) in [0, 1], shown as grey. UnusableError where the file does not give one value."""
+        """LPIPS distance of two images (y, x) in [0, 1], given as grey.
+
+        UnusableError: the file does not give one value.
+        """
         pair = [np.repeat(np.asarray(2 * image - 1, np.float32)[None, None], 3, 1) for image in (ours, truth)]
         try:
             found = np.asarray(next(iter(self._model(pair).values())), np.float64)

@@ -28,12 +28,12 @@ class Plane:
 
     @property
     def pixel(self) -> float:
-        """Of the rendering grid."""
+        """Pixel size of the rendering grid, mm."""
         return self.fov / FINE
 
     @property
     def corner(self) -> NDArray[np.float64]:
-        """Of the rendering grid: its first pixel. Index FINE // 2 is the centre, as the Fourier transform has it."""
+        """First pixel of the rendering grid. Index FINE // 2 is the centre, as the Fourier transform has it."""
         return self.centre - (self.along_y + self.along_x) * (self.pixel * (FINE // 2))
 
     def points(self, rows: NDArray[np.int64], columns: NDArray[np.int64], depth: float) -> NDArray[np.float64]:

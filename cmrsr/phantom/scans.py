@@ -213,7 +213,7 @@ _SCANS: dict[ScanKind, Callable[[Examination], Iterator[VirtualScan]]] = {
 def molli_times(
     rng: np.random.Generator, patient: VirtualPatient
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """Of one slice: inversion times (ms) in rising order, when those images were taken, and when all was over (s)."""
+    """Inversion times (ms) of one slice in rising order, when those images were taken, and when all was over (s)."""
     beat, ti, at, clock = patient.cycle.beat_ms, [], [], 0.0
     for first, n in MOLLI:
         beats = np.r_[0.0, np.cumsum(np.clip(rng.normal(beat, patient.beat_sd * beat, n - 1), 0.5 * beat, None))]
@@ -225,7 +225,7 @@ def molli_times(
 
 
 def late_inversion_ms(rng: np.random.Generator, materials: Materials, beat_ms: float) -> tuple[float, float]:
-    """Of late enhancement: the inversion time (ms) that nulls healthy myocardium, and the one that is set by eye."""
+    """Inversion time (ms) of LGE that nulls healthy myocardium, and the one that is set by eye."""
     healthy = float(np.median(materials.late_t1_ms[(materials.segment > 0) & ~materials.scar]))
     best = float(null_time(healthy, beat_ms=beat_ms))
     return best, best + float(rng.normal(0, 8))

@@ -10,4 +10,4 @@ def check_unseen(seed: int, subjects: int) -> None:
     if subjects < 1:
         raise UsageError(f"--subjects {subjects}: expected at least 1")
     if seed <= TRAINING_SEED:
-        raise UsageError(f"--seed {seed}: the shipped engines were trained on patients of seed 0; expected 1 or more")
+        raise UsageError(f"--seed {seed}: the included engines were trained on patients of seed 0; expected 1 or more")

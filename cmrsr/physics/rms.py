@@ -7,5 +7,5 @@ from numpy.typing import NDArray
 
 
 def rms(values: NDArray[Any]) -> float:
-    """Of all values, summed in double precision."""
+    """Root mean square of all values, summed in double precision."""
     return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))

@@ -81,7 +81,7 @@ def _phase(labels: NDArray[np.uint8], pixel_mm: tuple[float, float], base_first:
 
 
 def ray_angles() -> Array:
-    """Of the rays, counter-clockwise on a screen (y downwards) from rising x."""
+    """Angles of the rays, counter-clockwise on a screen (y downwards) from rising x."""
     return np.asarray((np.arange(N_RAYS) + 0.5) * (2 * np.pi / N_RAYS))
 
 
@@ -132,7 +132,7 @@ def fill_angles(angles: Array) -> Array:
 
 
 def _radii() -> Array:
-    """Of the steps of a ray, mm."""
+    """Radii of the steps of a ray, mm."""
     return np.asarray((np.arange(round(REACH_MM / STEP_MM)) + 0.5) * STEP_MM)
 
 

@@ -213,7 +213,7 @@ def _census(group: list[ImageStatistics]) -> dict[str, Any]:
 
 
 def n_patients(group: Iterable[ImageStatistics]) -> int:
-    """Of a group of series."""
+    """Number of patients in a group of series."""
     return len({s.patient for s in group})
 
 

@@ -123,7 +123,7 @@ class SummaryRow:
 
     @property
     def difference(self) -> float:
-        """Of the means, in published standard deviations."""
+        """Difference of the means, in published standard deviations."""
         return (self.mean - self.normal.mean) / self.normal.sd
 
     @property
@@ -204,7 +204,7 @@ def acdc_group(measures: HeartMeasures) -> set[Group]:
 
 
 def confusion(measures: Sequence[HeartMeasures]) -> dict[Group, dict[str, float]]:
-    """Of each group asked for, the share of its hearts that meet every group's definition, and that meet "none".
+    """Fraction of the hearts of each requested group that meet every group's definition, or "none".
 
     ``confusion(...)["DCM"]["DCM"]`` is the share that are what was asked for; a row may sum to more than 1, as a heart
     may meet several definitions. Hearts without a group are left out.

@@ -63,7 +63,7 @@ def duration(seconds: float) -> str:
 
 
 def items(texts: Sequence[str]) -> str:
-    """Of a list, a line each."""
+    """Items of an HTML list, one line each."""
     return "".join(f"<li>{escape(text)}</li>" for text in texts)
 
 

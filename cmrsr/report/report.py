@@ -4,7 +4,6 @@ No scripts, nothing fetched: style and pictures are inside the file, and a conte
 anything else. All text is escaped. The page is written piece by piece, so its pictures are never joined in memory.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -12,6 +11,7 @@ from html import escape
 from pathlib import Path
 
 from cmrsr.batch.run import CaseResult
+from cmrsr.errors import debugging
 from cmrsr.metrics.statistics import Comparison, Paired, Summary, format_p
 from cmrsr.report.case import FactTable, ReportCase
 from cmrsr.report.facts import counted
@@ -63,7 +63,7 @@ def illustrated_case(case: ReportCase, draw: Callable[[], Sequence[Picture]]) ->
     try:
         return replace(case, pictures=tuple(draw()))
     except Exception as error:
-        if os.environ.get("CMRSR_DEBUG"):
+        if debugging():
             raise
         said = f"the pictures could not be drawn ({type(error).__name__}: {error}); report this"
         return replace(case, warnings=(*case.warnings, said))

@@ -31,7 +31,7 @@ class Engine(Protocol):
     def start(
         self, x_t: Array, given: Mapping[str, Array], coefficients: Sequence[Array], on_step: OnStep = None
     ) -> Callable[[], Array]:
-        """Of a step graph: begin the DDIM loop from the noise ``x_t``, and return what waits for its last x_next.
+        """Begin the DDIM loop of a step graph from the noise ``x_t``, and return what waits for its last x_next.
 
         given: the graph's other inputs by name, the same at every step. coefficients: of each step. Both have to stay
         as they are until the result is there; a caller prepares the next batch meanwhile and starts it too, so that

@@ -2,16 +2,16 @@
 
 import importlib
 import importlib.util
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cmrsr.errors import CmrsrWarning, DeviceError, EngineError, OutOfMemoryError
+from cmrsr.errors import DeviceError, EngineError, OutOfMemoryError
 from cmrsr.runtime.bundle import Bundle, Graph
 from cmrsr.runtime.choice import BackendName, DeviceChoice, Engine
 from cmrsr.runtime.gpu.cuda import find_gpu, gpus
 from cmrsr.runtime.smaller_batches import Shapes, SmallerBatches
+from cmrsr.user_warnings import warn_user
 
 NO_DRIVER = "no NVIDIA driver is installed here"
 TENSORRT = ("tensorrt", "tensorrt_lean")  # the second runs plans that the first has built
@@ -20,7 +20,7 @@ TENSORRT = ("tensorrt", "tensorrt_lean")  # the second runs plans that the first
 def load_graph(bundle: Bundle, graph: Graph, shapes: Mapping[str, tuple[int, ...]], choice: DeviceChoice) -> Engine:
     """A graph of a bundle for inputs of ``shapes`` (of the dynamic ones), on the device and backend of ``choice``.
 
-    What is absent is replaced with a CmrsrWarning, and a batch that memory does not hold is divided with one.
+    What is absent is replaced, and a batch that memory does not hold is divided; the user is warned of either.
     DeviceError: something is absent and ``strict`` is set, or nothing is installed that could run the graph, or memory
     ran out for a batch of one. EngineError: the graph cannot be loaded.
     """
@@ -110,7 +110,7 @@ def _on_cpu(bundle: Bundle, graph: Graph, shapes: Shapes, choice: DeviceChoice) 
 def _absent(problem: str, instead: str, strict: bool) -> None:
     if strict:
         raise DeviceError(problem)
-    warnings.warn(f"{problem}; {instead}", CmrsrWarning, stacklevel=3)
+    warn_user(f"{problem}; {instead}", stacklevel=3)
 
 
 def cuda_provider() -> bool:

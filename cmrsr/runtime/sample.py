@@ -16,7 +16,7 @@ SAMPLE = "sample.npz"
 
 
 def key(graph: str, part: str, port: str) -> str:
-    """Of an array in the file. part: "input", and of an output "shape", "at" and "values", see ``Kept``."""
+    """Name of an array in the file. part: "input", and for an output "shape", "at" and "values", see ``Kept``."""
     return f"{graph}/{part}/{port}"
 
 
@@ -44,7 +44,7 @@ class GraphSample:
     expected: Mapping[str, Kept]
 
     def dynamic_shapes(self, graph: Graph) -> dict[str, tuple[int, ...]]:
-        """Of the inputs whose shape the graph leaves open: what it is loaded for."""
+        """Shapes of the inputs that the graph leaves open: what it is loaded for."""
         open_ = [port.name for port in graph.inputs if any(isinstance(n, str) for n in port.shape)]
         return {name: self.inputs[name].shape for name in open_}
 

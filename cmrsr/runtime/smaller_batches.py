@@ -1,14 +1,14 @@
 """A graph on a device whose memory may not hold the batch: half of it is tried, and half of that."""
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cmrsr.errors import CmrsrWarning, OutOfMemoryError
+from cmrsr.errors import OutOfMemoryError
 from cmrsr.runtime.bundle import Graph
 from cmrsr.runtime.choice import Engine, OnStep
+from cmrsr.user_warnings import warn_user
 
 Array = NDArray[np.float32]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -46,10 +46,8 @@ class SmallerBatches:
         if self._strict or self._batch == 1:
             raise error
         smaller = self._batch // 2
-        warnings.warn(
-            f"memory does not hold a batch of {self._batch} ({error}); {smaller} at a time are used",
-            CmrsrWarning,
-            stacklevel=4,
+        warn_user(
+            f"memory does not hold a batch of {self._batch} ({error}); {smaller} at a time are used", stacklevel=4
         )
         self._batch = smaller
 

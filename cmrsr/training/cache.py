@@ -29,7 +29,7 @@ class VirtualData(Protocol):
 
     @property
     def item_shape(self) -> tuple[int, ...]:
-        """Of one item's array; the first axis is counted over all items."""
+        """Shape of one item's array; the first axis is counted over all items."""
 
     def render(self, index: int) -> NDArray[Any]: ...
 

@@ -16,7 +16,7 @@ def corner(shape: tuple[int, ...], crop: int, rng: np.random.Generator) -> tuple
 
 
 def smallest_side(arrays: Iterable[NDArray[Any]]) -> int:
-    """Of (.., y, x) arrays, in pixels."""
+    """Shortest side of (.., y, x) arrays, in pixels."""
     return min(int(min(array.shape[-2:])) for array in arrays)
 
 

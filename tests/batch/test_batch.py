@@ -25,10 +25,11 @@ from cmrsr.batch.run import (
     run_batch,
     shard_file,
 )
-from cmrsr.errors import CmrsrWarning, DeviceError, OutputError, UnreadableError, UnusableError, UsageError
+from cmrsr.errors import DeviceError, OutputError, UnreadableError, UnusableError, UsageError
 from cmrsr.io.discover import Candidate, Refused
 from cmrsr.io.outputs import sha256_file
 from cmrsr.io.series import Series
+from cmrsr.user_warnings import warn_user
 
 
 class Watch:
@@ -57,7 +58,10 @@ def work(one: Candidate, series: Series, listener: Listener) -> CaseResult:
     if one.name == "stop":
         raise KeyboardInterrupt
     if one.name == "odd":
-        warnings.warn("something odd", CmrsrWarning, stacklevel=1)
+        warn_user("something odd")
+    if one.name == "numpy":
+        warnings.warn("invalid value encountered in divide", RuntimeWarning, stacklevel=1)
+        warnings.warn("write_like_original is deprecated", DeprecationWarning, stacklevel=1)
     return CaseResult(name=one.name, status="ok", outputs=(Path(f"{one.name}_sr"),), details=object())
 
 
@@ -94,6 +98,15 @@ def test_the_record_says_what_became_of_every_case(tmp_path: Path) -> None:
     audit = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
     assert [line["case"] for line in audit] == ["a", "nan"]
     assert all("time" in line for line in audit)
+
+
+@pytest.mark.filterwarnings("always")
+def test_what_a_library_warns_of_is_no_warning_of_the_case(tmp_path: Path) -> None:
+    with pytest.warns() as caught:
+        results, watch = batch(tmp_path, "numpy", "odd")
+    assert [type(one.message) for one in caught] == [RuntimeWarning, DeprecationWarning]
+    assert [r.warnings for r in results] == [r.warnings for r in watch.ended] == [(), ("something odd",)]
+    assert [c["warnings"] for c in read(tmp_path / "run.json")["cases"]] == [[], ["something odd"]]
 
 
 def test_details_reach_the_listener_but_are_not_kept(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import re
 import shutil
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from cmrsr.cli.batch_command import REPORT_THREAD
 from cmrsr.io.discover import discover
 from cmrsr.io.outputs import sha256_file
 from cmrsr.io.series import Series
+from cmrsr.tasks.sr.run import run_sr
+from cmrsr.user_warnings import warn_user
 from tests.conftest import oblique_affine, save_nifti
 from tests.engines import acquired_frames, write_engine
 from tests.io.dicom.dicom_files import write_series
@@ -82,6 +85,31 @@ def series_in(path: Path) -> Series:
 
 
 # ---- what is written -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("always")
+def test_what_libraries_warn_of_is_not_reported_to_the_user(
+    sr: Cli, one: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """Neither in the sidecar, run.json and the report nor on the console; what we warn of is in all of them."""
+
+    def noisy(*arguments: Any, **options: Any) -> Any:
+        warnings.warn("invalid value encountered in divide", RuntimeWarning, stacklevel=1)
+        warnings.warn("invalid value for VR UI", DeprecationWarning, stacklevel=1)
+        warn_user("the noise is coloured")
+        return run_sr(*arguments, **options)
+
+    monkeypatch.setattr("cmrsr.tasks.sr.files.run_sr", noisy)
+    monkeypatch.delenv("CMRSR_DEBUG", raising=False)
+    out = tmp_path / "out"
+    with warnings.catch_warnings():  # undone by it: how warnings are shown
+        sr(one, "-o", out)
+    sidecar, record = (json.loads((out / name).read_text()) for name in ("p1_sr.json", "run.json"))
+    assert sidecar["warnings"] == record["cases"][0]["warnings"] == ["the noise is coloured"]
+    told = (out / "report.html").read_text(), capsys.readouterr().err, (out / "audit.jsonl").read_text()
+    for text in told:
+        assert "the noise is coloured" in text
+        assert "invalid value" not in text
 
 
 def test_nifti_in_nifti_out(sr: Cli, one: Path, tmp_path: Path) -> None:

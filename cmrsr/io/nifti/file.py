@@ -232,7 +232,7 @@ def _extensions_end(data: Path, header: Any) -> int:
 
 
 def _plain_size(path: Path) -> int | None:
-    """Of the decompressed file, where it can be known without reading all of it."""
+    """Size of the decompressed file, where it can be determined without reading all of it."""
     size = path.stat().st_size
     with path.open("rb") as stream:
         if stream.read(2) != b"\x1f\x8b":

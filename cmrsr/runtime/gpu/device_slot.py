@@ -1,6 +1,5 @@
 """Room for a batch on a GPU, and all steps of its DDIM loop as one launch."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from typing import Protocol
@@ -8,9 +7,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cmrsr.errors import CmrsrWarning, DeviceError, EngineError, OutOfMemoryError
+from cmrsr.errors import DeviceError, EngineError, OutOfMemoryError
 from cmrsr.runtime.gpu.cuda_objects import CapturedGraph, DeviceBuffer, Event, PinnedBuffer, Stream
 from cmrsr.runtime.host_loop import COEFFICIENTS
+from cmrsr.user_warnings import warn_user
 
 Array = NDArray[np.float32]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -92,10 +92,8 @@ class Loop:
         except OutOfMemoryError:
             raise
         except (DeviceError, EngineError) as error:
-            warnings.warn(
-                f"the steps cannot be captured as one CUDA graph ({error}); they are launched one by one",
-                CmrsrWarning,
-                stacklevel=2,
+            warn_user(
+                f"the steps cannot be captured as one CUDA graph ({error}); they are launched one by one", stacklevel=2
             )
             return None
 

@@ -2,14 +2,13 @@
 
 import hashlib
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cmrsr.errors import CmrsrWarning, DeviceError, OutputError
+from cmrsr.errors import DeviceError, OutputError
 from cmrsr.runtime.bundle import Bundle, Graph
 from cmrsr.runtime.choice import Precision
 from cmrsr.runtime.gpu.cache_folder import cache_folder
@@ -19,6 +18,7 @@ from cmrsr.runtime.gpu.plan_cache import FOLDER, PlanFor, PlanKey, cached_plan, 
 from cmrsr.runtime.gpu.profiles import Profile, Shapes, default_profiles, exact_profile
 from cmrsr.runtime.gpu.timing_cache import timing_path
 from cmrsr.runtime.kind import EngineKind
+from cmrsr.user_warnings import warn_user
 
 if TYPE_CHECKING:
     import tensorrt
@@ -64,7 +64,7 @@ def open_plan(
     """An engine for inputs of ``shapes`` (of the dynamic ones), and the number of its profile.
 
     From the stored plan for the narrowest range of sizes that holds them, else built for exactly these with a
-    CmrsrWarning. DeviceError: TensorRT is missing, or cannot build. The profile is always 0: a plan has one, so that
+    warning. DeviceError: TensorRT is missing, or cannot build. The profile is always 0: a plan has one, so that
     one for a range of sizes neither delays the usual ones nor can make their building fail.
     """
     use(gpu.number)
@@ -83,10 +83,9 @@ def open_plan(
                 f"no plan of {source.path} is stored for {key.profile}, and tensorrt_lean builds none: install "
                 "tensorrt, or build it where that is (cmrsr export --tensorrt --portable)"
             )
-        warnings.warn(
+        warn_user(
             f"the TensorRT plan of {source.path} for {key.profile} is built now, which takes minutes, and kept for the "
             f"next time; `cmrsr export {source.path.parent.name} --tensorrt` does that beforehand for the usual sizes",
-            CmrsrWarning,
             stacklevel=5,
         )
         return _build(source, key, gpu, folder, say or (lambda text: None))
@@ -145,4 +144,4 @@ def _build(source: PlanSource, key: PlanKey, gpu: Gpu, folder: Path | None, say:
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, CmrsrWarning, stacklevel=4)
+    warn_user(message, stacklevel=4)

@@ -7,7 +7,6 @@ system gives back when a process ends, however it ends.
 
 import hashlib
 import os
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,9 +14,10 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from cmrsr.errors import CmrsrWarning, EngineError, OutputError
+from cmrsr.errors import EngineError, OutputError
 from cmrsr.io.outputs import output_errors, remove_partials, replacing, write_text_atomic
 from cmrsr.runtime.gpu.profiles import Profile, Shapes
+from cmrsr.user_warnings import warn_user
 
 FOLDER = "tensorrt"  # below the user's cache; another layout takes another name
 Engine = TypeVar("Engine")
@@ -59,9 +59,9 @@ class DamagedError(Exception):
 
 
 def find_key(folder: Path | None, wanted: PlanFor, shapes: Shapes) -> PlanKey | None:
-    """Of the stored plans that take inputs of ``shapes``, the one for the narrowest range of sizes.
+    """The stored plan for the narrowest range of sizes that holds inputs of ``shapes``; None where there is none.
 
-    An index that cannot be read is removed with its plan, with a CmrsrWarning.
+    An index that cannot be read is removed with its plan, with a warning.
     """
     found = []
     for path in sorted(folder.glob("*.json")) if folder else ():
@@ -84,7 +84,7 @@ def cached_plan(
     """The plan for ``key`` as ``load`` makes an engine of it, and whether it had to be built.
 
     load: None where TensorRT refuses the plan. A plan that is damaged or refused is built anew; one that cannot be
-    stored is used all the same; both with a CmrsrWarning. say: told when another process builds it already.
+    stored is used all the same; both with a warning. say: told when another process builds it already.
     """
     if folder is None:
         return _loaded(build(), load), True
@@ -144,7 +144,7 @@ def read_plan(folder: Path, key: PlanKey) -> bytes | None:
 
 
 def store_plan(folder: Path, key: PlanKey, plan: bytes) -> bool:
-    """Write a plan and its index; False, with a CmrsrWarning, where that cannot be done."""
+    """Write a plan and its index; False, with a warning, where that cannot be done."""
     path, index_path = plan_paths(folder, key)
     index = PlanIndex(key=key, sha256=hashlib.sha256(plan).hexdigest())
     try:
@@ -162,7 +162,7 @@ def store_plan(folder: Path, key: PlanKey, plan: bytes) -> bool:
 
 
 def plan_paths(folder: Path, key: PlanKey) -> tuple[Path, Path]:
-    """Of the plan and of its index."""
+    """Paths of the plan and of its index."""
     return folder / f"{key.digest}.plan", folder / f"{key.digest}.json"
 
 
@@ -208,4 +208,4 @@ def _remove(*paths: Path) -> None:
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, CmrsrWarning, stacklevel=4)
+    warn_user(message, stacklevel=4)

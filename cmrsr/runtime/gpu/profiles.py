@@ -14,7 +14,7 @@ USUAL_MATRIX = 192  # pixels along a side of a short-axis image
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Of every dynamic input its smallest, its usual (where the plan is fastest) and its largest shape."""
+    """Smallest, usual (where the plan is fastest) and largest shape of every dynamic input."""
 
     shapes: Mapping[str, tuple[Shape, Shape, Shape]]
 
@@ -35,7 +35,7 @@ class Profile:
         )
 
     def __str__(self) -> str:
-        """Of the first input, from smallest to largest: "x_t 8x1x96x96", "x_t 1x1x64x64 to 8x1x256x256"."""
+        """Shapes of the first input, from smallest to largest: "x_t 8x1x96x96", "x_t 1x1x64x64 to 8x1x256x256"."""
         for name, (low, _, high) in self.shapes.items():
             ends = ["x".join(map(str, end)) for end in dict.fromkeys((low, high))]
             return f"{name} {' to '.join(ends)}"

@@ -61,7 +61,7 @@ def shown_times(timeline: Timeline) -> Array:
 
 
 def time_label(timeline: Timeline) -> str:
-    """Of a time axis."""
+    """Label of a time axis."""
     return "time (ms)" if timeline.unit == "ms" else "frame"
 
 

@@ -170,7 +170,7 @@ class Measurer:
         )  # fmt: skip
 
     def _ventricle(self, areas_mm2: Array, structure: int) -> Ventricle:
-        """Of one table of areas, at the phases of the masks."""
+        """Volumes of one ventricle from a table of areas, at the phases of the masks."""
         return ventricle(volumes_ml(areas_mm2, self._gap_mm)[:, structure], *self.phases())
 
 

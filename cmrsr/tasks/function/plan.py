@@ -136,7 +136,7 @@ def plan_function(series: Series, found: Survey, bundle: Bundle, options: Functi
 
 
 def _heart_rate(series: Series) -> float | None:
-    """Of a series whose frames cover one beat; None where the times are missing or cannot be those of a beat."""
+    """Heart rate (bpm) of a series whose frames cover one cycle; None where times are missing or impossible."""
     if series.times_ms is None or series.n_frames < 8:
         return None
     times = np.asarray(series.times_ms, np.float64).reshape(series.n_frames, -1).mean(1)

@@ -119,7 +119,7 @@ def _likely(measured: Measured) -> str:
 
 def _phases(measured: Measured, timeline: Timeline) -> str:
     if measured.ed == measured.es:
-        return "no two phases of the beat were told apart"
+        return "end-diastole and end-systole could not be distinguished"
     return " · ".join(
         f"{name}: frame {t + 1}" + (f" ({timeline.at(timeline.frames[t])})" if timeline.unit == "ms" else "")
         for name, t in named_phases(measured).items()
@@ -178,10 +178,10 @@ def _contours(details: FunctionDetails, timeline: Timeline) -> Picture:
     some = f" {len(slices)} of {n} slices." if len(slices) < n else ""
     return Picture(
         title="Contours",
-        caption="What was measured: the inner and outer wall of the left ventricle and the right ventricle, in every "
-        "slice from base to apex, at end diastole (ED) and end systole (ES). Check that no slice of the ventricle is "
-        "without contour, that papillary muscles lie inside the inner contour, and that the right ventricle ends at "
-        f"its valve.{some}",
+        caption="What was measured: the endocardial and epicardial contours of the left ventricle, and the right "
+        "ventricle, in every slice from base to apex, at end diastole (ED) and end systole (ES). Check that no slice "
+        "of the ventricle is without contour, that papillary muscles lie within the endocardial contour, and that the "
+        f"right ventricle ends at its valve.{some}",
         data=contour_sheet(details.images, details.labels, phases, slices, details.pixel_mm),
     )
 

@@ -4,7 +4,7 @@ Three passes: where the heart is; the causal graph over all time steps; then eve
 measured. Memory holds one frame, tables of numbers, and a small window of every frame for the report.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,49 +59,58 @@ class Engines(HeartReader):
         return [*super()._open(), self.step, self._verdict]
 
 
-class FunctionRun:
-    """One series on its way: iterate ``frames`` to the end, then ``measured`` and the rest are there.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionFindings:
+    """What all frames of a series together say, and what the report shows of them.
 
-    alpha: (t, t) the causal graph. images, labels: (t, z, WINDOW, WINDOW) uint8 of the window around the heart.
+    alpha: (t, t) the causal graph. window: around the heart; scale: of its brightness. images, labels: (t, z, WINDOW,
+    WINDOW) of that window, with pixels of READING_MM, restored frames in one grey scale and their masks.
     """
+
+    measured: Measured
+    alpha: Array
+    window: ReadingWindow
+    scale: float
+    images: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+
+
+class FunctionRun:
+    """One series and where its heart is; UnusableError: none is found."""
 
     def __init__(
         self, series: Series, found: Survey, plan: FunctionPlan, engines: Engines, options: FunctionOptions
     ) -> None:
         self.series, self.plan, self.engines, self.options = series, plan, engines, options
         self._variance = found.variance
-        self.measured: Measured | None = None
         diffusion = engines.bundle.manifest.diffusion
         self._residual_std = diffusion.residual_std
         self._steps = [step.array() for step in ddim_coefficients(diffusion.build(), options.steps)]
-        n_t, n_z, *_ = series.shape
-        self.images = np.zeros((n_t, n_z, WINDOW, WINDOW), np.uint8)
-        self.labels = np.zeros((n_t, n_z, WINDOW, WINDOW), np.uint8)
+        self.window, self.scale = self._find()
 
-    @property
-    def pixel_mm(self) -> float:
-        """Of ``images`` and ``labels``."""
-        return READING_MM
+    def run(
+        self, on_frame: Callable[[FunctionFrame], None], on_evaluation: Callable[[int], None] | None = None
+    ) -> FunctionFindings:
+        """Restore, read and measure all frames.
 
-    def frames(self, on_evaluation: Callable[[int], None] | None = None) -> Iterator[FunctionFrame]:
-        """The result in order; ``on_evaluation`` is told how many images went through one evaluation.
-
-        UnusableError: no heart is found.
+        on_frame: receives each in order, as soon as it is done. on_evaluation: how many images went through one
+        evaluation of the network.
         """
         said = on_evaluation or (lambda n: None)
         series, plan, engines = self.series, self.plan, self.engines
-        self.window, self.scale = self._find()
         features = []
         for t in range(series.n_frames):
             features.append(engines.node(self._cut(self._prepared(t))))
         position = plan.position.astype(np.float32)
-        self.alpha, context, whole = engines.graph(np.stack(features), position)
+        alpha, context, whole = engines.graph(np.stack(features), position)
         gap_mm, *pixel_mm = plan.spacing_mm
+        n_t, n_z, *_ = series.shape
         measurer = Measurer(
-            series.n_frames, series.shape[1], pixel_mm=(pixel_mm[0], pixel_mm[1]), gap_mm=gap_mm,
-            heart_rate_bpm=plan.heart_rate_bpm, mirrored=plan.mirrored, body_surface_m2=plan.body.area_m2,
+            n_t, n_z, pixel_mm=(pixel_mm[0], pixel_mm[1]), gap_mm=gap_mm, heart_rate_bpm=plan.heart_rate_bpm,
+            mirrored=plan.mirrored, body_surface_m2=plan.body.area_m2,
         )  # fmt: skip
-        for t in range(series.n_frames):
+        images, shown_labels = (np.zeros((n_t, n_z, WINDOW, WINDOW), np.uint8) for _ in range(2))
+        for t in range(n_t):
             lr = self._prepared(t)
             told = np.repeat(context[t : t + 1], len(lr), 0)
             output, std = self._restored(t, lr, told, said) if plan.super_resolved else (lr, None)
@@ -110,28 +119,34 @@ class FunctionRun:
             said(len(lr))
             labels = clean_labels(self.window.labels(probabilities, plan.matrix), pixel_mm[0] * pixel_mm[1])
             measurer.add(t, labels, areas.astype(np.float64) * READING_MM**2, _certainty(probabilities))
-            self.images[t] = np.clip(shown * (255 / SHOWN_GREY), 0, 255)
-            self.labels[t] = clean_labels(probabilities.argmax(1).astype(np.uint8), READING_MM**2)
-            yield FunctionFrame(output, std, labels)
+            images[t] = np.clip(shown * (255 / SHOWN_GREY), 0, 255)
+            shown_labels[t] = clean_labels(probabilities.argmax(1).astype(np.uint8), READING_MM**2)
+            on_frame(FunctionFrame(output, std, labels))
         ed, es = measurer.phases()
         probability = engines.verdict(whole, measurer.regressed_ef())
-        self.measured = measurer.finish(
-            probability, self.labels[ed], self.labels[es], window_pixel_mm=(READING_MM, READING_MM),
-            readings_mm2=self._readings((ed, es), context), laws=engines.bundle.manifest.confidence or {},
+        measured = measurer.finish(
+            probability, shown_labels[ed], shown_labels[es], window_pixel_mm=(READING_MM, READING_MM),
+            readings_mm2=self._readings(images[[ed, es]], shown_labels[[ed, es]], context[[ed, es]]),
+            laws=engines.bundle.manifest.confidence or {},
         )  # fmt: skip
+        return FunctionFindings(
+            measured=measured, alpha=alpha, window=self.window, scale=self.scale, images=images, labels=shown_labels
+        )
 
-    def _readings(self, phases: tuple[int, int], context: Array) -> NDArray[np.float64] | None:
+    def _readings(
+        self, images: NDArray[np.uint8], labels: NDArray[np.uint8], context: Array
+    ) -> NDArray[np.float64] | None:
         """Areas (n, 2, 3) in mm2, summed over the slices, of two time steps in all orientations; the first is that of
-        the masks. None where the engine does not say what they are good for.
+        their labels. None where the engine does not say what they are good for.
         """
         if not self.engines.bundle.manifest.confidence:
             return None
-        found = [[disc_areas(self.labels[t], READING_MM**2).sum(0) for t in phases]]
+        found = [[disc_areas(one, READING_MM**2).sum(0) for one in labels]]
+        shown = images * np.float32(SHOWN_GREY / 255)
         for k in range(1, ORIENTATIONS):
-            shown = [self.images[t] * np.float32(SHOWN_GREY / 255) for t in phases]
-            read = [self.engines.in_orientation(x, context[t], k)[0] for x, t in zip(shown, phases, strict=True)]
-            labels = [clean_labels(p.argmax(1).astype(np.uint8), READING_MM**2) for p in read]
-            found.append([disc_areas(one, READING_MM**2).sum(0) for one in labels])
+            read = [self.engines.in_orientation(x, told, k)[0] for x, told in zip(shown, context, strict=True)]
+            again = [clean_labels(p.argmax(1).astype(np.uint8), READING_MM**2) for p in read]
+            found.append([disc_areas(one, READING_MM**2).sum(0) for one in again])
         return np.array(found)
 
     def _prepared(self, t: int) -> Array:
@@ -237,16 +252,16 @@ def run_function(
     found = survey(series)
     plan = plan_function(series, found, bundle, options)
     engines = Engines(bundle, plan, series.shape[1], options.batch_size, choice or DeviceChoice())
-    run = FunctionRun(series, found, plan, engines, options)
+    frames: list[FunctionFrame] = []
     try:
-        frames = list(run.frames(on_evaluation))
+        together = FunctionRun(series, found, plan, engines, options).run(frames.append, on_evaluation)
     finally:
         engines.close()
-    assert run.measured is not None
     spread = [f.std for f in frames if f.std is not None]
     return FunctionResult(
         frames=np.stack([f.output for f in frames]), labels=np.stack([f.labels for f in frames]), affine=plan.affine,
-        measured=run.measured, alpha=run.alpha, std=np.stack(spread) if spread else None, times_ms=series.times_ms,
+        measured=together.measured, alpha=together.alpha, std=np.stack(spread) if spread else None,
+        times_ms=series.times_ms,
     )  # fmt: skip
 
 

@@ -1,11 +1,11 @@
 """Where the results of ``function`` go: restored images as of any task, masks, and in DICOM a structured report."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,32 +14,27 @@ from cmrsr.batch.sinks import Layout, Sink, dicom_sink, nifti_sink, scratch_arra
 from cmrsr.io.derivation import Derivation
 from cmrsr.io.outputs import replacing
 from cmrsr.io.series import Series
+from cmrsr.tasks.function.measure import Measured, values_of
 
 MASKS = "_masks"  # takes the place of the task in the name of the images
 REPORT = "_report"
-
-
-class Findings(Protocol):
-    """What the structured report says, once all frames are done: values by name, notes, frames of ED and ES."""
-
-    @property
-    def values(self) -> Mapping[str, float | None]: ...
-    @property
-    def remarks(self) -> tuple[str, ...]: ...
-    @property
-    def phases(self) -> tuple[int, int]: ...
 
 
 @dataclass(slots=True)
 class _MaskSink:
     images: Sink
     keep: Callable[[NDArray[np.uint8]], None]
+    report: Callable[[Measured], None]
     paths: list[Path]
     notes: list[str] = field(default_factory=list)
 
     def write(self, frame: Any) -> None:
         self.images.write(frame)
         self.keep(frame.labels)
+
+    def conclude(self, findings: object) -> None:
+        assert isinstance(findings, Measured)
+        self.report(findings)
 
     def outputs(self) -> list[Path]:
         return [*self.images.outputs(), *self.paths]
@@ -52,7 +47,7 @@ def beside(target: Path, what: str, suffix: str) -> Path:
 
 @contextmanager
 def function_sink(
-    kind: str, target: Path, series: Series, layout: Layout, derivation: Derivation, with_std: bool, found: Findings
+    kind: str, target: Path, series: Series, layout: Layout, derivation: Derivation, with_std: bool
 ) -> Iterator[Sink]:
     """Images by the sink of their ``kind``; masks as NIfTI, or as DICOM segmentation with a structured report.
 
@@ -71,7 +66,11 @@ def function_sink(
                     description=derivation.describe(),
                 )
             )  # fmt: skip
-            yield _MaskSink(images, lambda labels: writer.write(labels.astype(np.float32)), [path], images.notes)
+
+            def write(one: NDArray[np.uint8]) -> None:
+                writer.write(one.astype(np.float32))
+
+            yield _MaskSink(images, write, lambda measured: None, [path], images.notes)
             return
         masks, report = beside(target, MASKS, ".dcm"), beside(target, REPORT, ".dcm")
         partial_masks, partial_report = (stack.enter_context(replacing(path)) for path in (masks, report))
@@ -82,13 +81,15 @@ def function_sink(
         def keep(one: NDArray[np.uint8]) -> None:
             next(frames)[:] = one
 
-        yield _MaskSink(images, keep, [masks, report], images.notes)
-        _write_findings(partial_masks, partial_report, series, layout, derivation, labels, found)
+        def write_findings(measured: Measured) -> None:
+            _write_findings(partial_masks, partial_report, series, layout, derivation, labels, measured)
+
+        yield _MaskSink(images, keep, write_findings, [masks, report], images.notes)
 
 
 def _write_findings(
     masks: Path, report: Path, series: Series, layout: Layout, derivation: Derivation, labels: NDArray[np.uint8],
-    found: Findings,
+    measured: Measured,
 ) -> None:  # fmt: skip
     from cmrsr.io.dicom.objects.measurements import write_measurements
     from cmrsr.io.dicom.objects.segmentation import write_segmentation
@@ -98,5 +99,6 @@ def _write_findings(
         warnings.filterwarnings("ignore", "The string .* is unlikely to represent", UserWarning)
         write_segmentation(masks, series, derivation, labels, affine=layout.affine, times_ms=layout.times_ms)
         write_measurements(
-            report, series, derivation, found.values, found.remarks, phases=found.phases, segmentation=masks
+            report, series, derivation, values_of(measured), tuple(flag.message for flag in measured.flags),
+            phases=(measured.ed, measured.es), segmentation=masks,
         )  # fmt: skip

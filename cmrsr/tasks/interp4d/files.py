@@ -2,18 +2,23 @@
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cmrsr.batch.case import CaseFiles, Kept, Work
+from cmrsr.batch.case import CaseFiles, Kept
 from cmrsr.batch.run import CaseResult, Listener
 from cmrsr.batch.shown import ShownFrames
-from cmrsr.batch.sinks import Layout
+from cmrsr.batch.sinks import Layout, Sink, image_sink
+from cmrsr.batch.work import Loaded, OnEvaluation, Outcome, Prepared, Work, device_of
 from cmrsr.heart.centre import heart_centre
+from cmrsr.io.derivation import Derivation
 from cmrsr.io.discover import Candidate
 from cmrsr.io.series import Series
 from cmrsr.io.survey import Survey
@@ -29,7 +34,7 @@ HELD_BYTES = 256 * 2**20  # at most otherwise: survey, plan, heart and work each
 
 
 @dataclass(slots=True, kw_only=True)
-class InterpFiles(CaseFiles[InterpOptions]):
+class InterpFiles(CaseFiles[InterpOptions, Candidate]):
     """``cmrsr interp4d``."""
 
     task: ClassVar[Task] = "interp4d"
@@ -39,27 +44,27 @@ class InterpFiles(CaseFiles[InterpOptions]):
     def process(self, candidate: Candidate, series: Series, listener: Listener) -> CaseResult:
         return CaseFiles.process(self, candidate, _held(series), listener)
 
-    def begin(self, name: str, series: Series, found: Survey) -> Work:
-        plan = plan_interp(series, found, self.bundle, self.options)
-        centre, _ = heart_centre(series, found.variance)
-        return InterpWork(self, series, plan, centre)
+    def prepare(self, case: Candidate, series: Series, found: Survey) -> Prepared:
+        def begin() -> Work:
+            plan = plan_interp(series, found, self.bundle, self.options)
+            centre, _ = heart_centre(series, found.variance)
+            return InterpWork(self, series, plan, centre)
+
+        return Prepared(begin)
 
 
 class InterpWork(Work):
     """The interpolation of one series; ``centre``: of the heart, (y, x) in pixels."""
 
     def __init__(self, files: InterpFiles, series: Series, plan: InterpPlan, centre: tuple[float, float]) -> None:
-        self._files, self._series, self._plan = files, series, plan
+        self._files, self._series, self._plan, self._centre = files, series, plan, centre
         options, bundle = files.options, files.bundle
-        self._shown = Shown(
-            series, plan, centre, sampled=options.samples > 1, calibrated=bundle.manifest.expected_error is not None
-        )
         self.layout = Layout(
             shape=(plan.n_frames, *series.shape[1:]), affine=series.affine, times_ms=plan.times_ms,
             between=between(plan),
         )  # fmt: skip
         self.n_evaluations = n_evaluations(series, plan, options)
-        self.plan = {
+        self._described = {
             "cyclic": plan.cyclic, "factor": options.factor, "frames": plan.n_frames, "new_frames": plan.n_new,
             "position": plan.position, "acquired": is_acquired(plan), "times_ms": plan.times_ms,
             "matrix_yx": plan.matrix, "padded_matrix_yx": plan.padded, "scale": plan.scale,
@@ -70,9 +75,9 @@ class InterpWork(Work):
         way = "after the last frame comes the first" if plan.cyclic else "from the first frame to the last"
         self.notes = (f"{series.n_frames} frames to {plan.n_frames}, {plan.n_new} of them new; {way}",)
         empty = () if plan.n_new else ("every frame asked for was acquired: nothing is new",)
-        self.warnings = (*plan.notes, *empty)
+        self._warnings = (*plan.notes, *empty)
 
-    def load(self) -> Engine:
+    def load(self) -> Loaded:
         files, plan = self._files, self._plan
         n = next((len(joint_groups(len(i.tau))[0]) for i in plan.intervals if i.tau), 1)
 
@@ -84,24 +89,30 @@ class InterpWork(Work):
             step(engines)
             return engines
 
-        self._engines = files.engines.get((plan.padded, self._series.shape[1]), load)
-        return step(self._engines)
+        engines = files.engines.get((plan.padded, self._series.shape[1]), load)
+        engine = step(engines)
+        return Loaded(engine, partial(self._run, engines, engine))
 
-    def frames(self, on_evaluation: Callable[[int], None]) -> Iterator[InterpFrame]:
-        series = self._series
-        frames = run_interp(series, self._plan, self._engines, self._files.options, on_evaluation=on_evaluation)
-        for t, frame in enumerate(frames):
-            self._shown.add(t, frame, [series.frame(i) for i in frame.sources])
-            yield frame
-        expected = self._shown.frame_expected
-        self.plan = {**self.plan, "expected_error": None if expected is None else [_rounded(e) for e in expected]}
+    def sink(self, kind: str, target: Path, derivation: Derivation) -> AbstractContextManager[Sink]:
+        return image_sink(kind, target, self._series, self.layout, derivation, self._files.options.samples > 1)
 
-    def details(self, device: str) -> "InterpDetails":
-        return InterpDetails(series=self._series, plan=self._plan, shown=self._shown, device=device)
+    def _run(self, engines: Engines, engine: Engine, sink: Sink, on_evaluation: OnEvaluation) -> Outcome:
+        files, series, plan = self._files, self._series, self._plan
+        calibrated = files.bundle.manifest.expected_error is not None
+        shown = Shown(series, plan, self._centre, sampled=files.options.samples > 1, calibrated=calibrated)
+        for t, frame in enumerate(run_interp(series, plan, engines, files.options, on_evaluation=on_evaluation)):
+            shown.add(t, frame, [series.frame(i) for i in frame.sources])
+            sink.write(frame)
+        errors = None if shown.frame_expected is None else [_rounded(e) for e in shown.frame_expected]
+        return Outcome(
+            plan={**self._described, "expected_error": errors},
+            warnings=self._warnings,
+            details=InterpDetails(series=series, plan=plan, shown=shown, device=device_of(engine)),
+        )
 
 
 def between(plan: InterpPlan) -> tuple[tuple[int, ...], ...]:
-    """Of each output frame the acquired frames it lies between, one for an acquired frame itself."""
+    """The acquired frames around each output frame; a single one for an acquired frame itself."""
     sources: list[tuple[int, ...]] = []
     for interval in plan.intervals:
         _, first, second, _ = plan.neighbours(interval)
@@ -131,12 +142,12 @@ class InterpDetails:
 
 
 class Shown(ShownFrames):
-    """Of the frames shown, (n_shown, h, w): what a viewer shows without interpolation, the result, the estimate.
+    """The frames shown, (n_shown, h, w): what a viewer shows without interpolation, the result, the estimate.
 
     acquired: (n_shown,). before: the nearest earlier acquired frame. after: the result. guess: the classical estimate,
     an acquired frame itself. expected: standard deviation of the error, None where the engine has no calibration. std:
     of the samples, None for a single one.
-    Of all frames of the result, root mean squares over the window, (n,): frame_expected and frame_std of the latter
+    Root mean squares over the window for all frames of the result, (n,): frame_expected and frame_std of the latter
     two; refinement of what the network changed in the estimate; change of the difference of both source frames. All are
     zero where the frame was acquired.
     """

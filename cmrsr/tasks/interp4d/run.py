@@ -4,7 +4,6 @@ Stage 1 denoises the unknown frames of an interval jointly, slice by slice, as r
 estimate; stage 2 corrects each new volume across its slices. Acquired frames pass through as they are.
 """
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -18,7 +17,6 @@ from numpy.typing import NDArray
 from cmrsr.diffusion.ddim import ddim_coefficients
 from cmrsr.diffusion.noise import keyed_noise
 from cmrsr.diffusion.residual import Residual
-from cmrsr.errors import CmrsrWarning
 from cmrsr.io.series import Series
 from cmrsr.physics.optical_flow import estimate
 from cmrsr.runtime.bundle import Bundle
@@ -29,6 +27,7 @@ from cmrsr.tasks.interp4d.engine import ENGINE
 from cmrsr.tasks.interp4d.expected_error import expected_error
 from cmrsr.tasks.interp4d.plan import InterpOptions, InterpPlan, Interval, plan_interp
 from cmrsr.tasks.interp4d.tiles import ramp, starts
+from cmrsr.user_warnings import warn_user
 
 Array = NDArray[np.float32]
 JOINT = 12  # unknown frames denoised together at most, the length of the paper's sequences: memory grows with them
@@ -117,9 +116,8 @@ def run_interp(
 ) -> Iterator[InterpFrame]:
     """The frames of the result in order; memory holds a few frames, whatever the length of the series."""
     if options.samples > 1 and options.steps == 1:
-        warnings.warn(
+        warn_user(
             "one step gives the mean: the samples are all but equal and their spread says nothing, use --steps 5",
-            CmrsrWarning,
             stacklevel=2,
         )
     sampler = _Sampler(plan, engines, options, on_evaluation)
@@ -289,8 +287,8 @@ def interpolate(
     options = options or InterpOptions(factor=2)
     bundle = ENGINE.load(engine)
     plan = plan_interp(series, survey(series), bundle, options)
-    for note in plan.notes:
-        warnings.warn(note, CmrsrWarning, stacklevel=2)
+    for text in plan.notes:
+        warn_user(text, stacklevel=2)
     with closing(Engines(bundle, choice or DeviceChoice())) as engines:
         frames = list(run_interp(series, plan, engines, options))
     result = series.with_frames(np.stack([f.output for f in frames]), times_ms=plan.times_ms)

@@ -101,7 +101,7 @@ def _edges(image: Array) -> Array:
 
 
 def _correlation(still: Array, moved: Array) -> NDArray[np.float64]:
-    """Of a map about the middle with a larger one moved back by (y, x), for every shift round the window."""
+    """Correlation of a map about the middle with a larger one moved back by (y, x), for all shifts in the window."""
     template = np.zeros(moved.shape)
     top, left = ((n - m) // 2 for n, m in zip(moved.shape, still.shape, strict=True))
     template[top : top + still.shape[0], left : left + still.shape[1]] = still - still.mean()

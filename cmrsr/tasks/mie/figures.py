@@ -192,6 +192,6 @@ def batch_figure(
     left.set_xlim(0, max(10.0, 1.05 * max((s for s in scar_percent if np.isfinite(s)), default=0.0)))
     known = [strain for strain in e_cc_percent if np.isfinite(strain)]
     right.set_xlim(min([-20.0, *known]) - 2, max([0.0, *known]) + 2)
-    style.label(left, "scar (% of the LV wall in the slices)", "")
+    style.label(left, "scar (% of the LV myocardium in the slices)", "")
     style.label(right, "circumferential strain at end systole (%)", "")
     return figure

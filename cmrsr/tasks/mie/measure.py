@@ -35,7 +35,7 @@ _AT_T1, _AT_ED = ("rest", "scarred", "blood"), ("ed", "ed_scar", "ed_rest")  # o
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SliceNumbers:
-    """Of one slice; z and cine_z from 0. See ``MieMeasured`` for what the names mean; NaN where there is nothing."""
+    """Numbers of one slice; z and cine_z from 0. Names as in ``MieMeasured``; NaN where there is nothing."""
 
     z: int
     cine_z: int

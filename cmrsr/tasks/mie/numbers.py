@@ -29,8 +29,8 @@ def slice_table(slices: Sequence[SliceNumbers]) -> FactTable:
     """A row a slice, in the order given."""
     return FactTable(
         title="By slice",
-        heads=("", "Scar", "Transmurality", "T1 of the wall", "Strain (circ.)", "Unsure of", "T1 images moved",
-               "Cine beside T1", "Same outline"),
+        heads=("", "Scar", "Transmurality", "Myocardial T1", "Strain (circ.)", "Uncertain", "T1 images moved",
+               "Cine to T1", "Overlap"),
         rows=tuple(
             (
                 f"Slice {one.z + 1}" + (f", {part_of(one.level)}" if one.level is not None else ""),
@@ -41,9 +41,9 @@ def slice_table(slices: Sequence[SliceNumbers]) -> FactTable:
             )
             for one in slices
         ),
-        note="Scar: of the wall's area in the slice. Transmurality: mean depth of the scar where there is scar. T1: "
-        "median of the wall without scar. Unsure of: the share of the wall that the model itself expects to call "
-        "wrongly. Same outline: overlap (Dice) of the ventricle in the cine and in the T1 images, 1 is the same.",
+        note="Scar: percentage of the myocardial area in the slice. Transmurality: mean depth of the scar where "
+        "there is scar. T1: median of the myocardium without scar. Uncertain: percentage of the myocardium that the "
+        "model itself expects to misclassify. Overlap: Dice coefficient of the ventricle in cine and T1 images.",
     )  # fmt: skip
 
 

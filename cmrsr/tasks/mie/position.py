@@ -33,7 +33,7 @@ def locate_slices(
     window: ReadingWindow,
     reader: HeartReader,
 ) -> list[Position]:
-    """Of T1 slices, by the LV in the whole cine at ``ends``: its frames (z, y, x) of end diastole and end systole."""
+    """Position of each T1 slice along the LV, by the cine's frames (z, y, x) at ``ends``: end-diastole, end-systole."""
     ed, es = _areas(ends, window, reader)
     normal = normal_of(t1.affine)
     heights = (slice_centres(t1) @ normal)[[p.z for p in pairs]]

@@ -52,14 +52,14 @@ def report_case(result: CaseResult, bundle: Bundle, options: MieOptions, *, illu
     mass, share = scar_mass(measured), scar_share(measured)
     strain = words(measured.e_cc_percent, "%")
     about = {
-        "columns": (("Scar", mass), ("Scar, of the wall", share), ("Strain (circ.)", strain),
-                    ("T1 of the wall", words(measured.t1_wall_ms, "ms"))),
+        "columns": (("Scar", mass), ("Scar fraction", share), ("Strain (circ.)", strain),
+                    ("Myocardial T1", words(measured.t1_wall_ms, "ms"))),
         "cautions": cautions,
         "headline": (
             ("scar by the model" if mass != NO_SCAR else "by the model", mass),
-            *((("of the LV wall in the slices", share),) if share else ()),
-            ("uncertainty, of the wall", words(measured.uncertainty_percent, "%", digits=1)),
-            ("native T1, wall without scar", words(measured.t1_wall_ms, "ms")),
+            *((("of the LV myocardium in the slices", share),) if share else ()),
+            ("uncertain, of the myocardium", words(measured.uncertainty_percent, "%", digits=1)),
+            ("native T1, myocardium without scar", words(measured.t1_wall_ms, "ms")),
             ("circumferential strain", strain),
         ),
         "tables": (slice_table([numbers[one.z] for one in slices]),),

@@ -17,7 +17,7 @@ from cmrsr.heart.centre import heart_centre
 from cmrsr.heart.graphs import READER
 from cmrsr.heart.masks import clean_labels
 from cmrsr.heart.reader import HeartReader, find_heart, middle_slices
-from cmrsr.heart.window import READING_MM, WINDOW
+from cmrsr.heart.window import READING_MM, WINDOW, ReadingWindow
 from cmrsr.io.planes import slice_affine
 from cmrsr.io.series import Series
 from cmrsr.io.survey import Survey, survey
@@ -105,7 +105,7 @@ class _Looked:
 
 
 class MieRun:
-    """One T1 series with its cine: ``run`` once, then ``slices`` and ``measured`` are there."""
+    """One T1 series with its cine."""
 
     def __init__(
         self, t1: Series, cine: Series, cine_survey: Survey, plan: MiePlan, engines: MieEngines, options: MieOptions
@@ -114,21 +114,15 @@ class MieRun:
         self._variance = cine_survey.variance
         diffusion = engines.bundle.manifest.diffusion
         self._steps = [step.array() for step in ddim_coefficients(diffusion.build(), options.steps)]
-        self.slices: tuple[MieSlice, ...] = ()
-        self.grids: tuple[SliceGrid, ...] = ()
 
-    @property
-    def measured(self) -> MieMeasured:
-        """Only after ``run``."""
-        return self._measured
-
-    def run(self, on_evaluation: Callable[[int], None] | None = None) -> MieFrame:
-        """The whole result; ``on_evaluation`` is told how many windows went through one evaluation.
+    def run(self, on_evaluation: Callable[[int], None] | None = None) -> "MieResult":
+        """The whole result; ``on_evaluation`` receives how many windows went through one evaluation.
 
         UnusableError: no heart is found in the cine.
         """
         said = on_evaluation or (lambda n: None)
-        self.grids = grids = self._grids()
+        window = self._window()
+        grids = self._grids(window)
         chosen = np.round(np.arange(N_PHASES) * self.cine.n_frames / N_PHASES).astype(int)
         frames = [self.cine.frame(int(t)) for t in range(self.cine.n_frames)]
         pairs = self.plan.slices
@@ -146,29 +140,35 @@ class MieRun:
             looked.append(self._look(grid, pair, t1_images[:, pair.z], turned, read[:, i], beat.labels[:, i]))
             said(1)
         position = locate_slices(
-            self.t1, self.cine, pairs, (turned[0], turned[self._es(beat)]), self._window, self.engines.reader,
+            self.t1, self.cine, pairs, (turned[0], turned[self._es(beat)]), window, self.engines.reader,
         )  # fmt: skip
         images, probabilities = self._sampled(looked, said)
         septum = septum_angles(np.stack([one.labels[one.found.phase] for one in looked]), READING_MM)
-        self.slices = tuple(
+        slices = tuple(
             self._finished(one, beat, images[i], probabilities[i], position[i], float(septum[i]))
             for i, one in enumerate(looked)
         )
-        self._measured = measure(self.slices, gap_mm=self.t1.spacing_mm[0], n_inversions=self.t1.n_frames)
-        return self._frame()
+        measured = measure(slices, gap_mm=self.t1.spacing_mm[0], n_inversions=self.t1.n_frames)
+        return MieResult(
+            frame=_placed(slices, grids, self.t1), affine=self.t1.affine, slices=slices, grids=grids,
+            measured=measured, plan=self.plan,
+        )  # fmt: skip
 
-    def _grids(self) -> tuple[SliceGrid, ...]:
-        """The window of every slice, about where the heart is found in the cine."""
+    def _window(self) -> ReadingWindow:
+        """The window around the heart in the cine."""
         cine = self.cine
         middle = middle_slices(cine.shape[1])
         looked = np.stack([cine.frame(t)[middle] for t in sorted({0, cine.n_frames // 3})])
         _, y_mm, x_mm = cine.spacing_mm
         moving, _ = heart_centre(cine, self._variance)
-        self._window = find_heart(looked, moving, (y_mm, x_mm), self.engines.reader, cine.source.name)
-        y, x = self._window.centre
+        return find_heart(looked, moving, (y_mm, x_mm), self.engines.reader, cine.source.name)
+
+    def _grids(self, window: ReadingWindow) -> tuple[SliceGrid, ...]:
+        """The window of every slice, about where the heart is found in the cine."""
+        y, x = window.centre
         grids = []
         for pair in self.plan.slices:
-            fixed, beating = slice_affine(self.t1, pair.z), slice_affine(cine, pair.cine_z)
+            fixed, beating = slice_affine(self.t1, pair.z), slice_affine(self.cine, pair.cine_z)
             at = np.linalg.inv(fixed) @ beating @ [x, y, pair.cine_z, 1]
             centre = (float(at[1]), float(at[0]))
             grids.append(SliceGrid(centre=centre, t1=fixed, z=pair.z, cine=beating, cine_z=pair.cine_z))
@@ -250,33 +250,33 @@ class MieRun:
             kinematics=kinematics(beat_displacement(one.motion.cine, FINER), one.centre, READING_MM),
         )  # fmt: skip
 
-    def _frame(self) -> MieFrame:
-        """All slices on the grid of the T1 series."""
-        n_z, n_y, n_x = self.t1.shape[1:]
 
-        def placed(maps: Sequence[NDArray[Any] | None], *, nearest: bool = False) -> Array:
-            out = np.zeros((n_z, n_y, n_x), np.float32)
-            for grid, one in zip(self.grids, maps, strict=True):
-                known = np.nan_to_num(np.asarray(one, np.float32))
-                out[grid.z] = grid.to_t1(known[None], (n_y, n_x), nearest=nearest)[0]
-            return out
+def _placed(slices: Sequence[MieSlice], grids: Sequence[SliceGrid], t1: Series) -> MieFrame:
+    """All slices on the grid of the T1 series."""
+    n_z, n_y, n_x = t1.shape[1:]
 
-        slices = self.slices
-        several = slices[0].image_std is not None
-        return MieFrame(
-            output=OUTPUT_UNIT * placed([s.image for s in slices]),
-            std=OUTPUT_UNIT * placed([s.image_std for s in slices]) if several else None,
-            scar_probability=placed([s.scar_probability for s in slices]),
-            scar_std=placed([s.scar_std for s in slices]) if several else None,
-            scar=placed([s.scar for s in slices], nearest=True).astype(np.uint8),
-            t1_ms=placed([s.t1_ms for s in slices], nearest=True),
-            e_cc=placed([s.kinematics.e_cc[s.es] for s in slices]),
-            e_rr=placed([s.kinematics.e_rr[s.es] for s in slices]),
-        )
+    def placed(maps: Sequence[NDArray[Any] | None], *, nearest: bool = False) -> Array:
+        out = np.zeros((n_z, n_y, n_x), np.float32)
+        for grid, one in zip(grids, maps, strict=True):
+            known = np.nan_to_num(np.asarray(one, np.float32))
+            out[grid.z] = grid.to_t1(known[None], (n_y, n_x), nearest=nearest)[0]
+        return out
+
+    several = slices[0].image_std is not None
+    return MieFrame(
+        output=OUTPUT_UNIT * placed([s.image for s in slices]),
+        std=OUTPUT_UNIT * placed([s.image_std for s in slices]) if several else None,
+        scar_probability=placed([s.scar_probability for s in slices]),
+        scar_std=placed([s.scar_std for s in slices]) if several else None,
+        scar=placed([s.scar for s in slices], nearest=True).astype(np.uint8),
+        t1_ms=placed([s.t1_ms for s in slices], nearest=True),
+        e_cc=placed([s.kinematics.e_cc[s.es] for s in slices]),
+        e_rr=placed([s.kinematics.e_rr[s.es] for s in slices]),
+    )
 
 
 def _centre(labels: NDArray[np.uint8]) -> tuple[float, float]:
-    """Of the LV at end diastole, (y, x); of the wall, or the window, where there is no cavity."""
+    """Centre (y, x) of the LV cavity at end-diastole; of the myocardium, else of the window, where there is none."""
     for wanted in (labels[0] == LV, labels[0] == MYOCARDIUM):
         if wanted.any():
             y, x = np.argwhere(wanted).mean(0)
@@ -319,11 +319,7 @@ def run_mie(
     """The whole pipeline in memory, with engines that are open. Raises the errors of ``cmrsr.errors``."""
     found, cine_found = survey(t1), survey(cine)
     plan = plan_mie(t1, cine, found.digest, options)
-    run = MieRun(t1, cine, cine_found, plan, engines, options)
-    frame = run.run(on_evaluation)
-    return MieResult(
-        frame=frame, affine=t1.affine, slices=run.slices, grids=run.grids, measured=run.measured, plan=plan
-    )
+    return MieRun(t1, cine, cine_found, plan, engines, options).run(on_evaluation)
 
 
 def enhance(

@@ -14,10 +14,10 @@ def field_strength(t1_wall_ms: float) -> str:
 
 
 def t1_limits(t1_wall_ms: float) -> tuple[float, float]:
-    """Of the colours of a T1 map (ms), wall and blood."""
+    """Colour limits of a T1 map of myocardium and blood, ms."""
     return T1_LIMITS_MS[field_strength(t1_wall_ms)]
 
 
 def wall_t1_limits(t1_wall_ms: float) -> tuple[float, float]:
-    """Of the colours of T1 (ms) of the wall alone."""
+    """Colour limits of a T1 map of the myocardium alone, ms."""
     return WALL_LIMITS_MS[field_strength(t1_wall_ms)]

@@ -1,7 +1,7 @@
 """Where the results of ``mie`` go: images that say in every file what is synthetic, a mask of the scar, and maps."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,20 +33,18 @@ class MieSink:
     """Takes the one frame of a case."""
 
     paths: list[Path]
+    put: Callable[[MieFrame], None]
     folder: Path | None = None
     notes: list[str] = field(default_factory=list)
-    frame: MieFrame | None = None
 
     def write(self, frame: Any) -> None:
         assert isinstance(frame, MieFrame)
-        self.frame = frame
+        self.put(frame)
+
+    def conclude(self, findings: object) -> None: ...
 
     def outputs(self) -> list[Path]:
         return [*(sorted(self.folder.glob("*.dcm")) if self.folder else []), *self.paths]
-
-    def written(self) -> MieFrame:
-        assert self.frame is not None, "nothing was written"
-        return self.frame
 
 
 def beside(target: Path, what: str, suffix: str) -> Path:
@@ -59,10 +57,22 @@ def mie_nifti_sink(target: Path, t1: Series, derivation: Derivation, with_std: b
     """The files of ``NIFTI`` beside ``<target>.nii.gz``; all appear only when all went well."""
     images = target.with_name(f"{target.name}.nii.gz")
     names = [what for what in NIFTI if with_std or what != STD]
-    sink = MieSink([images, *(beside(target, what, ".nii.gz") for what in names)])
-    yield sink
-    frame = sink.written()
-    # The header has room for few words, so the first ones have to say it.
+    paths = [images, *(beside(target, what, ".nii.gz") for what in names)]
+    with ExitStack() as stack:
+
+        def put(frame: MieFrame) -> None:
+            contents = _contents(frame, target, images)
+            assert set(contents) == set(paths), "files announced and written"
+            for path, (volumes, dtype, what) in contents.items():
+                _enter_nifti(stack, path, t1, volumes, dtype, f"{what}. {derivation.describe()}")
+
+        yield MieSink(paths, put)
+
+
+def _contents(
+    frame: MieFrame, target: Path, images: Path
+) -> dict[Path, tuple[list[Maps], Literal["int16", "float32", "uint8"], str]]:
+    """Volumes, type and description of each file. The header has room for few words: the first ones have to say it."""
     contents: dict[Path, tuple[list[Maps], Literal["int16", "float32", "uint8"], str]] = {
         images: ([frame.output], "int16", "SYNTHETIC LGE, not acquired"),
         beside(target, SCAR, ".nii.gz"): ([frame.scar], "uint8", "Scar in a SYNTHETIC LGE"),
@@ -74,10 +84,7 @@ def mie_nifti_sink(target: Path, t1: Series, derivation: Derivation, with_std: b
     }  # fmt: skip
     if frame.std is not None:
         contents[beside(target, STD, ".nii.gz")] = ([frame.std], "float32", "Spread of a SYNTHETIC LGE")
-    assert set(contents) == set(sink.paths), "files announced and written"
-    with ExitStack() as stack:
-        for path, (volumes, dtype, what) in contents.items():
-            _enter_nifti(stack, path, t1, volumes, dtype, f"{what}. {derivation.describe()}")
+    return contents
 
 
 def _enter_nifti(
@@ -110,7 +117,6 @@ def mie_dicom_sink(
     shape = (1, *t1.shape[1:])
     names = [what for what in DICOM if with_std or what != STD]
     paths = {what: beside(target, what, ".dcm") for what in names}
-    sink = MieSink(list(paths.values()), target)
     also, left_out = cine_images(t1, cine, pairs)
     made_up: dict[str, Any] = {"also": also, "synthetic": True}
     with ExitStack() as stack:
@@ -119,9 +125,6 @@ def mie_dicom_sink(
         with dicom_writer(
             target, t1, derivation, shape=shape, affine=t1.affine, description_suffix=TITLE, **made_up
         ) as writer:
-            yield sink
-            frame = sink.written()
-            writer.write(put_back(frame.output, t1.source.background, 0))
 
             def write_map(what: str, volume: Maps, label: str, quantity: maps.Quantity, **options: Any) -> None:
                 maps.write_parametric_map(
@@ -129,9 +132,7 @@ def mie_dicom_sink(
                     label=label, quantity=quantity, **options,
                 )  # fmt: skip
 
-            with warnings.catch_warnings():
-                # of highdicom, about names of one word: they are the source's own
-                warnings.filterwarnings("ignore", "The string .* is unlikely to represent", UserWarning)
+            def write_objects(frame: MieFrame) -> None:
                 write_segmentation(
                     partial[SCAR], t1, derivation, frame.scar[None], affine=t1.affine, parts=SCAR_PARTS, **made_up
                 )
@@ -141,11 +142,21 @@ def mie_dicom_sink(
                 write_map(T1_MAP, frame.t1_ms, "T1 map in ms, 0 where there is no fit", maps.T1_MAP)
                 if frame.std is not None:
                     write_map(STD, frame.std, "SYNTHETIC LGE standard deviation", maps.STANDARD_DEVIATION, **made_up)
+
+            def put(frame: MieFrame) -> None:
+                writer.write(put_back(frame.output, t1.source.background, 0))
+                with warnings.catch_warnings():
+                    # of highdicom, about names of one word: they are the source's own
+                    warnings.filterwarnings("ignore", "The string .* is unlikely to represent", UserWarning)
+                    write_objects(frame)
+
+            sink = MieSink(list(paths.values()), put, target)
+            yield sink
     sink.notes.extend([*writer.notes, *left_out])
 
 
 def cine_images(t1: Series, cine: Series, pairs: Sequence[SlicePair]) -> tuple["Also", list[str]]:
-    """Of each T1 slice, the images of the cine that it was made from too; a note where they cannot be named.
+    """The cine images that each T1 slice was made from as well; a note where they cannot be named.
 
     DICOM names images of the same study alone, and of a slice without a partner there are none.
     """

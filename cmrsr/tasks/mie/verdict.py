@@ -19,10 +19,10 @@ def judge(candidates: Sequence[Candidate], bundle: Bundle, look: Look) -> dict[s
     verdicts: dict[Path, Verdict] = {}
     for refused in pairs.refused:
         verdicts |= {path: Verdict(works=False, message=str(refused.error)) for path in refused.paths}
-    for t1 in pairs.t1:
+    for t1 in pairs.cases:
         from cmrsr.tasks.mie.plan import MieOptions, plan_mie  # imports much, and most folders hold no pair
 
-        cine = pairs.cines[t1.name]
+        cine = t1.cine
         try:
             plan_mie(t1.open(), cine.open(), "", MieOptions())
             both = Path(t1.name).name, Path(cine.name).name

@@ -1,17 +1,18 @@
 """One series of ``cmrsr sr`` from files to files: plan, engine, frames, and what the report shows of them."""
 
-from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cmrsr.batch.case import CaseFiles, Kept, Work
+from cmrsr.batch.case import CaseFiles, Kept
 from cmrsr.batch.shown import ShownFrames
-from cmrsr.batch.sinks import Layout, Sink
+from cmrsr.batch.sinks import Layout, Sink, image_sink
+from cmrsr.batch.work import Loaded, OnEvaluation, Outcome, Prepared, Work, device_of
 from cmrsr.io.derivation import Derivation
 from cmrsr.io.discover import Candidate
 from cmrsr.io.series import Series
@@ -26,7 +27,7 @@ Array = NDArray[np.float32]
 
 
 @dataclass(slots=True, kw_only=True)
-class SrFiles(CaseFiles[SrOptions]):
+class SrFiles(CaseFiles[SrOptions, Candidate]):
     """``cmrsr sr``. save_samples: write every single sample to files of its own as well."""
 
     task: ClassVar[Task] = "sr"
@@ -34,16 +35,8 @@ class SrFiles(CaseFiles[SrOptions]):
     save_samples: bool = False
     engines: Kept[Engine] = field(default_factory=Kept, repr=False)
 
-    def begin(self, name: str, series: Series, found: Survey) -> Work:
-        return SrWork(self, series, plan_sr(series, found, self.bundle, self.options))
-
-    def sink(
-        self, kind: str, target: Path, series: Series, work: Work, derivation: Derivation
-    ) -> AbstractContextManager[Sink]:
-        sink = CaseFiles.sink(self, kind, target, series, work, derivation)
-        if not self.save_samples:
-            return sink
-        return with_samples(sink, kind, target, series, work.layout, derivation, self.options.n_samples)
+    def prepare(self, case: Candidate, series: Series, found: Survey) -> Prepared:
+        return Prepared(lambda: SrWork(self, series, plan_sr(series, found, self.bundle, self.options)))
 
     def planned(self, candidate: Candidate) -> list[Path]:
         target, n_saved = self._target(candidate), self.options.n_samples if self.save_samples else 0
@@ -62,14 +55,13 @@ class SrWork(Work):
 
     def __init__(self, files: SrFiles, series: Series, plan: SrPlan) -> None:
         self._files, self._series, self._plan = files, series, plan
-        self._shown = Shown(series, plan)
         options, band = files.options, plan.band
         n_t, n_z, *_ = series.shape
         self.layout = Layout(shape=(n_t, n_z, *plan.shape_yx), affine=plan.affine, times_ms=series.times_ms)
         schedule = files.bundle.manifest.diffusion.build()
         per_image = evaluations_per_image(schedule, options)
         self.n_evaluations = n_t * n_z * per_image
-        self.plan = {
+        self._described = {
             "phase_axis": plan.axis, "phase_axis_from": plan.axis_source, "acquired_lines": band.lines,
             "matrix_lines": band.size, "window_xywh": plan.window, "heart_xy": plan.heart[::-1], "scale": plan.scale,
             "consistency": plan.consistency, "affine": plan.affine,
@@ -79,27 +71,31 @@ class SrWork(Work):
         }  # fmt: skip
         lines = f"{band.lines} of {band.size} lines acquired"
         self.notes = (f"phase encoding along {plan.axis} ({plan.axis_source}), {lines}",)
-        self.warnings = plan.notes
 
-    def load(self) -> Engine:
+    def load(self) -> Loaded:
         files, plan = self._files, self._plan
-        self._engine = files.engines.get(
-            plan.padded, lambda: load_sr_engine(files.bundle, plan, files.options, files.choice)
-        )
-        return self._engine
+        engine = files.engines.get(plan.padded, lambda: load_sr_engine(files.bundle, plan, files.options, files.choice))
+        return Loaded(engine, partial(self._run, engine))
 
-    def frames(self, on_evaluation: Callable[[int], None]) -> Iterator[SrFrame]:
-        files = self._files
+    def sink(self, kind: str, target: Path, derivation: Derivation) -> AbstractContextManager[Sink]:
+        n_samples, series, layout = self._files.options.n_samples, self._series, self.layout
+        sink = image_sink(kind, target, series, layout, derivation, n_samples > 1)
+        if not self._files.save_samples:
+            return sink
+        return with_samples(sink, kind, target, series, layout, derivation, n_samples)
+
+    def _run(self, engine: Engine, sink: Sink, on_evaluation: OnEvaluation) -> Outcome:
+        files, series, plan = self._files, self._series, self._plan
+        shown = Shown(series, plan)
         frames = run_sr(
-            self._series, self._plan, files.bundle, self._engine, files.options, keep_samples=files.save_samples,
+            series, plan, files.bundle, engine, files.options, keep_samples=files.save_samples,
             on_evaluation=on_evaluation,
         )  # fmt: skip
         for t, frame in enumerate(frames):
-            self._shown.add(t, frame)
-            yield frame
-
-    def details(self, device: str) -> "SrDetails":
-        return SrDetails(series=self._series, plan=self._plan, shown=self._shown, device=device)
+            shown.add(t, frame)
+            sink.write(frame)
+        details = SrDetails(series=series, plan=plan, shown=shown, device=device_of(engine))
+        return Outcome(plan=self._described, warnings=plan.notes, details=details)
 
 
 def _calibration(bundle: Bundle, options: SrOptions) -> dict[str, Any]:

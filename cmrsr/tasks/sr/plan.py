@@ -215,7 +215,7 @@ def _window(
 
 
 def result_affine(series: Series, fill: tuple[Axis, int] | None, window: Window) -> NDArray[np.float64]:
-    """Of the result of a series that is zero-filled (see ``SrPlan.zero_fill``) and cropped."""
+    """Affine of the result of a series that is zero-filled (see ``SrPlan.zero_fill``) and cropped."""
     affine = series.affine
     if fill:
         column = 0 if fill[0] == "x" else 1

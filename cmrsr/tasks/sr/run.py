@@ -5,7 +5,6 @@ draw samples of the posterior, each 3 dB below the mean. They give the standard 
 an estimate of the mean.
 """
 
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,7 +15,6 @@ from numpy.typing import NDArray
 from cmrsr.diffusion.ddim import ddim_coefficients
 from cmrsr.diffusion.noise import keyed_noise
 from cmrsr.diffusion.schedule import Schedule
-from cmrsr.errors import CmrsrWarning
 from cmrsr.io.series import Series
 from cmrsr.physics.kspace import zero_fill
 from cmrsr.runtime.bundle import Bundle
@@ -25,6 +23,7 @@ from cmrsr.runtime.pipeline import Ahead
 from cmrsr.tasks.sr.engine import ENGINE
 from cmrsr.tasks.sr.plan import SrOptions, SrPlan, load_sr_engine, plan_sr
 from cmrsr.tasks.sr.uncertainty import expected_error
+from cmrsr.user_warnings import warn_user
 
 Array = NDArray[np.float32]
 
@@ -97,10 +96,9 @@ def run_sr(
     evaluation of the network.
     """
     if options.steps == 1 and (options.samples or 1) > 1:
-        warnings.warn(
+        warn_user(
             f"one step gives the posterior mean and no samples: --samples {options.samples} has no effect, use "
             "--steps 5 for a standard deviation map",
-            CmrsrWarning,
             stacklevel=2,
         )
     schedule, n_samples = bundle.manifest.diffusion.build(), options.n_samples
@@ -251,7 +249,7 @@ def _finish(
 def _expected_error(
     image: Array, variance: NDArray[np.float64], plan: SrPlan, bundle: Bundle, options: SrOptions
 ) -> NDArray[np.float64]:
-    """Of a frame (z, y, x) and the variance of its samples, in units of the scale."""
+    """Expected error of a frame (z, y, x), from the variance of its samples, in units of the scale."""
     model = bundle.uncertainty(options.steps)
     if model is None:
         return np.sqrt(variance) * (bundle.spread_factor(options.steps) or 1.0)
@@ -296,8 +294,8 @@ def super_resolve(
     options = options or SrOptions()
     bundle = ENGINE.load(engine)
     plan = plan_sr(series, survey(series), bundle, options)
-    for note in plan.notes:
-        warnings.warn(note, CmrsrWarning, stacklevel=2)
+    for text in plan.notes:
+        warn_user(text, stacklevel=2)
     step = load_sr_engine(bundle, plan, options, choice or DeviceChoice())
     frames = list(run_sr(series, plan, bundle, step, options))
     step.close()

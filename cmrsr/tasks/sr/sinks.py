@@ -39,6 +39,9 @@ class _SampledSink:
         for sink, image in zip(self.samples, frame.samples, strict=True):
             sink.write(_SampleFrame(image))
 
+    def conclude(self, findings: object) -> None:
+        self.result.conclude(findings)
+
     def outputs(self) -> list[Path]:
         return [path for sink in (self.result, *self.samples) for path in sink.outputs()]
 

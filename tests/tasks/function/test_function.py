@@ -241,8 +241,7 @@ def test_memory_does_not_grow_with_the_frames(bundle: Bundle) -> None:
         plan = plan_function(long, found, bundle, options)
         engines = Engines(bundle, plan, 3, options.batch_size, F32)
         tracemalloc.start()
-        for _ in FunctionRun(long, found, plan, engines, options).frames():
-            pass
+        FunctionRun(long, found, plan, engines, options).run(lambda frame: None)
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         engines.close()

@@ -24,7 +24,7 @@ from cmrsr.runtime.choice import DeviceChoice
 from cmrsr.tasks.function.details import FunctionDetails
 from cmrsr.tasks.function.files import FunctionFiles
 from cmrsr.tasks.function.plan import FunctionOptions
-from cmrsr.tasks.function.run import Engines, FunctionRun
+from cmrsr.tasks.function.run import Engines, FunctionFrame, FunctionRun
 from tests.beating_heart import Heart, dicom_heart, orientations
 from tests.dicom_tools import complaints_of
 from tests.heart_engine import heart_engine
@@ -278,13 +278,16 @@ def test_the_other_format(bundle: Bundle, tmp_path: Path, format: str) -> None:
 
 def test_an_error_leaves_nothing(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither images nor masks nor scratch files."""
-    frames = FunctionRun.frames
+    whole = FunctionRun.run
 
-    def stops(run: FunctionRun, *rest: Any) -> Any:
-        yield next(frames(run, *rest))
-        raise MemoryError
+    def stops(run: FunctionRun, on_frame: Any, *rest: Any) -> Any:
+        def only(frame: FunctionFrame) -> None:
+            on_frame(frame)
+            raise MemoryError
 
-    monkeypatch.setattr(FunctionRun, "frames", stops)
+        return whole(run, only, *rest)
+
+    monkeypatch.setattr(FunctionRun, "run", stops)
     for format in ("nifti", "dicom"):
         with pytest.raises(MemoryError):
             process(files_of(bundle, tmp_path, format=format, samples=2, super_resolve=True), SMALL.series())

@@ -1,7 +1,6 @@
 """One series of ``interp4d`` to files: what the report is given, how often frames are read, which engines are kept."""
 
 import json
-import warnings
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from cmrsr.tasks.interp4d import files as interp4d_files
 from cmrsr.tasks.interp4d.files import InterpDetails, InterpFiles, between, is_acquired
 from cmrsr.tasks.interp4d.plan import InterpOptions, plan_interp
 from cmrsr.tasks.interp4d.run import Engines, InterpFrame, run_interp
+from cmrsr.user_warnings import warn_user
 from tests.cine import beating_frames, cine_series, interp_engine, write_interp_engine
 from tests.conftest import oblique_affine
 
@@ -236,7 +236,7 @@ class Thing:
 
 def test_a_kept_engine_repeats_its_warnings() -> None:
     def load_with_a_word() -> Thing:
-        warnings.warn("the CPU is used", CmrsrWarning, stacklevel=2)
+        warn_user("the CPU is used")
         return Thing()
 
     kept: Kept[Thing] = Kept()

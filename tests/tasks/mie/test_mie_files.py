@@ -21,6 +21,7 @@ from cmrsr.runtime.bundle import Bundle, load
 from cmrsr.runtime.choice import DeviceChoice
 from cmrsr.tasks.mie.details import MieDetails
 from cmrsr.tasks.mie.files import MieFiles
+from cmrsr.tasks.mie.inputs.case import MieCase
 from cmrsr.tasks.mie.plan import MieOptions
 from cmrsr.tasks.mie.run import MieEngines, MieRun
 from tests.heart_engine import heart_engine
@@ -66,12 +67,11 @@ def process(
     name: str = "c", files: MieFiles | None = None, options: MieOptions = SMALL, **settings: Any,
 ) -> CaseResult:  # fmt: skip
     engine, reader = bundles
-    cines = {name: candidate("the cine", cine)}
     files = files or MieFiles(
-        bundle=engine, reader=reader, options=options, choice=F32, out=out, cines=cines, engines=ENGINES, **settings
+        bundle=engine, reader=reader, options=options, choice=F32, out=out, engines=ENGINES, **settings
     )  # fmt: skip
-    files.cines = cines
-    return files.process(candidate(name, t1), t1, watch or Watch())
+    case = MieCase(name=name, format="nifti", paths=(), open=lambda: t1, cine=candidate("the cine", cine))
+    return files.process(case, t1, watch or Watch())
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -194,7 +194,7 @@ def test_engines_serve_all_series(bundles: tuple[Bundle, Bundle], tmp_path: Path
     start = MieEngines.__init__
     monkeypatch.setattr(MieEngines, "__init__", lambda one, *rest: (made.append(one), start(one, *rest))[1])
     engine, reader = bundles
-    files = MieFiles(bundle=engine, reader=reader, options=SMALL, choice=F32, out=tmp_path, cines={})
+    files = MieFiles(bundle=engine, reader=reader, options=SMALL, choice=F32, out=tmp_path)
     for k, slices in enumerate(((2,), (2, 3))):
         study = Study(t1=replace(STUDY.t1, slices=slices))
         process(bundles, tmp_path, study.heart.series(), study.t1.series(), name=str(k), files=files)

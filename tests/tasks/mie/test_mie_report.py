@@ -70,8 +70,8 @@ def test_the_numbers_of_a_case(bundle: Bundle) -> None:
     assert m.scar_g > 1
     headline = dict(case.headline)
     assert headline["scar by the model"] == f"{m.scar_g:.1f} g"
-    assert headline["of the LV wall in the slices"] == f"{m.scar_percent:.0f} %"
-    assert headline["uncertainty, of the wall"] == "0.0 %"
+    assert headline["of the LV myocardium in the slices"] == f"{m.scar_percent:.0f} %"
+    assert headline["uncertain, of the myocardium"] == "0.0 %"
     assert headline["circumferential strain"] == f"−{-m.e_cc_percent:.0f} %"
     assert dict(case.columns)["Scar"] == f"{m.scar_g:.1f} g"
     facts = dict(case.facts)
@@ -108,8 +108,8 @@ def test_tables_by_slice_from_the_base_and_by_segment(bundle: Bundle) -> None:
 def test_no_scar_is_said_and_an_unknown_wall_is_a_dash(bundle: Bundle) -> None:
     none = _case(bundle, details(three(None)))
     assert ("by the model", "no scar found") in none.headline
-    assert "of the LV wall in the slices" not in dict(none.headline)
-    assert dict(none.columns)["Scar, of the wall"] == ""
+    assert "of the LV myocardium in the slices" not in dict(none.headline)
+    assert dict(none.columns)["Scar fraction"] == ""
     assert dict(none.facts)["Circumferential strain"] == "wall without scar −20 %"
     lost = recovering(labels=EMPTY, labels_ed=EMPTY, segments=EMPTY, septum=float("nan"), t1_ms=EMPTY + np.nan)
     case = _case(bundle, details((lost,)))

@@ -32,8 +32,7 @@ def pairs_in(*inputs: Path, time_axis: TimeAxis = None) -> Pairs:
 
 def found(pairs: Pairs) -> dict[str, str]:
     """The cine's name for each T1 series."""
-    assert set(pairs.cines) == {one.name for one in pairs.t1}
-    return {one.name: pairs.cines[one.name].name for one in pairs.t1}
+    return {one.name: one.cine.name for one in pairs.cases}
 
 
 # --- NIfTI ------------------------------------------------------------------------------------------------------------
@@ -108,7 +107,7 @@ def test_several_patients(
 def test_names_that_tell_nothing_are_not_two_patients(tmp_path: Path) -> None:
     cine(tmp_path / "anna_cine.nii.gz")
     t1(tmp_path / "bert_t1.nii.gz")
-    assert not pairs_in(tmp_path).t1
+    assert not pairs_in(tmp_path).cases
     cine(tmp_path / "cine.nii.gz")
     assert found(pairs_in(tmp_path)) == {"bert_t1": "cine"}
 
@@ -118,7 +117,7 @@ def test_a_t1_series_that_may_be_of_either_patient(tmp_path: Path) -> None:
     for person in ("anna", "bert"):
         cine(tmp_path / f"{person}_cine.nii.gz")
     pairs = pairs_in(tmp_path)
-    assert not pairs.t1
+    assert not pairs.cases
     assert "anna_cine, bert_cine" in str(pairs.refused[0].error)
 
 
@@ -128,7 +127,7 @@ def test_a_folder_for_each_kind(tmp_path: Path) -> None:
     t1(tmp_path / "t1" / "bert.nii.gz")
     assert found(pairs_in(tmp_path)) == {"t1/bert": "cine/anna"}
     cine(tmp_path / "cine" / "carl.nii.gz")
-    assert not pairs_in(tmp_path).t1
+    assert not pairs_in(tmp_path).cases
 
 
 def test_the_cine_whose_slices_lie_there(tmp_path: Path) -> None:
@@ -144,7 +143,7 @@ def test_the_cine_whose_slices_lie_there(tmp_path: Path) -> None:
     pairs = pairs_in(tmp_path)
     assert found(pairs) == dict.fromkeys(("t1_native", "t1_post"), "cine_3_sax")
     assert "of 5" in pairs.notes[0]
-    assert any("cine_3_sax" in note for note in pairs.t1[0].open().source.notes)
+    assert any("cine_3_sax" in note for note in pairs.cases[0].open().source.notes)
 
 
 def test_one_phase_and_long_axes_are_paired_too(tmp_path: Path) -> None:
@@ -203,7 +202,7 @@ def test_broken_files(tmp_path: Path) -> None:
 def test_t1_images_without_inversion_times(tmp_path: Path) -> None:
     cine(tmp_path / "cine.nii.gz")
     nifti(tmp_path / "t1.nii.gz", (6, 5, 2, 8), FrameTimes=[float(t + 1) for t in range(8)])
-    (case,) = pairs_in(tmp_path).t1
+    (case,) = pairs_in(tmp_path).cases
     series = case.open()
     assert series.times_ms is None  # when they were acquired is not after which inversion
     assert not has_inversion_times(series)
@@ -239,7 +238,7 @@ def test_a_file_for_each_inversion_time(tmp_path: Path) -> None:
         nifti(folder / f"sub-01_run-{k + 1}_viability.nii.gz", (6, 5, 2), InversionTime=time_ms / 1000)
     pairs = pairs_in(tmp_path)
     assert found(pairs) == {"sub-01/sub-01_IRT1": "sub-01/sub-01_cine"}
-    series = pairs.t1[0].open()
+    series = pairs.cases[0].open()
     assert (series.kind, series.shape) == ("t1", (8, 2, 5, 6))
     np.testing.assert_allclose(series.times_ms, sorted(MOLLI))  # type: ignore[arg-type]
     assert [p.name for p in series.source.paths][:2] == ["sub-01_inv-1_IRT1.nii.gz", "sub-01_inv-6_IRT1.nii.gz"]
@@ -252,8 +251,8 @@ def test_the_time_axis_is_for_files_of_three_axes(tmp_path: Path) -> None:
     with pytest.raises(UnusableError, match="--time-axis 0, 1 or 2"):
         pairs_in(first, second)
     pairs = pairs_in(first, second, time_axis=2)
-    assert pairs.t1[0].open().shape == (7, 1, 5, 6)
-    assert pairs.cines["slice"].open().shape == (12, 3, 5, 6)
+    assert pairs.cases[0].open().shape == (7, 1, 5, 6)
+    assert pairs.cases[0].cine.open().shape == (12, 3, 5, 6)
 
 
 # --- two inputs -------------------------------------------------------------------------------------------------------
@@ -340,7 +339,7 @@ def dicom_t1(folder: Path, *, levels: Sequence[str] = (), number: int = 5, inver
 
 
 def t1_series(pairs: Pairs) -> Series:
-    (case,) = pairs.t1
+    (case,) = pairs.cases
     return case.open()
 
 
@@ -355,7 +354,7 @@ def test_slices_with_inversion_times_of_their_own(tmp_path: Path, levels: Sequen
     expected = np.sort([[m + 7 * z * (m > 200) for z in range(3)] for m in MOLLI], axis=0)
     np.testing.assert_allclose(series.times_ms, expected)  # type: ignore[arg-type]
     np.testing.assert_array_equal(series.array()[:, 2], images(8, 3)[np.argsort(MOLLI), 2])
-    assert "cine" in next(iter(pairs.cines.values())).name
+    assert "cine" in pairs.cases[0].cine.name
 
 
 def test_levels_apart_stay_apart_where_they_are_no_stack(tmp_path: Path) -> None:
@@ -368,7 +367,7 @@ def test_levels_apart_stay_apart_where_they_are_no_stack(tmp_path: Path) -> None
             if int(path.name[1:]) % 3:
                 path.unlink()
     dicom_cine(tmp_path / "cine")
-    assert [one.open().shape[:2] for one in pairs_in(tmp_path).t1] == [(8, 1)] * 3
+    assert [one.open().shape[:2] for one in pairs_in(tmp_path).cases] == [(8, 1)] * 3
 
 
 def test_dicom_t1_images_without_inversion_times(tmp_path: Path) -> None:
@@ -384,7 +383,7 @@ def test_dicom_studies_and_frames_of_reference(tmp_path: Path) -> None:
     dicom_cine(tmp_path / "a")
     dicom_t1(tmp_path / "b", FrameOfReferenceUID=f"{ROOT}.9")
     pairs = pairs_in(tmp_path)
-    assert len(pairs.t1) == 1
+    assert len(pairs.cases) == 1
     assert any("frames of reference" in note for note in pairs.notes)
 
     dicom_t1(tmp_path / "c", number=6, StudyInstanceUID=f"{ROOT}.8")
@@ -393,7 +392,7 @@ def test_dicom_studies_and_frames_of_reference(tmp_path: Path) -> None:
     assert any("belong to different studies" in note for note in pairs.notes)
     assert any("different studies" in note for note in t1_series(pairs).source.notes)
     joint = pair_studies(discover(both)[0], inputs=[tmp_path])  # the same files as one folder: two studies
-    assert not joint.t1
+    assert not joint.cases
     assert "no cine in its DICOM study" in str(joint.refused[0].error)
 
 
@@ -414,7 +413,7 @@ def test_derived_copies_and_maps_of_a_dicom_study(tmp_path: Path) -> None:
         ImageType=["DERIVED", "PRIMARY", "T1", "T1 MAP"],
     )  # fmt: skip
     pairs = pairs_in(tmp_path)
-    assert [one.name for one in pairs.t1] == ["c/8_T1_MOLLI"]
+    assert [one.name for one in pairs.cases] == ["c/8_T1_MOLLI"]
     assert "7_T1_MOLLI_MOCO" in pairs.notes[0]
 
 

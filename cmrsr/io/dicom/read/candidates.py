@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cmrsr.errors import CmrsrError, UnreadableError, UnusableError
+from cmrsr.errors import CmrsrError, UnreadableError, UnusableError, debugging
 from cmrsr.io.candidate import Candidate, Refused, unreadable
 from cmrsr.io.left_out import NAME_FILE, NO_WAY, LeftOutFiles
 from cmrsr.io.printable import safe_name
@@ -81,7 +81,7 @@ def _read(
             try:
                 some = read_headers([path])
             except Exception as error:  # a damaged header makes pydicom raise nearly anything: it fails its file alone
-                if os.environ.get("CMRSR_DEBUG"):
+                if debugging():
                     raise
                 refused.append(Refused(name=safe_name(path.name), paths=(path,), error=unreadable(str(path), error)))
                 continue
@@ -101,7 +101,7 @@ def _grouped(instances: Sequence["DicomInstance"], refused: list[Refused]) -> li
     except CmrsrError:
         raise
     except Exception:
-        if os.environ.get("CMRSR_DEBUG"):
+        if debugging():
             raise
     stored: dict[str, list[DicomInstance]] = defaultdict(list)
     for one in instances:

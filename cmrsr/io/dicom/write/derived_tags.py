@@ -150,7 +150,7 @@ def put_between(ds: Dataset, sources: Sequence[int], z: int, source_times_ms: ND
 
 
 def _time(times_ms: NDArray[np.float64], t: int, z: int) -> float:
-    """Of an image, from times (t,) or (t, z)."""
+    """Time of an image, from times (t,) or (t, z)."""
     return float(times_ms[t] if times_ms.ndim == 1 else times_ms[t, z])
 
 

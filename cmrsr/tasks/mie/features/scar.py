@@ -125,7 +125,7 @@ def segment_table(
     e_cc: NDArray[np.floating[Any]],
     e_rr: NDArray[np.floating[Any]],
 ) -> SegmentTable:
-    """Of slices (z, y, x) with their segments (``segment_map``) and scar.
+    """Scar, T1 and strain of each AHA segment, from slices (z, y, x) with segments (``segment_map``) and scar.
 
     t1_ms: NaN where unknown. labels_ed: at end diastole, where the strains of end systole, e_cc and e_rr (fractions),
     are drawn. A segment counts as covered where its slices have wall along half of its rays or more.

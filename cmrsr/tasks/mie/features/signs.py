@@ -45,7 +45,7 @@ class RecoverySigns:
 
 
 def motion_signs(window: NDArray[Any], centre: ArrayLike, pixel_mm: float) -> MotionSigns:
-    """Of a cine (t, y, x), whole beat from end diastole on, about the centre (y, x) of the LV in pixels.
+    """Motion features of a cine (t, y, x) over one cycle from end-diastole, about the LV centre (y, x) in pixels.
 
     ``N_PHASES`` frames are taken evenly; with fewer frames some are taken twice.
     """
@@ -58,7 +58,7 @@ def motion_signs(window: NDArray[Any], centre: ArrayLike, pixel_mm: float) -> Mo
 
 
 def recovery_signs(window: NDArray[Any], inversion_ms: NDArray[Any], seed: int = 0) -> RecoverySigns:
-    """Of magnitude inversion-recovery images (n, y, x) of one slice; motion between them is corrected first."""
+    """Recovery features of magnitude inversion-recovery images (n, y, x) of one slice, after motion correction."""
     order = np.argsort(inversion_ms, kind="stable")
     registered = register_inversions(np.asarray(window, np.float32)[order], np.asarray(inversion_ms)[order])
     images, times = eight(registered, np.asarray(inversion_ms, np.float64)[order])

@@ -15,6 +15,7 @@ from cmrsr.io.nifti.header import TimeAxis, file_shape
 from cmrsr.io.nifti.series import read_nifti
 from cmrsr.io.planes import distances_mm, tilt_deg
 from cmrsr.io.series import Series
+from cmrsr.tasks.mie.inputs.case import MieCase
 from cmrsr.tasks.mie.inputs.inversion_images import join_inversions
 from cmrsr.tasks.mie.inputs.inversion_times import has_inversion_times
 from cmrsr.tasks.mie.inputs.series_role import MAX_INVERSIONS, StudySeries, look_at
@@ -30,22 +31,21 @@ BOTH = "name the cine first and the T1 images second: cmrsr mie CINE T1"
 
 @dataclass(slots=True, kw_only=True)
 class Pairs:
-    """T1 series, each a case, and the cine of each by the T1 series' name.
+    """T1 series with their cines.
 
     refused: T1 series without a cine, and broken ones. notes: what everybody should read; those about one pair are also
     in the notes of its T1 series, once it is opened.
     """
 
-    t1: list[Candidate] = field(default_factory=list)
-    cines: dict[str, Candidate] = field(default_factory=dict)
+    cases: list[MieCase] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def add(self, t1: StudySeries, cine: StudySeries, notes: Sequence[str]) -> None:
         """A case of its own."""
-        opened = functools.partial(_open_noted, t1.candidate.open, tuple(notes))
-        self.t1.append(replace(t1.candidate, open=opened) if notes else t1.candidate)
-        self.cines[t1.name] = cine.candidate
+        one = t1.candidate
+        opened = functools.partial(_open_noted, one.open, tuple(notes)) if notes else one.open
+        self.cases.append(MieCase(name=one.name, format=one.format, paths=one.paths, open=opened, cine=cine.candidate))
         self.notes += [f"{t1.name}: {note}" for note in notes]
 
 
@@ -159,7 +159,7 @@ def _pair_found(seen: Sequence[StudySeries], pairs: Pairs) -> None:
         studies[one.study].append(one)
     for study in studies.values():
         _pair_study(study, pairs)
-    if not pairs.t1 and not pairs.refused:
+    if not pairs.cases and not pairs.refused:
         cines = [one for one in seen if one.role == "cine"]
         beside = f" beside the cine {_listed(cines)}" if cines else f" among {len(seen)} series ({_listed(seen)})"
         raise UnusableError(

@@ -143,7 +143,7 @@ def _role(series: Series, words: str) -> Role:
 
 
 def _role_of_words(words: str) -> Role:
-    """Of a series that cannot be read."""
+    """Role of a series that cannot be read."""
     if _MAP.search(words) or _PARTIAL.search(words) or _SCOUT.search(words):
         return "apart"
     return "cine" if _CINE.search(words) else "t1" if _T1.search(words) else "unclear"

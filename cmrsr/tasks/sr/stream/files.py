@@ -1,6 +1,5 @@
 """The results of a stream: one file for each frame, written as soon as it is done."""
 
-import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmrsr.batch.run import case_key
-from cmrsr.errors import CmrsrWarning, OutputError, UnusableError
+from cmrsr.errors import OutputError, UnusableError
 from cmrsr.io.derivation import Derivation
 from cmrsr.io.nifti.series import nifti_stem, nifti_writer
 from cmrsr.io.outputs import output_errors, refuse_overwriting, replacing
@@ -20,6 +19,7 @@ from cmrsr.tasks.sr.run import SrFrame
 from cmrsr.tasks.sr.stream.arrivals import Arrival
 from cmrsr.tasks.sr.stream.plan import StreamSeries
 from cmrsr.tasks.sr.stream.single_frames import WHOLE_SERIES, SingleFrame
+from cmrsr.user_warnings import warn_user
 from cmrsr.version import __version__
 
 NO_SPREAD = (
@@ -66,7 +66,7 @@ class StreamFiles(SrFiles):
                 f"{arrival.path}: --format dicom of a NIfTI file needs its whole series; {WHOLE_SERIES}"
             )
         if result.std is not None:
-            warnings.warn(NO_SPREAD, CmrsrWarning, stacklevel=2)
+            warn_user(NO_SPREAD, stacklevel=2)
         header = self._headers.setdefault(series.number, _Header())
         header.write(path, frame, series, plan, result.output, derivation)
         return [path]

@@ -56,7 +56,7 @@ class FrameResult:
 
 @dataclass(slots=True)
 class Latencies:
-    """Of the frames that arrived while the stream was looking, ms; and of what they were made of."""
+    """Latencies of the frames that arrived while the stream was running, in ms; in total, and by parts."""
 
     total: "array[float]" = field(default_factory=lambda: array("d"))
     parts: dict[str, "array[float]"] = field(default_factory=dict)

@@ -1,10 +1,8 @@
 """``cmrsr sr`` beside the scanner: frame after frame as the files come, each result written as soon as it is done."""
 
 import gc
-import os
 import threading
 import time
-import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -13,7 +11,7 @@ from typing import Any, Literal, Protocol
 
 from cmrsr.batch.failures import pattern_of
 from cmrsr.batch.run import EXIT_INTERRUPTED, EXIT_PARTLY
-from cmrsr.errors import CmrsrError, OutputError, UnreadableError, UnusableError
+from cmrsr.errors import CmrsrError, OutputError, UnreadableError, UnusableError, debugging
 from cmrsr.io.outputs import write_json_atomic
 from cmrsr.io.printable import one_line
 from cmrsr.tasks.sr.run import run_sr
@@ -23,6 +21,7 @@ from cmrsr.tasks.sr.stream.files import StreamFiles
 from cmrsr.tasks.sr.stream.log import FrameResult, StreamLog, Timing
 from cmrsr.tasks.sr.stream.plan import SeriesSoFar, StreamSeries
 from cmrsr.tasks.sr.stream.single_frames import LeftOutError, SingleFrame, read_single_frame
+from cmrsr.user_warnings import user_warnings
 
 BUSY_S, AT_EASE_S = 0.005, 0.05  # between two looks: when something has happened lately, and when not
 LATELY_S = 2.0
@@ -66,16 +65,15 @@ class SrStream:
         self._engines = WarmEngines(files.bundle, files.options, files.choice)
         self._queue: dict[Path, Arrival] = {}
         self._unfinished: dict[Path, _Unfinished] = {}
-        self._said: set[str] = set()
+        self._said: dict[str, None] = {}  # in order
         self._started = time.monotonic()
 
     def run(self) -> int:
         """Work until the end; the exit code. Writes ``run.json``, also on KeyboardInterrupt, which goes through."""
         self._record("running", None)
         try:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                state = self._work(caught)
+            with user_warnings() as texts:
+                state = self._work(texts)
         except BaseException as error:
             stopped = isinstance(error, KeyboardInterrupt)
             with suppress(OutputError):
@@ -88,7 +86,7 @@ class SrStream:
         self._record(state, self._exit_code(state))
         return self._exit_code(state)
 
-    def _work(self, caught: list[warnings.WarningMessage]) -> State:
+    def _work(self, texts: list[str]) -> State:
         self._take_in()
         if not self._queue:
             self._engines.prepare()
@@ -102,7 +100,7 @@ class SrStream:
                 arrival = self._queue.pop(next(iter(self._queue)))
                 if self._one(arrival):
                     last = time.monotonic()
-                self._tell(caught)
+                self._tell(texts)
                 continue
             self._give_up(now)
             if not self._unfinished and (
@@ -151,7 +149,7 @@ class SrStream:
         except MemoryError:
             result = _failed(arrival, f"{arrival.path}: out of memory; use --batch-size 1, or --roi X,Y,W,H", 6)
         except Exception as error:
-            if os.environ.get("CMRSR_DEBUG"):
+            if debugging():
                 raise
             text = f"unexpected {type(error).__name__}: {error}; run again with --debug, report it"
             result = _failed(arrival, f"{arrival.path}: {text}", 1)
@@ -198,19 +196,19 @@ class SrStream:
 
     def _say_of(self, series: StreamSeries) -> None:
         if series.settled and series.plan and (f"#{series.number}" not in self._said):
-            self._said.add(f"#{series.number}")
+            self._said[f"#{series.number}"] = None
             plan, name = series.plan, series.first.series.source.name
             lines = f"{plan.band.lines} of {plan.band.size} lines acquired"
             for text in (f"phase encoding along {plan.axis} ({plan.axis_source}), {lines}", *plan.notes):
                 self._listener.noted(f"{name}: {text}")
 
-    def _tell(self, caught: list[warnings.WarningMessage]) -> None:
-        """Pass warnings on, each once."""
-        for text in dict.fromkeys(str(warning.message) for warning in caught):
+    def _tell(self, texts: list[str]) -> None:
+        """Pass warnings on, each once, and forget them."""
+        for text in dict.fromkeys(texts):
             if text not in self._said:
-                self._said.add(text)
+                self._said[text] = None
                 self._listener.noted(text)
-        caught.clear()
+        texts.clear()
 
     def _exit_code(self, state: State) -> int:
         """As of a batch: 8 where some frames failed, the code of the failures where all did."""
