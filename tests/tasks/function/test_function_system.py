@@ -237,12 +237,13 @@ def test_neighbours_stand_beside_the_slice_that_is_read() -> None:
 
 def test_neighbours_begin_without_a_say(tmp_path: Path) -> None:
     """From weights that read single slices, a decoder that is shown neighbours begins with the same masks."""
-    train(recipe("optimiser.steps=1"), BEATS, tmp_path / "single")
+    alone = "model.neighbours=0"
+    train(recipe("optimiser.steps=1", alone), BEATS, tmp_path / "single")
     system = FunctionSystem(recipe(f"start={tmp_path / 'single'}", "model.neighbours=1"), BEATS)
     model = system.build("cpu")
     assert isinstance(model, Causal)
     system.begin(model, str(tmp_path / "single"))
-    single = FunctionSystem(recipe(f"start={tmp_path / 'single'}"), BEATS)
+    single = FunctionSystem(recipe(f"start={tmp_path / 'single'}", alone), BEATS)
     before = single.build("cpu")
     assert isinstance(before, Causal)
     single.begin(before, str(tmp_path / "single"))
