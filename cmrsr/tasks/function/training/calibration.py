@@ -27,6 +27,7 @@ from cmrsr.tasks.function.training.system import context, encode
 from cmrsr.training.start import SUMMARY, WEIGHTS
 
 HEARTS = 160  # showings of held-out hearts
+LEAST_CM3 = 5.0  # of either ventricle, slices a millimetre apart: less is a heart at the edge of the window
 PLAIN = 0.3  # share of them that is shown as it is
 LEAST_FLOOR = {"percent": 1.0, "ml": 0.01}  # points of EF; share of the EDV
 Case = tuple[dict[str, dict[str, float]], dict[str, float]]  # signs and errors, by quantity
@@ -37,7 +38,7 @@ def calibrate(
 ) -> dict[str, Confidence]:
     """Fit the laws of ``confidence`` for a run's weights on its held-out beats, and keep them in ``training.json``.
 
-    Real beats where there are any, else virtual ones.
+    Real beats where there are any, else virtual ones. Where no held-out heart is large enough, nothing is fitted.
     """
     model = build_network(recipe.model).to(device).eval()
     model.load_state_dict(load_file(folder / WEIGHTS, device=device))
@@ -46,7 +47,7 @@ def calibrate(
     bf16 = torch.autocast(device.split(":")[0], torch.bfloat16, enabled=recipe.optimiser.bf16)
     with torch.inference_mode(), bf16:
         cases = list(_cases(model, held, n_hearts, rng, device))
-    found = {name: fitted(name, cases) for name in QUANTITIES}
+    found = {name: fitted(name, cases) for name in QUANTITIES} if cases else {}
     summary = json.loads((folder / SUMMARY).read_text())
     summary["confidence"] = {name: law.model_dump() for name, law in found.items()}
     write_json_atomic(folder / SUMMARY, summary)
@@ -62,7 +63,7 @@ def _cases(model: Causal, held: Sequence[Beat], n: int, rng: np.random.Generator
         )  # fmt: skip
         batch = draw_beats([beat], shown, 1, rng)
         truth = _volumes(batch.labels[0].numpy().astype(np.uint8))
-        if min(truth[:, STRUCTURES.index(LV)].max(), truth[:, STRUCTURES.index(RV)].max()) < 5.0:
+        if min(truth[:, STRUCTURES.index(LV)].max(), truth[:, STRUCTURES.index(RV)].max()) < LEAST_CM3:
             continue  # shown aside: the heart is not in the window
         read = _read(model, batch.hr, batch.position, device)
         yield signs(read), _errors(read, truth)
